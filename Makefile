@@ -1,0 +1,45 @@
+# make demo   the whole pipeline on example_data/, in a virtual environment of its own
+# make test   all fast tests, in the same environment (`make test TESTS="-m slow"` runs the slow ones)
+# make lint   ruff and mypy
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo_output
+TESTS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+EHR_BERT := $(BIN)/ehr-bert
+
+.PHONY: demo test lint clean
+
+demo: $(INSTALLED)
+	rm -rf $(DEMO)
+	$(EHR_BERT) preprocess example_data/data_file.tsv $(DEMO)/sequences
+	$(EHR_BERT) features $(DEMO)/sequences $(DEMO)/features --max-seq-length 128
+	$(EHR_BERT) pretrain --features $(DEMO)/features --output $(DEMO)/model \
+		--steps 400 --warmup-steps 40 --learning-rate 1e-3
+	$(EHR_BERT) convert $(DEMO)/model $(DEMO)/export
+	@printf '\nMade in $(DEMO)/:\n'
+	@printf '  sequences/  a row a patient, by split, and the vocabulary\n'
+	@printf '  features/   masked examples for TensorFlow\n'
+	@printf '  model/      the training folder (tensorboard --logdir $(DEMO)/model)\n'
+	@printf '  export/     a stock Hugging Face BertModel with its tokenizer\n\n'
+	$(EHR_BERT) fill-mask $(DEMO)/export --titles example_data/codes.tsv \
+		'ICD10_E66.9 ICD10_I10 | [MASK] ICD10_E78.5 ICD10_I10'
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses auto $(TESTS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(INSTALLED)
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -1,0 +1,87 @@
+"""Output that is whole or absent: written aside, then renamed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ehr_bert.errors import UserError
+
+FOLDER_MARK = "summary.json"
+"""The file by which a folder is known as an earlier output, which a new run may replace."""
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_aside(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Files to write in place of `paths`; renamed together, in this order, when the block ends well.
+
+    After an exception none of `paths` has changed. A later stage should wait for the last of them.
+
+    Yields:
+        One path beside each of `paths`, for the block to write.
+    """
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    asides = tuple(_aside(path) for path in paths)
+    for aside in asides:
+        _remove(aside)
+    try:
+        yield asides
+        for aside in asides:
+            with open(aside, "rb") as file:
+                os.fsync(file.fileno())
+        for aside, path in zip(asides, paths, strict=True):
+            os.replace(aside, path)
+    finally:
+        for aside in asides:
+            _remove(aside)
+
+
+@contextmanager
+def folder_written_aside(path: Path) -> Iterator[Path]:
+    """A folder to fill in place of `path`, renamed when the block ends well.
+
+    The block must write `FOLDER_MARK` into it. An earlier output at `path` is replaced; anything else
+    there is left alone.
+
+    Raises:
+        UserError: `path` holds something that is not an earlier output.
+    """
+    if path.exists() and not _replaceable(path):
+        raise UserError(
+            f"{path} exists and is not an earlier output (it has no {FOLDER_MARK}): "
+            "name another folder, or remove it"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = _aside(path)
+    _remove(aside)
+    aside.mkdir()
+    try:
+        yield aside
+        if path.exists():
+            replaced = path.with_name(f".{path.name}.replaced")
+            _remove(replaced)
+            os.rename(path, replaced)
+            os.rename(aside, path)
+            _remove(replaced)
+        else:
+            os.rename(aside, path)
+    finally:
+        if aside.exists():
+            _remove(aside)
+
+
+def _replaceable(path: Path) -> bool:
+    return path.is_dir() and ((path / FOLDER_MARK).exists() or not any(path.iterdir()))

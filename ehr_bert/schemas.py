@@ -1,0 +1,71 @@
+"""The contracts between the stages, each defined once. `docs/formats.md` describes them for people."""
+
+from enum import StrEnum
+
+import pyarrow as pa
+
+
+class SpecialToken(StrEnum):
+    """Tokens of the vocabulary that are not codes, in the order of their ids in a new vocabulary."""
+
+    PAD = "[PAD]"
+    UNK = "[UNK]"
+    CLS = "[CLS]"
+    SEP = "[SEP]"
+    MASK = "[MASK]"
+
+
+class Split(StrEnum):
+    """The sides of the data, by patient."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
+
+
+PROLONGED_STAY_DAYS = 7
+"""A stay is prolonged if it is longer than this many days (Rasmy et al. 2021)."""
+
+DIAGNOSES = pa.schema(
+    [
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("admit_date", pa.date32(), nullable=False),
+        pa.field("discharge_date", pa.date32(), nullable=False),
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("present_on_admission", pa.int32()),
+        pa.field("priority", pa.int32()),
+        pa.field("third_party", pa.int32()),
+    ]
+)
+"""Diagnosis table: one row a recorded diagnosis.
+
+`discharge_date` is never before `admit_date`. `code` carries its system (`ICD9_250.00`, `ICD10_E11.9`).
+The last three columns order codes inside a visit, smaller first, missing last.
+"""
+
+SEQUENCES = pa.schema(
+    [
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("visit_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("admit_date", pa.list_(pa.date32()), nullable=False),
+        pa.field("los_days", pa.list_(pa.int32()), nullable=False),
+        pa.field("days_to_next", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+"""Sequences: one row a patient.
+
+`token_ids` and `visit_ids` (1-based, non-decreasing) are as long as the patient has codes; `admit_date`,
+`los_days` (discharge - admission, in days) and `days_to_next` (next admission - this discharge, in days,
+0 for the last visit, negative where stays overlap) are as long as the patient has visits.
+"""
+
+REJECTED = pa.schema(
+    [
+        pa.field("line", pa.int64()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("row", pa.string(), nullable=False),
+    ]
+)
+"""Rejected rows: `line` counts from 1 in the source file, its header included (null where the source has
+no lines); `row` is the line as it stood there. It holds what the source held: keep it where that is kept."""

@@ -1,0 +1,100 @@
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ehr_bert.errors import UserError
+from ehr_bert.schemas import SpecialToken
+from ehr_bert.vocabulary import CodeCount, Vocabulary
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CODES = st.lists(st.text(st.characters(exclude_characters="\t\n\r["), min_size=1), unique=True, max_size=20)
+
+
+def counts(**patients):
+    return [CodeCount(code, count, 2 * count) for code, count in patients.items()]
+
+
+def test_codes_are_numbered_by_falling_patient_count_after_the_special_tokens():
+    vocabulary = Vocabulary.from_counts(counts(b=3, a=3, c=7))
+    assert vocabulary.tokens == (*SPECIAL, "c", "a", "b")
+    assert vocabulary.patients == (0, 0, 0, 0, 0, 7, 3, 3)
+    assert vocabulary.occurrences[5] == 14
+    assert vocabulary.code_ids.tolist() == [5, 6, 7]
+
+
+def test_a_given_vocabulary_keeps_its_ids_and_new_codes_are_appended():
+    given_vocabulary = Vocabulary.from_types({"empty_pad": 0, "x": 2, "y": 1})
+    assert given_vocabulary.tokens == ("[PAD]", "y", "x", *SPECIAL[1:])
+    grown = Vocabulary.from_counts(counts(z=1, x=5, w=2), given=given_vocabulary)
+    assert grown.tokens == (*given_vocabulary.tokens, "w", "z")
+    assert grown.patients[2] == 5
+    assert grown.patients[1] == 0
+
+
+def test_ids_that_a_types_file_leaves_out_are_no_codes():
+    vocabulary = Vocabulary.from_types({"empty_pad": 0, "x": 3})
+    assert vocabulary.tokens[:4] == ("[PAD]", "[unused1]", "[unused2]", "x")
+    assert vocabulary.code_ids.tolist() == [3]
+
+
+@given(CODES)
+def test_types_give_the_vocabulary_back(codes):
+    vocabulary = Vocabulary.from_counts(CodeCount(code, 1, 1) for code in codes)
+    assert Vocabulary.from_types(vocabulary.to_types()).tokens == vocabulary.tokens
+
+
+@given(codes=CODES)
+def test_a_file_gives_the_vocabulary_back(tmp_path_factory, codes):
+    path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.tsv"
+    vocabulary = Vocabulary.from_counts(CodeCount(code, 4, 5) for code in codes)
+    vocabulary.write(path)
+    assert Vocabulary.read(path) == vocabulary
+
+
+def test_a_types_pickle_is_read_like_a_vocabulary_file(tmp_path):
+    path = tmp_path / "P.types"
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        path.write_bytes(pickle.dumps({"empty_pad": 0, "ICD9_250.00": 1}, protocol=protocol))
+        assert Vocabulary.read(path).ids["ICD9_250.00"] == 1
+
+
+def test_the_fingerprint_knows_tokens_and_order_alone():
+    one = Vocabulary.from_counts(counts(a=2, b=1))
+    assert one.sha256 == Vocabulary.from_counts(counts(a=9, b=1)).sha256
+    assert one.sha256 != Vocabulary.from_counts(counts(a=1, b=2)).sha256
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        ({"empty_pad": 0, "x": 1, "y": 1}, "id 1 to 'x' and 'y'"),
+        ({"empty_pad": 0, "x": -1}, "'x' to -1"),
+        ({"empty_pad": 0, "x": "1"}, "'x' to '1'"),
+        ({"x": 0}, "id 0 of a types file is 'empty_pad', not 'x'"),
+    ],
+)
+def test_types_that_number_badly_are_refused(types, message):
+    with pytest.raises(UserError, match=message):
+        Vocabulary.from_types(types)
+
+
+@pytest.mark.parametrize(
+    "text", ["[PAD]\t0\n", "[PAD]\t0\t0\nx\tmany\t1\n", "[PAD]\t0\t0\n", "nothing\n", ""]
+)
+def test_a_file_that_is_no_vocabulary_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "vocabulary.tsv"
+    path.write_text(text)
+    with pytest.raises(UserError, match="vocabulary"):
+        Vocabulary.read(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.tsv can't be read"):
+        Vocabulary.read(tmp_path / "none.tsv")
+
+
+def test_special_tokens_are_found_wherever_they_stand():
+    vocabulary = Vocabulary.from_types({"empty_pad": 0, "x": 1})
+    assert vocabulary.id_of(SpecialToken.MASK) == 5
