@@ -1,7 +1,19 @@
 """Quiet TensorFlow, and one thread a library, since the tests run side by side."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ehr_bert.engines import DuckDBEngine
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[DuckDBEngine]:
+    with DuckDBEngine(tmp_path, memory_limit="1GB", threads=2) as opened:
+        yield opened

@@ -1,0 +1,54 @@
+"""The command `ehr-bert`: one subcommand a stage, each thin wiring over the library."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from ehr_bert import __version__
+from ehr_bert.errors import UserError
+
+STAGES = {
+    "simulate": "make structured histories of patients who never lived",
+    "preprocess": "turn a diagnosis table into patient sequences and a vocabulary",
+    "features": "turn patient sequences into TFRecord examples",
+    "pretrain": "pretrain BERT on the examples",
+    "convert": "export a pretrained model to a Hugging Face folder, and prove it equal",
+    "fill-mask": "print the likeliest codes at a [MASK] in a patient's history",
+}
+"""Name and purpose of each stage; the module `ehr_bert.cli.<name>` adds its arguments and runs it."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments. Importing a stage's module is light: what it runs is imported late."""
+    command = argparse.ArgumentParser(
+        prog="ehr-bert",
+        description="Pretrain BERT on structured health records, and predict diseases with it.",
+        epilog="`ehr-bert STAGE --help` tells a stage's arguments.",
+    )
+    command.add_argument("--version", action="version", version=f"ehr-bert {__version__}")
+    stages = command.add_subparsers(dest="stage", metavar="STAGE", required=True)
+    for name, purpose in STAGES.items():
+        stage = importlib.import_module(f"ehr_bert.cli.{name.replace('-', '_')}")
+        arguments = stages.add_parser(
+            name,
+            help=purpose,
+            description=purpose[0].upper() + purpose[1:] + ".",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        stage.add_arguments(arguments)
+        arguments.set_defaults(run=stage.run)
+    return command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit status is 0, 1 after a fault the user can mend, 2 for bad arguments."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except UserError as error:
+        print(f"ehr-bert {arguments.stage}: {error}", file=sys.stderr)
+        return 1
+    return 0

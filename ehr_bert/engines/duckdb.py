@@ -1,0 +1,190 @@
+"""DuckDB inside this process: the default engine. It spills to disk what its memory can't hold."""
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+
+from ehr_bert.engines.engine import LINE, LINE_NUMBER
+from ehr_bert.errors import UserError
+
+_NO_DELIMITER = "\x1f\x1e\x1f\x1e"
+"""Stands in no line, so that the reader of delimited text gives whole lines."""
+
+_AGGREGATED_BYTES = 400
+"""What a row may take while lists of its patient are collected, which DuckDB can't spill."""
+
+_SAMPLED_ROWS = 100_000
+"""Rows from which the ranges of `parts` are estimated."""
+
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+class DuckDBEngine:
+    """An `Engine` on a DuckDB database that lives in memory and, past its limit, in a temporary folder.
+
+    It is a context manager; leaving it closes the database and removes the folder.
+
+    Args:
+        scratch: Where the temporary folder is made: a disk with room for the input.
+        memory_limit: As DuckDB writes it, `8GB`; by default 80% of the machine's memory.
+        threads: By default one a core.
+
+    Raises:
+        UserError: DuckDB doesn't take the memory limit or the number of threads.
+    """
+
+    def __init__(self, scratch: Path, memory_limit: str | None = None, threads: int | None = None) -> None:
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._folder = tempfile.TemporaryDirectory(prefix=".duckdb-", dir=scratch)
+        self._names = (f"table_{number}" for number in count())
+        settings = {
+            "temp_directory": self._folder.name,
+            "memory_limit": memory_limit,
+            "threads": threads,
+        }
+        try:
+            self._backend = ibis.duckdb.connect(
+                **{name: value for name, value in settings.items() if value is not None}
+            )
+        except duckdb.Error as error:
+            self._folder.cleanup()
+            raise UserError(
+                f"DuckDB refuses memory limit {memory_limit} or {threads} threads; "
+                f"a limit looks like 8GB ({_first_line(error)})"
+            ) from error
+
+    def __enter__(self) -> "DuckDBEngine":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._backend.disconnect()
+        self._folder.cleanup()
+
+    def read_lines(self, path: Path) -> ir.Table:
+        """As `Engine.read_lines`."""
+        return self._backend.read_csv(
+            path,
+            columns={LINE: "VARCHAR"},
+            header=False,
+            skip=1,
+            delim=_NO_DELIMITER,
+            quote="",
+            escape="",
+            strict_mode=False,
+        )
+
+    def read_numbered_lines(self, path: Path) -> ir.Table:
+        """As `Engine.read_numbered_lines`; DuckDB keeps the order of a file unless told otherwise."""
+        return self.read_lines(path).mutate(**{LINE_NUMBER: ibis.row_number() + 2})
+
+    def read_parquet(self, path: Path) -> ir.Table:
+        """As `Engine.read_parquet`."""
+        with _faults_explained():
+            return self._backend.read_parquet(path / "**/*.parquet" if path.is_dir() else path)
+
+    def load(self, table: pa.Table) -> ir.Table:
+        """As `Engine.load`; the rows stay where they are."""
+        name = next(self._names)
+        self._backend.con.register(name, table)
+        return self._backend.table(name)
+
+    def materialise(self, table: ir.Table) -> ir.Table:
+        """As `Engine.materialise`."""
+        with _faults_explained():
+            return self._backend.create_table(next(self._names), table, temp=True)
+
+    def drop(self, table: ir.Table) -> None:
+        """As `Engine.drop`."""
+        self._backend.con.execute(f"DROP TABLE {table.get_name()}")
+
+    def parts(self, table: ir.Table, column: str) -> list[ir.Table]:
+        """As `Engine.parts`; a part fits the memory limit."""
+        rows = self.collect(table.aggregate(rows=table.count()))["rows"][0].as_py()
+        parts = -(-rows * _AGGREGATED_BYTES // self._memory_bytes())
+        if parts < 2:
+            return [table]
+        sample = table.select(column).sample(min(1.0, _SAMPLED_ROWS / rows), seed=0)
+        values = sorted(self.collect(sample)[column].to_pylist())
+        cuts = sorted({values[len(values) * part // parts] for part in range(1, parts)})
+        value = table[column]
+        return [
+            table.filter(
+                *([value >= low] if low is not None else []), *([value < high] if high is not None else [])
+            )
+            for low, high in zip([None, *cuts], [*cuts, None], strict=True)
+        ]
+
+    def collect(self, table: ir.Table) -> pa.Table:
+        """As `Engine.collect`."""
+        with _faults_explained():
+            return table.to_pyarrow()
+
+    def batches(self, tables: Sequence[ir.Table], rows: int) -> Iterator[pa.RecordBatch]:
+        """As `Engine.batches`."""
+        pending: list[pa.RecordBatch] = []
+        missing = rows
+        is_empty = True
+        for batch in self._streamed(tables, rows):
+            is_empty = False
+            while batch.num_rows >= missing:
+                yield _joined([*pending, batch.slice(0, missing)])
+                batch, pending, missing = batch.slice(missing), [], rows
+            if batch.num_rows:
+                pending.append(batch)
+                missing -= batch.num_rows
+        if pending:
+            yield _joined(pending)
+        if is_empty:
+            yield pa.RecordBatch.from_pylist([], schema=tables[0].schema().to_pyarrow())
+
+    def _streamed(self, tables: Sequence[ir.Table], rows: int) -> Iterator[pa.RecordBatch]:
+        for table in tables:
+            with _faults_explained():
+                yield from self._backend.con.sql(ibis.to_sql(table, dialect="duckdb")).to_arrow_reader(rows)
+
+    def _memory_bytes(self) -> int:
+        (setting,) = self._backend.con.execute("SELECT current_setting('memory_limit')").fetchall()[0]
+        number, unit = setting.split()
+        return int(float(number) * _UNITS[unit])
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+@contextmanager
+def _faults_explained() -> Iterator[None]:
+    """Turns what DuckDB says of a damaged file or want of room into one line, without the file's text."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise UserError("DuckDB's memory is too small for this table: raise --memory-limit") from error
+    except duckdb.InvalidInputException as error:
+        line = re.search(r"CSV Error on Line: (\d+)", str(error))
+        path = re.search(r"^ *file = (.+)$", str(error), re.MULTILINE)
+        if line is None or path is None:
+            raise UserError(f"DuckDB can't read the input: {_first_line(error)}") from error
+        raise UserError(
+            f"{path[1]}, line {line[1]}: not UTF-8, or longer than 2 MB: mend the line, or convert the file "
+            "(`iconv -f latin1 -t utf-8`)"
+        ) from error
+    except duckdb.IOException as error:
+        raise UserError(f"DuckDB can't read or write a file: {_first_line(error)}") from error

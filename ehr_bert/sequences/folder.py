@@ -1,0 +1,58 @@
+"""The sequences folder: Parquet shards by split, the vocabulary, what was rejected, and a summary."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ehr_bert.engines import Engine
+from ehr_bert.files import FOLDER_MARK, folder_written_aside
+from ehr_bert.schemas import Split
+from ehr_bert.sequences.building import build_histories
+from ehr_bert.sequences.parquet import write_rejected, write_shards
+from ehr_bert.sequences.summary import summarise
+from ehr_bert.sources import read_diagnoses
+from ehr_bert.vocabulary import Vocabulary
+
+SHARD_PATIENTS = 50_000
+"""Patients in a Parquet file, but for the last of a split."""
+
+
+def write_sequences_folder(
+    engine: Engine,
+    table: Path,
+    folder: Path,
+    seed: int = 0,
+    sample_size: int = 0,
+    given: Vocabulary | None = None,
+) -> dict[str, Any]:
+    """Turns a diagnosis table into a sequences folder, which is whole or absent.
+
+    Args:
+        engine: Where to compute.
+        table: The diagnosis table, as `read_diagnoses` takes it.
+        folder: The folder to write: `sequences/<split>/*.parquet`, `vocabulary.tsv`, `rejected.parquet`
+            and `summary.json`.
+        seed: Decides splits and sample.
+        sample_size: How many patients to take, 0 for all.
+        given: A vocabulary to keep; otherwise the training split's codes are numbered.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UserError: the table can't be used, or `folder` is something else.
+    """
+    diagnoses = read_diagnoses(engine, table)
+    with folder_written_aside(folder) as aside:
+        histories = build_histories(engine, table, diagnoses, seed, sample_size)
+        vocabulary = Vocabulary.from_counts(histories.code_counts(Split.TRAIN), given)
+        for split, tables in histories.sequences(vocabulary).items():
+            batches = engine.batches(tables, SHARD_PATIENTS)
+            write_shards(tqdm(batches, desc=f"writing {split}", unit="shard"), aside / "sequences" / split)
+        vocabulary.write(aside / "vocabulary.tsv")
+        write_rejected(histories.rejected(), aside / "rejected.parquet")
+        summary = summarise(histories, vocabulary, seed)
+        (aside / FOLDER_MARK).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary

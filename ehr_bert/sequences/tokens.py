@@ -1,0 +1,28 @@
+"""The codes of histories: how often each is seen, and the token ids that take their place."""
+
+import ibis.expr.types as ir
+
+from ehr_bert.schemas import SEQUENCES
+
+
+def code_counts(histories: ir.Table) -> ir.Table:
+    """How often each code is seen: `split`, `code_rank`, `patients` and `occurrences` (visits)."""
+    distinct = histories.select("split", code_rank=histories.code_ranks.unique().unnest())
+    every = histories.select("split", code_rank=histories.code_ranks.unnest())
+    keys = ("split", "code_rank")
+    patients = distinct.group_by(*keys).aggregate(patients=distinct.count())
+    occurrences = every.group_by(*keys).aggregate(occurrences=every.count())
+    return patients.join(occurrences, keys)
+
+
+def with_token_ids(histories: ir.Table, lookup: ir.Table) -> ir.Table:
+    """The columns of `SEQUENCES`.
+
+    Args:
+        histories: As `histories` makes them.
+        lookup: One row: `token_ids`, the id of each code by its rank.
+    """
+    paired = histories.cross_join(lookup)
+    return paired.mutate(token_ids=paired.code_ranks.map(lambda rank: paired.token_ids[rank])).select(
+        *SEQUENCES.names
+    )

@@ -1,0 +1,105 @@
+"""The tutorial's files: pickles of patients by split and the dictionary of codes."""
+
+import json
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from ehr_bert.engines import Engine
+from ehr_bert.files import written_aside
+from ehr_bert.pickles import write_bencs, write_pickles
+from ehr_bert.schemas import Split
+from ehr_bert.sequences.building import build_histories
+from ehr_bert.sequences.parquet import write_rejected
+from ehr_bert.sequences.summary import summarise
+from ehr_bert.sources import read_tutorial_table
+from ehr_bert.vocabulary import Vocabulary
+
+PICKLED_PATIENTS = 100_000
+"""Patients in a pickle of a `.bencs` or `.ptencs` file, as in the original's."""
+
+
+def write_tutorial_files(
+    engine: Engine,
+    table: Path,
+    prefix: Path,
+    seed: int = 0,
+    sample_size: int = 0,
+    given: Vocabulary | None = None,
+) -> dict[str, Any]:
+    """Turns the tutorial's table into its files, all of them or none.
+
+    Args:
+        engine: Where to compute.
+        table: The tutorial's table.
+        prefix: Of the files: `.bencs.<split>`, `.ptencs.<split>`, `.rejected.parquet`, `.summary.json` and,
+            written last, `.types`.
+        seed: Decides splits and sample.
+        sample_size: How many patients to take, 0 for all.
+        given: A vocabulary to keep; otherwise the codes of all splits are numbered.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UserError: the table can't be used.
+    """
+    diagnoses = read_tutorial_table(engine, table)
+    suffixes = [f"{kind}.{split}" for split in Split for kind in ("bencs", "ptencs")]
+    paths = [
+        Path(f"{prefix}.{suffix}") for suffix in (*suffixes, "rejected.parquet", "summary.json", "types")
+    ]
+    with written_aside(*paths) as (*pickle_paths, rejected_path, summary_path, types_path):
+        histories = build_histories(engine, table, diagnoses, seed, sample_size)
+        vocabulary = Vocabulary.from_counts(histories.code_counts(*Split), given)
+        tables_by_split = histories.sequences(vocabulary)
+        for (split, tables), bencs, ptencs in zip(
+            tables_by_split.items(), pickle_paths[::2], pickle_paths[1::2], strict=True
+        ):
+            batches = tqdm(engine.batches(tables, PICKLED_PATIENTS), desc=f"writing {split}", unit="pickle")
+            write_bencs(bencs, batches, histories.tally.integer_ids)
+            write_ptencs(ptencs, engine.batches(tables, PICKLED_PATIENTS), vocabulary)
+        write_rejected(histories.rejected(), rejected_path)
+        summary = summarise(histories, vocabulary, seed)
+        summary_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_pickles(types_path, [vocabulary.to_types()])
+    return summary
+
+
+def write_ptencs(path: Path, batches: Iterable[pa.RecordBatch], vocabulary: Vocabulary) -> None:
+    """Writes batches of `SEQUENCES` as a `.ptencs` file.
+
+    A patient is a list that holds one list of visits, each `[los, days_to_next, codes, ids]`.
+    """
+    tokens = np.array(vocabulary.tokens, dtype=object)
+    write_pickles(path, (_visit_records(batch, tokens) for batch in batches))
+
+
+def _visit_records(batch: pa.RecordBatch, tokens: np.ndarray) -> list[list[list[list[Any]]]]:
+    """One record a patient, cut out of the batch's flat columns: N codes and M visits in all."""
+    ids, visit_ids, los, days_to_next = (
+        batch.column(name).flatten().to_numpy()
+        for name in ("token_ids", "visit_ids", "los_days", "days_to_next")
+    )  # [N], [N], [M], [M]
+    starts_visit = np.diff(visit_ids, prepend=0) != 0  # [N]
+    starts_visit[_offsets(batch.column("token_ids"))[:-1]] = True
+    visit_offsets = np.append(np.flatnonzero(starts_visit), len(ids)).tolist()  # [M + 1]
+    id_list, code_list = ids.tolist(), tokens[ids].tolist()
+    visits = [
+        [stay, gap, code_list[start:end], id_list[start:end]]
+        for stay, gap, (start, end) in zip(
+            los.tolist(), days_to_next.tolist(), pairwise(visit_offsets), strict=True
+        )
+    ]
+    return [[visits[start:end]] for start, end in pairwise(_offsets(batch.column("los_days")).tolist())]
+
+
+def _offsets(lists: pa.ListArray) -> np.ndarray:
+    """Where each list begins in the flat values, and the end: one more than there are lists."""
+    return np.append(0, np.cumsum(pc.list_value_length(lists).to_numpy()))

@@ -1,0 +1,48 @@
+"""A diagnosis table in Parquet: a file, or a folder of them."""
+
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+
+from ehr_bert.engines import Engine
+from ehr_bert.errors import UserError
+from ehr_bert.schemas import DIAGNOSES
+from ehr_bert.sources.checks import ORDERING, Diagnoses, checked
+
+
+def read_diagnosis_parquet(engine: Engine, path: Path) -> Diagnoses:
+    """Reads the columns of `DIAGNOSES` by name, of any type that reads as theirs; the ordering may lack.
+
+    Raises:
+        UserError: the file can't be read, or a column lacks.
+    """
+    stored = engine.read_parquet(path)
+    missing = [name for name in DIAGNOSES.names if name not in stored.columns and name not in ORDERING]
+    if missing:
+        raise UserError(
+            f"{path} has no column {', '.join(missing)}: a diagnosis table has {', '.join(DIAGNOSES.names)}"
+        )
+    texts = stored.select(
+        **{
+            name: stored[name].cast("string") if name in stored.columns else ibis.null("string")
+            for name in DIAGNOSES.names
+        }
+    )
+    fields = texts.select(**{name: texts[name].strip().nullif("") for name in texts.columns})
+    return Diagnoses(
+        rows=checked(fields, ibis.null("string")),
+        rejected=_rejected(texts),
+    )
+
+
+def _rejected(texts: ir.Table) -> ir.Table:
+    """The rejected rows; a row has no line, and its text is its columns, parted by tabs."""
+    row = ibis.literal("\t").join([texts[name].fill_null("") for name in DIAGNOSES.names])
+    fields = texts.select(**{name: texts[name].strip().nullif("") for name in texts.columns}, row=row)
+    rows = checked(fields, ibis.null("string"))
+    return (
+        rows.filter(rows.reason.notnull())
+        .select(line=ibis.null("int64"), reason="reason", row="row")
+        .order_by("reason", "row")
+    )

@@ -1,0 +1,165 @@
+from datetime import date, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ehr_bert.engines import DuckDBEngine
+from ehr_bert.engines import duckdb as duckdb_engine
+from ehr_bert.schemas import DIAGNOSES, SEQUENCES, Split
+from ehr_bert.sequences.building import build_histories
+from ehr_bert.sequences.histories import code_ranks, histories, ordering_ranks
+from ehr_bert.sources import read_tutorial_table
+from ehr_bert.vocabulary import Vocabulary
+from tests.sequences.messy import messy_rows, write_tutorial_table
+from tests.sequences.reference import reference
+
+PATIENTS = 5_000
+
+
+def decoded(engine: DuckDBEngine, table: Path, seed: int = 0) -> dict[str, dict[str, list]]:
+    """The sequences of all splits by patient, their ids turned back into codes."""
+    built = build_histories(engine, table, read_tutorial_table(engine, table), seed)
+    vocabulary = Vocabulary.from_counts(built.code_counts(*Split))
+    patients = {}
+    for tables in built.sequences(vocabulary).values():
+        for batch in engine.batches(tables, 1_000):
+            for row in pa.Table.from_batches([batch]).cast(SEQUENCES).to_pylist():
+                row["codes"] = [vocabulary.tokens[index] for index in row.pop("token_ids")]
+                patients[row.pop("patient_id")] = row
+    return patients
+
+
+def test_every_patient_is_as_the_plain_algorithm_makes_it(engine: DuckDBEngine, tmp_path: Path) -> None:
+    rows = messy_rows(PATIENTS, seed=1)
+    found = decoded(engine, write_tutorial_table(tmp_path / "table.tsv", rows))
+    assert len(found) > 0.99 * PATIENTS
+    assert found == reference(rows)
+    assert min(min(row["days_to_next"]) for row in found.values()) < 0
+
+
+def test_cutting_the_table_into_parts_changes_no_patient(
+    engine: DuckDBEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = messy_rows(200, seed=2)
+    table = write_tutorial_table(tmp_path / "table.tsv", rows)
+    monkeypatch.setattr(duckdb_engine, "_AGGREGATED_BYTES", 2_000_000)
+    built = build_histories(engine, table, read_tutorial_table(engine, table), seed=0)
+    assert len(built.parts) > 2
+    ids = [engine.collect(part.order_by("patient_id"))["patient_id"].to_pylist() for part in built.parts]
+    assert [patient for part in ids for patient in part] == sorted(set(rows["patient_id"]))
+    assert decoded(engine, table) == reference(rows)
+
+
+def test_counts_are_patients_and_visits_of_each_code(engine: DuckDBEngine, tmp_path: Path) -> None:
+    rows = messy_rows(300, seed=3)
+    table = write_tutorial_table(tmp_path / "table.tsv", rows)
+    built = build_histories(engine, table, read_tutorial_table(engine, table), seed=0)
+    found = {count.code: (count.patients, count.occurrences) for count in built.code_counts(*Split)}
+    visits = rows.drop_duplicates(["patient_id", "discharge_date", "code"]).groupby("code")["patient_id"]
+    assert found == {code: (group.nunique(), len(group)) for code, group in visits}
+
+
+def test_a_sample_is_the_same_patients_whatever_the_order_of_rows(
+    engine: DuckDBEngine, tmp_path: Path
+) -> None:
+    rows = messy_rows(200, seed=4)
+    samples = []
+    for number, order in enumerate((rows, rows.iloc[::-1])):
+        table = write_tutorial_table(tmp_path / f"{number}.tsv", order)
+        built = build_histories(engine, table, read_tutorial_table(engine, table), seed=5, sample_size=17)
+        samples.append(engine.collect(built.table.order_by("patient_id"))["patient_id"].to_pylist())
+        assert built.tally.sampled == rows["patient_id"].isin(samples[-1]).sum()
+    assert samples[0] == samples[1]
+    assert len(samples[0]) == 17
+
+
+def diagnoses_table(rows: list[dict]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=DIAGNOSES)
+
+
+DAYS = st.integers(0, 6).map(lambda days: date(2014, 1, 1) + timedelta(days))
+ORDERINGS = st.sampled_from([None, -1, 0, 32_766, -32_766])
+DIAGNOSIS_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "patient_id": st.sampled_from(["1", "01", "ä"]),
+            "discharge_date": DAYS,
+            "stay": st.integers(0, 9),
+            "code": st.sampled_from(["A", "B", "a", "Z"]),
+            "present_on_admission": ORDERINGS,
+            "priority": st.sampled_from([None, 0, 2**31 - 2, -(2**31) + 2]),
+            "third_party": ORDERINGS,
+        }
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=DIAGNOSIS_ROWS)
+def test_any_table_gives_the_plain_algorithm_s_histories(engine: DuckDBEngine, drawn: list[dict]) -> None:
+    rows = [
+        {**{name: row[name] for name in row if name != "stay"}}
+        | {"admit_date": row["discharge_date"] - timedelta(row["stay"])}
+        for row in drawn
+    ]
+    diagnoses = engine.load(diagnoses_table(rows))
+    codes = code_ranks(diagnoses)
+    found = engine.collect(histories(diagnoses, codes, ordering_ranks(diagnoses), seed=0)).to_pylist()
+    names = {row["code_rank"]: row["code"] for row in engine.collect(codes).to_pylist()}
+    frame = pd.DataFrame(rows).astype(
+        dict.fromkeys(("present_on_admission", "priority", "third_party"), "float64")
+    )
+    expected = reference(frame)
+    assert {row["patient_id"] for row in found} == set(expected)
+    assert sum(row["diagnoses"] for row in found) == len(rows)
+    for row in found:
+        row["codes"] = [names[rank] for rank in row.pop("code_ranks")]
+        assert {name: row[name] for name in expected[row["patient_id"]]} == expected[row["patient_id"]]
+
+
+def one_patient(engine: DuckDBEngine, *rows: tuple[str, str, str]) -> dict:
+    """The history of a patient with (admitted, discharged, code) rows."""
+    table = diagnoses_table(
+        [
+            {
+                "patient_id": "p",
+                "admit_date": date.fromisoformat(admitted),
+                "discharge_date": date.fromisoformat(discharged),
+                "code": code,
+            }
+            for admitted, discharged, code in rows
+        ]
+    )
+    diagnoses = engine.load(table)
+    expression = histories(diagnoses, code_ranks(diagnoses), ordering_ranks(diagnoses), seed=0)
+    (row,) = engine.collect(expression).to_pylist()
+    return row
+
+
+def test_a_code_counts_once_a_visit(engine: DuckDBEngine) -> None:
+    row = one_patient(
+        engine,
+        ("2014-01-01", "2014-01-03", "A"),
+        ("2014-01-02", "2014-01-03", "A"),
+        ("2014-02-01", "2014-02-03", "A"),
+    )
+    assert row["code_ranks"] == [0, 0]
+    assert row["visit_ids"] == [1, 2]
+    assert row["diagnoses"] == 3
+
+
+def test_a_visit_begins_with_its_earliest_admission(engine: DuckDBEngine) -> None:
+    row = one_patient(engine, ("2014-01-02", "2014-01-03", "A"), ("2013-12-31", "2014-01-03", "B"))
+    assert row["admit_date"] == [date(2013, 12, 31)]
+    assert row["los_days"] == [3]
+
+
+def test_overlapping_stays_have_a_negative_gap(engine: DuckDBEngine) -> None:
+    row = one_patient(engine, ("2014-01-01", "2014-01-10", "A"), ("2014-01-05", "2014-01-12", "B"))
+    assert row["days_to_next"] == [-5, 0]

@@ -1,0 +1,144 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ehr_bert.engines import DuckDBEngine
+from ehr_bert.engines import duckdb as duckdb_engine
+from ehr_bert.errors import UserError
+from ehr_bert.schemas import DIAGNOSES, REJECTED, SEQUENCES, SpecialToken, Split
+from ehr_bert.sequences import folder as folder_module
+from ehr_bert.sequences.folder import write_sequences_folder
+from ehr_bert.sequences.summary import summary_text
+from ehr_bert.vocabulary import Vocabulary
+from tests.sequences.messy import HEADER, messy_rows, tutorial_lines, write_tutorial_table
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write_tutorial_table(tmp_path / "table.tsv", messy_rows(200, seed=7))
+
+
+def test_the_folder_holds_all_patients_by_id(
+    engine: DuckDBEngine, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "SHARD_PATIENTS", 13)
+    summary = write_sequences_folder(engine, table, tmp_path / "out")
+    for split in Split:
+        shards = sorted((tmp_path / "out" / "sequences" / split).iterdir())
+        tables = [pq.read_table(shard) for shard in shards]
+        assert all(shard.schema.equals(SEQUENCES) for shard in tables)
+        assert all(shard.num_rows == 13 for shard in tables[:-1])
+        ids = pa.concat_tables(tables)["patient_id"].to_pylist()
+        assert ids == sorted(ids)
+        assert len(ids) == summary["patients"][split.value]
+    assert sum(summary["patients"].values()) == 200
+
+
+def test_every_row_is_accounted_for(engine: DuckDBEngine, tmp_path: Path) -> None:
+    lines = tutorial_lines(messy_rows(50, seed=8))
+    table = tmp_path / "table.tsv"
+    table.write_text(HEADER + "".join(lines) + "1\t2014-02-30\t2014-03-01\tA\t\t\t\n\nY\n")
+    summary = write_sequences_folder(engine, table, tmp_path / "out", sample_size=20)
+    rows = summary["rows"]
+    assert rows["read"] == len(lines) + 3
+    assert rows["rejected"] == {"admission is not a date": 1, "blank line": 1, "not seven fields": 1}
+    kept = rows["sequence_codes"] + rows["merged_duplicates"] + rows["outside_sample"]
+    assert kept + 3 == rows["read"]
+    assert min(rows["merged_duplicates"], rows["outside_sample"]) > 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+    rejected = pq.read_table(tmp_path / "out" / "rejected.parquet")
+    assert rejected.schema.equals(REJECTED)
+    assert rejected["line"].to_pylist() == [len(lines) + 2, len(lines) + 3, len(lines) + 4]
+    assert "blank line" in summary_text(summary)
+
+
+def test_codes_that_only_other_splits_have_are_unknown_there(engine: DuckDBEngine, tmp_path: Path) -> None:
+    table = tmp_path / "table.tsv"
+    table.write_text(
+        HEADER + "".join(f"{patient}\t2014-01-01\t2014-01-02\tC{patient}\t\t\t\n" for patient in range(40))
+    )
+    summary = write_sequences_folder(engine, table, tmp_path / "out")
+    vocabulary = Vocabulary.read(tmp_path / "out" / "vocabulary.tsv")
+    assert len(vocabulary) == len(SpecialToken) + summary["patients"]["train"]
+    assert summary["unknown_codes"] == {**summary["patients"], "train": 0}
+    for split in (Split.VALID, Split.TEST):
+        rows = pq.read_table(tmp_path / "out" / "sequences" / split)
+        assert set(rows["token_ids"].combine_chunks().flatten().to_pylist()) == {
+            vocabulary.id_of(SpecialToken.UNK)
+        }
+
+
+def test_a_given_vocabulary_keeps_its_ids(engine: DuckDBEngine, table: Path, tmp_path: Path) -> None:
+    given = Vocabulary.from_types({"empty_pad": 0, "ICD9_29": 1, "elsewhere": 2, "ICD9_3": 5})
+    write_sequences_folder(engine, table, tmp_path / "out", given=given)
+    vocabulary = Vocabulary.read(tmp_path / "out" / "vocabulary.tsv")
+    assert vocabulary.tokens[: len(given)] == given.tokens
+    assert len(vocabulary) == len(given) + 28
+    assert vocabulary.patients[1] > 0
+    assert vocabulary.patients[2] == 0
+
+
+def test_a_rerun_gives_the_same_bytes_whatever_memory_and_threads(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, threads, aggregated_bytes in (("a", 2, 1), ("b", 1, 2_000_000)):
+        monkeypatch.setattr(duckdb_engine, "_AGGREGATED_BYTES", aggregated_bytes)
+        with DuckDBEngine(tmp_path, "1GB", threads) as engine:
+            write_sequences_folder(engine, table, tmp_path / name)
+    first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert first == second
+    assert len(first) == 6
+
+
+def test_an_interrupted_run_leaves_the_earlier_output(
+    engine: DuckDBEngine, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sequences_folder(engine, table, tmp_path / "out")
+    before = contents(tmp_path / "out")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder_module, "summarise", killed)
+    for name in ("out", "new"):
+        with pytest.raises(KeyboardInterrupt):
+            write_sequences_folder(engine, table, tmp_path / name, seed=1)
+    assert contents(tmp_path / "out") == before
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_parquet_gives_the_tsv_s_sequences(engine: DuckDBEngine, tmp_path: Path) -> None:
+    rows = messy_rows(60, seed=9)
+    table = write_tutorial_table(tmp_path / "table.tsv", rows)
+    (tmp_path / "parquet").mkdir()
+    stored = pa.Table.from_pandas(rows, schema=DIAGNOSES, preserve_index=False)
+    pq.write_table(stored.slice(0, 100), tmp_path / "parquet" / "a.parquet")
+    pq.write_table(stored.slice(100), tmp_path / "parquet" / "b.parquet")
+    write_sequences_folder(engine, table, tmp_path / "a")
+    write_sequences_folder(engine, tmp_path / "parquet", tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("", "holds no diagnosis"),
+        ("1\tx\t2014-01-01\tA\t\t\t\n", "line 2: admission is not a date"),
+    ],
+)
+def test_a_table_with_nothing_usable_is_an_error(
+    engine: DuckDBEngine, tmp_path: Path, rows: str, message: str
+) -> None:
+    table = tmp_path / "table.tsv"
+    table.write_text(HEADER + rows)
+    with pytest.raises(UserError, match=message):
+        write_sequences_folder(engine, table, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,63 @@
+from datetime import date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ehr_bert.engines import DuckDBEngine
+from ehr_bert.errors import UserError
+from ehr_bert.sources import read_diagnoses
+
+COLUMNS = {
+    "patient_id": [7, 8, None],
+    "admit_date": [datetime(2014, 3, 1, 10, 30)] * 3,
+    "discharge_date": [date(2014, 3, 2), date(2014, 2, 2), date(2014, 3, 2)],
+    "code": ["A", "A", "A"],
+}
+
+
+def test_other_types_are_read_and_lacking_ordering_is_missing(engine: DuckDBEngine, tmp_path: Path) -> None:
+    pq.write_table(pa.table(COLUMNS), tmp_path / "table.parquet")
+    diagnoses = read_diagnoses(engine, tmp_path / "table.parquet")
+    (row,) = [row for row in engine.collect(diagnoses.rows).to_pylist() if row["reason"] is None]
+    assert row == {
+        "patient_id": "7",
+        "admit_date": date(2014, 3, 1),
+        "discharge_date": date(2014, 3, 2),
+        "code": "A",
+        "present_on_admission": None,
+        "priority": None,
+        "third_party": None,
+        "reason": None,
+        "unreadable": 0,
+    }
+
+
+def test_rejected_rows_have_no_line(engine: DuckDBEngine, tmp_path: Path) -> None:
+    pq.write_table(pa.table(COLUMNS), tmp_path / "table.parquet")
+    rejected = engine.collect(read_diagnoses(engine, tmp_path / "table.parquet").rejected).to_pylist()
+    assert [(row["line"], row["reason"]) for row in rejected] == [
+        (None, "discharge before admission"),
+        (None, "no patient id"),
+    ]
+    assert rejected[0]["row"].startswith("8\t2014-03-01 10:30:00\t2014-02-02\tA\t")
+
+
+def test_a_code_with_a_line_end_is_rejected(engine: DuckDBEngine, tmp_path: Path) -> None:
+    pq.write_table(pa.table({**COLUMNS, "code": ["A\nB"] * 3}), tmp_path / "table.parquet")
+    rows = engine.collect(read_diagnoses(engine, tmp_path / "table.parquet").rows)
+    assert rows["reason"][0].as_py() == "control character in patient id or code"
+
+
+def test_a_lacking_column_and_a_damaged_file_are_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"patient_id": ["7"], "code": ["A"]}), path)
+    with pytest.raises(UserError, match="no column admit_date, discharge_date"):
+        read_diagnoses(engine, path)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="can't read"):
+        read_diagnoses(engine, path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="can't read"):
+        read_diagnoses(engine, tmp_path / "folder")
