@@ -1,0 +1,142 @@
+"""The outcome: who is at which risk of it from what was recorded, and who has it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ehr_bert.schemas import PROLONGED_STAY_DAYS
+from ehr_bert.simulation.conditions import Conditions
+from ehr_bert.simulation.histories import Histories
+
+LEAST_VISITS = 3
+"""Visits up to the index date, that day's included."""
+
+RECORDED_AGAIN = 0.6
+"""Chance that a visit after the first one with the outcome names it too."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Patients with an index date, in order.
+
+    Attributes:
+        patient: Counted from 0: int64 `[C]`.
+        index_date: Days since 1970-01-01: int64 `[C]`.
+        risk: Probability of the outcome within the horizon: float64 `[C]`.
+        label: Whether it came: bool `[C]`.
+    """
+
+    patient: np.ndarray
+    index_date: np.ndarray
+    risk: np.ndarray
+    label: np.ndarray
+
+
+def add_outcome(
+    conditions: Conditions, histories: Histories, rng: np.random.Generator
+) -> tuple[Histories, Cohort]:
+    """Draws index dates and new cases, and has the cases coded.
+
+    A case's first visit with the outcome ends within the horizon after the index date.
+    """
+    horizon = conditions.outcome.horizon_days
+    patient, discharged = histories.patient, histories.discharged
+    patients, number = len(histories.prevalent), np.arange(len(patient))
+
+    earlier = number - np.searchsorted(patient, patient)
+    follow_up = discharged[np.searchsorted(patient, patient, "right") - 1] - discharged
+    to_next = np.roll(discharged, -1) - discharged  # the patient's own where there is follow-up
+    eligible = (
+        (earlier >= LEAST_VISITS - 1)
+        & (follow_up >= horizon)
+        & (to_next <= horizon)
+        & ~histories.prevalent[patient]
+    )
+    index_visit = _one_a_patient(np.flatnonzero(eligible), patient, rng)
+    members = patient[index_visit]
+    index_date = np.zeros(patients, np.int64)  # [P], before all visits for who is not a member
+    index_date[members] = discharged[index_visit]
+    risk = risks(conditions, histories, index_date)[members]
+    label = rng.random(len(members)) < risk
+    cohort = Cohort(members, index_date[members], risk, label)
+
+    since_index = discharged - index_date[patient]
+    is_case = np.isin(patient, members[label])
+    within = is_case & (since_index > 0) & (since_index <= horizon)
+    onset = _one_a_patient(np.flatnonzero(within), patient, rng)
+    onset_visit = np.full(patients, len(patient))  # [P], beyond the last for who is no case
+    onset_visit[patient[onset]] = onset
+    later = (number > onset_visit[patient]) & (rng.random(len(patient)) < RECORDED_AGAIN)
+    coded = np.concatenate([onset, np.flatnonzero(later)])
+    visit = np.concatenate([histories.visit, coded])
+    order = np.argsort(visit, kind="stable")
+    outcome = conditions.numbers[conditions.outcome.condition]
+    family = np.concatenate([histories.family, np.full(len(coded), outcome)])
+    return replace(histories, visit=visit[order], family=family[order]), cohort
+
+
+def risks(conditions: Conditions, histories: Histories, index_date: np.ndarray) -> np.ndarray:
+    """Each patient's probability of the outcome, from what was recorded up to a date.
+
+    Args:
+        conditions: Their `outcome` has the weights.
+        histories: `P` patients.
+        index_date: Days since 1970-01-01, by patient: int64 `[P]`.
+
+    Returns:
+        float64 `[P]`.
+    """
+    outcome, number = conditions.outcome, conditions.numbers
+    past = histories.discharged <= index_date[histories.patient]  # [V]
+    known = past[histories.visit]  # [M]
+    patient = histories.patient[histories.visit[known]]
+    date = histories.discharged[histories.visit[known]].astype(float)
+    place = patient, histories.family[known]
+    shape = len(index_date), len(number)
+    first, last = np.full(shape, np.inf), np.full(shape, -np.inf)
+    np.minimum.at(first, place, date)
+    np.maximum.at(last, place, date)
+    recorded = np.isfinite(last)  # [P, F]
+    recency = np.exp((last - index_date[:, None]) / outcome.recency_days)  # 0 if never
+
+    long_stay = past & (histories.stay > PROLONGED_STAY_DAYS)
+    stays = np.bincount(histories.patient[long_stay], minlength=len(index_date))
+    log_odds = outcome.log_odds + outcome.prolonged_stay * np.minimum(stays, outcome.most_stays)
+    for name, weight in outcome.recorded.items():
+        log_odds += weight * recorded[:, number[name]]
+    for name, weight in outcome.recent.items():
+        log_odds += weight * recency[:, number[name]]
+    for term in outcome.together:
+        log_odds += term["weight"] * recorded[:, [number[name] for name in term["of"]]].all(1)
+    for term in outcome.in_order:
+        one, other = number[term["first"]], number[term["then"]]
+        log_odds += term["weight"] * (recorded[:, other] & (first[:, one] < first[:, other]))
+    return 1 / (1 + np.exp(-log_odds))
+
+
+def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
+    """Area under the ROC curve; ties count half.
+
+    Args:
+        scores: float64 `[C]`.
+        positive: 0 or 1, or the probability of 1, `[C]`: then the expectation of the area's numerator
+            over the expectation of its denominator.
+
+    Returns:
+        Between 0 and 1; none if all labels are alike.
+    """
+    positive = np.asarray(positive, dtype=np.float64)
+    _, group = np.unique(scores, return_inverse=True)
+    cases = np.bincount(group, positive)
+    controls = np.bincount(group, 1 - positive)
+    below = np.cumsum(controls) - controls
+    with_itself = (positive * (1 - positive)).sum()
+    pairs = cases.sum() * controls.sum() - with_itself
+    won = (cases * (below + controls / 2)).sum() - with_itself / 2
+    return float(won / pairs) if pairs > 0 else None
+
+
+def _one_a_patient(visits: np.ndarray, patient: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One of `visits`, which are in order, at random for each patient that has any, in order of patient."""
+    _, first, count = np.unique(patient[visits], return_index=True, return_counts=True)
+    return visits[first + (rng.random(len(first)) * count).astype(int)]

@@ -1,0 +1,200 @@
+"""Simulates a data set into a folder, by chunks of patients."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv
+from tqdm import tqdm
+
+from ehr_bert import __version__
+from ehr_bert.errors import UserError
+from ehr_bert.files import FOLDER_MARK, folder_written_aside
+from ehr_bert.schemas import DIAGNOSES, PROLONGED_STAY_DAYS
+from ehr_bert.simulation.coding import diagnoses, site_coding
+from ehr_bert.simulation.conditions import load_conditions
+from ehr_bert.simulation.histories import simulate_histories
+from ehr_bert.simulation.outcome import add_outcome, auroc
+
+CHUNK_PATIENTS = 5000
+"""Patients are made this many at a time, each chunk from a seed of its own."""
+
+FORMATS = ("tsv", "parquet")
+
+TUTORIAL_COLUMNS = ["patient_id", "vadate", "vddate", "diag", "poa", "diagnosis_priority", "third_party_ind"]
+"""The Med-BERT tutorial's names for the columns of `DIAGNOSES`."""
+
+COHORT = pa.schema(
+    [
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("index_date", pa.date32(), nullable=False),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("risk", pa.float64(), nullable=False),
+    ]
+)
+"""One row a patient with an index date: whether the outcome came within the horizon, and the probability
+that it would, from what was recorded up to that date."""
+
+TSV = csv.WriteOptions(delimiter="\t", quoting_style="none", quoting_header="none")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a simulated data set.
+
+    Attributes:
+        patients: How many; fewer with the same seed are the first ones of more.
+        visits: How many a patient has, on average.
+        seed: Of all that is drawn.
+        format: `tsv`, the Med-BERT tutorial's, or `parquet`.
+    """
+
+    patients: int = 10_000
+    visits: float = 20.0
+    seed: int = 0
+    format: str = "tsv"
+
+    def __post_init__(self) -> None:
+        for key, least in (("patients", 1), ("visits", 1), ("seed", 0)):
+            if getattr(self, key) < least:
+                raise UserError(f"{key} must be {least} or more, not {getattr(self, key)}")
+        if self.format not in FORMATS:
+            raise UserError(f"format must be {' or '.join(FORMATS)}, not {self.format!r}")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some patients' data.
+
+    Attributes:
+        rows: `DIAGNOSES`.
+        cohort: `COHORT`.
+        visits: How many.
+        prolonged_stays: How many of them are prolonged stays.
+    """
+
+    rows: pa.Table
+    cohort: pa.Table
+    visits: int
+    prolonged_stays: int
+
+
+def simulate(folder: Path, settings: Settings) -> dict[str, Any]:
+    """Fills a folder with simulated patients' diagnoses, the cohort, the codes' titles and a summary.
+
+    Returns:
+        What `summary.json` holds.
+
+    Raises:
+        UserError: `folder` holds something that is not an earlier output.
+    """
+    cohorts: list[pa.Table] = []
+    codes: set[str] = set()
+    rows = visits = prolonged = 0
+    with folder_written_aside(folder) as aside:
+        with _diagnosis_writer(aside, settings.format) as write:
+            for chunk in chunks(settings):
+                write(chunk.rows)
+                cohorts.append(chunk.cohort)
+                codes.update(chunk.rows["code"].unique().to_pylist())
+                rows += chunk.rows.num_rows
+                visits += chunk.visits
+                prolonged += chunk.prolonged_stays
+        cohort = pa.concat_tables(cohorts)
+        _write_table(cohort, aside / f"cohort.{settings.format}")
+        conditions = load_conditions()
+        titles = {
+            code: title
+            for code, title in zip(conditions.codes, conditions.titles, strict=True)
+            if code in codes
+        }
+        _write_table(pa.table([list(titles), list(titles.values())], ["code", "title"]), aside / "codes.tsv")
+        summary = {
+            "version": __version__,
+            "settings": asdict(settings),
+            "visits": visits,
+            "prolonged_stays": round(prolonged / visits, 4),
+            "rows": rows,
+            "codes": len(codes),
+            "cohort": {
+                "outcome": conditions.outcome.condition,
+                "horizon_days": conditions.outcome.horizon_days,
+                **_cohort_summary(cohort["risk"].to_numpy(), cohort["label"].to_numpy()),
+            },
+        }
+        (aside / FOLDER_MARK).write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
+    return summary
+
+
+def chunks(settings: Settings) -> Iterator[Chunk]:
+    """The patients in order; a chunk is a function of the seed, the mean of visits and its number alone."""
+    conditions = load_conditions()
+    coding = site_coding(conditions, _generator(settings.seed))
+    with tqdm(total=settings.patients, desc="simulate", unit=" patients", unit_scale=True) as progress:
+        for number in range(-(-settings.patients // CHUNK_PATIENTS)):
+            rng = _generator(settings.seed, number)
+            histories = simulate_histories(conditions, CHUNK_PATIENTS, settings.visits, rng)
+            histories, cohort = add_outcome(conditions, histories, rng)
+            # The last chunk too is made whole, and then cut: so its patients don't depend on its size.
+            before = number * CHUNK_PATIENTS
+            kept = min(CHUNK_PATIENTS, settings.patients - before)
+            stays = histories.stay[histories.patient < kept]
+            members = cohort.patient < kept
+            yield Chunk(
+                rows=diagnoses(conditions, coding, histories, before + 1, kept, rng),
+                cohort=pa.table(
+                    [
+                        pa.array(before + 1 + cohort.patient[members]).cast(pa.string()),
+                        pa.array(cohort.index_date[members].astype("datetime64[D]")),
+                        pa.array(cohort.label[members].astype(np.int32)),
+                        pa.array(cohort.risk[members].round(6)),
+                    ],
+                    schema=COHORT,
+                ),
+                visits=len(stays),
+                prolonged_stays=int((stays > PROLONGED_STAY_DAYS).sum()),
+            )
+            progress.update(kept)
+
+
+def _generator(seed: int, *chunk: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=chunk))
+
+
+def _cohort_summary(risk: np.ndarray, label: np.ndarray) -> dict[str, float | None]:
+    """Counts of a cohort, and the AUROC of the true risk: with the labels drawn, and as expected."""
+    areas = {"best_auroc": auroc(risk, label), "expected_best_auroc": auroc(risk, risk)}
+    return {
+        "patients": len(label),
+        "cases": int(label.sum()),
+        "prevalence": round(float(label.mean()), 4) if len(label) else None,
+        **{name: None if area is None else round(area, 4) for name, area in areas.items()},
+    }
+
+
+@contextmanager
+def _diagnosis_writer(folder: Path, file_format: str) -> Iterator[Callable[[pa.Table], None]]:
+    """Yields what adds rows: to `data_file.tsv`, or as one more file to `diagnoses/`."""
+    if file_format == "tsv":
+        fields = zip(TUTORIAL_COLUMNS, DIAGNOSES.types, strict=True)
+        with csv.CSVWriter(folder / "data_file.tsv", pa.schema(fields), write_options=TSV) as file:
+            yield lambda rows: file.write_table(rows.rename_columns(TUTORIAL_COLUMNS))
+    else:
+        (folder / "diagnoses").mkdir()
+        paths = (folder / "diagnoses" / f"{number:05d}.parquet" for number in count())
+        yield lambda rows: pq.write_table(rows, next(paths))
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    """Writes Parquet or TSV, by the name's ending."""
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        csv.write_csv(table, path, TSV)

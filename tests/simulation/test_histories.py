@@ -1,0 +1,70 @@
+import numpy as np
+
+from ehr_bert.simulation.conditions import Conditions
+from ehr_bert.simulation.histories import Histories, _onsets, simulate_histories
+
+
+def test_every_patient_has_visits_and_every_visit_names_something(before: Histories) -> None:
+    assert np.array_equal(np.unique(before.patient), np.arange(len(before.prevalent)))
+    assert np.array_equal(np.unique(before.visit), np.arange(len(before.patient)))
+
+
+def test_visits_are_in_order_and_never_overlap(before: Histories) -> None:
+    same = before.patient[1:] == before.patient[:-1]
+    assert (np.diff(before.patient) >= 0).all()
+    assert (before.admitted[1:] > before.discharged[:-1])[same].all()
+
+
+def test_only_stays_have_days(before: Histories) -> None:
+    assert np.array_equal(before.stay > 0, before.inpatient)
+
+
+def test_the_mean_of_visits_is_the_one_asked_for(conditions: Conditions) -> None:
+    for visits in (1.0, 6.5, 30.0):
+        histories = simulate_histories(conditions, 2003, visits, np.random.default_rng(3))
+        assert abs(len(histories.patient) / 2003 - visits) < 0.05 * visits
+
+
+def test_a_condition_without_an_origin_of_its_own_comes_after_a_cause(conditions: Conditions) -> None:
+    onsets = _onsets(conditions.chronic, 997, np.random.default_rng(1))
+    derived = [each for each in conditions.chronic if not each.arises]
+    assert derived
+    for condition in derived:
+        causes = onsets[:, [conditions.numbers[cause] for cause in condition.after]]
+        onset = onsets[:, conditions.numbers[condition.name]]
+        arisen = np.isfinite(onset)
+        assert arisen.any()
+        assert (onset > causes.min(1))[arisen].all()
+
+
+def test_a_cause_makes_its_effect_more_frequent(conditions: Conditions) -> None:
+    onsets = _onsets(conditions.chronic, 5003, np.random.default_rng(2))
+    by_60 = onsets < 42
+    obese = by_60[:, conditions.numbers["obesity"]]
+    diabetic = by_60[:, conditions.numbers["diabetes"]]
+    assert diabetic[obese].mean() > 1.5 * diabetic[~obese].mean()
+
+
+def test_no_one_has_conditions_of_both_sexes(conditions: Conditions) -> None:
+    onsets = _onsets(conditions.chronic, 5003, np.random.default_rng(4))
+    male, female = (
+        np.isfinite(onsets[:, [each.sex == sex for each in conditions.chronic]]).any(1)
+        for sex in ("male", "female")
+    )
+    assert male.any()
+    assert female.any()
+    assert not (male & female).any()
+
+
+def test_the_outcome_is_there_from_the_start_or_not_at_all(conditions: Conditions, before: Histories) -> None:
+    outcome = before.family == conditions.numbers["heart_failure"]
+    patients = np.unique(before.patient[before.visit[outcome]])
+    assert len(patients)
+    assert before.prevalent[patients].all()
+
+
+def test_what_a_stay_names_foretells_its_length(conditions: Conditions, before: Histories) -> None:
+    sepsis = np.zeros(len(before.patient), bool)
+    sepsis[before.visit[before.family == conditions.numbers["sepsis"]]] = True
+    stays = before.inpatient
+    assert (before.stay[stays & sepsis] > 7).mean() > 2 * (before.stay[stays & ~sepsis] > 7).mean()

@@ -1,0 +1,118 @@
+from dataclasses import replace
+from math import exp
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from ehr_bert.simulation.conditions import Conditions
+from ehr_bert.simulation.histories import Histories
+from ehr_bert.simulation.outcome import Cohort, auroc, risks
+
+
+def reference_risk(conditions: Conditions, visits: list[tuple[int, int, set[str]]], index_date: int) -> float:
+    """One patient's risk, from visits of (admitted, discharged, names), told another way."""
+    outcome = conditions.outcome
+    past = [visit for visit in visits if visit[1] <= index_date]
+    dates: dict[str, list[int]] = {}
+    for _, discharged, names in past:
+        for name in names:
+            dates.setdefault(name, []).append(discharged)
+    prolonged = len([1 for admitted, discharged, _ in past if discharged - admitted > 7])
+    log_odds = outcome.log_odds + outcome.prolonged_stay * min(prolonged, outcome.most_stays)
+    log_odds += sum(weight for name, weight in outcome.recorded.items() if name in dates)
+    log_odds += sum(
+        weight * exp(-(index_date - max(dates[name])) / outcome.recency_days)
+        for name, weight in outcome.recent.items()
+        if name in dates
+    )
+    log_odds += sum(term["weight"] for term in outcome.together if dates.keys() >= set(term["of"]))
+    log_odds += sum(
+        term["weight"]
+        for term in outcome.in_order
+        if {term["first"], term["then"]} <= dates.keys()
+        and min(dates[term["first"]]) < min(dates[term["then"]])
+    )
+    return 1 / (1 + exp(-log_odds))
+
+
+def test_risk_is_the_stated_function_of_what_was_recorded(
+    conditions: Conditions, with_outcome: tuple[Histories, Cohort]
+) -> None:
+    histories, cohort = with_outcome
+    names = [family.name for family in conditions.families]
+    for member in range(0, len(cohort.patient), 7):
+        visits = [
+            (
+                int(histories.admitted[visit]),
+                int(histories.discharged[visit]),
+                {names[family] for family in histories.family[histories.visit == visit]},
+            )
+            for visit in np.flatnonzero(histories.patient == cohort.patient[member])
+        ]
+        expected = reference_risk(conditions, visits, int(cohort.index_date[member]))
+        assert cohort.risk[member] == pytest.approx(expected)
+
+
+def test_risk_sees_nothing_after_the_index_date(
+    conditions: Conditions, with_outcome: tuple[Histories, Cohort]
+) -> None:
+    histories, cohort = with_outcome
+    index_date = np.zeros(len(histories.prevalent), np.int64)
+    index_date[cohort.patient] = cohort.index_date
+    later = (histories.discharged > index_date[histories.patient])[histories.visit]
+    assert later.any()
+    erased = replace(histories, visit=histories.visit[~later], family=histories.family[~later])
+    assert np.array_equal(risks(conditions, erased, index_date)[cohort.patient], cohort.risk)
+
+
+def test_cases_and_only_cases_have_the_outcome_coded_within_the_horizon(
+    conditions: Conditions, with_outcome: tuple[Histories, Cohort]
+) -> None:
+    histories, cohort = with_outcome
+    visit = histories.visit[histories.family == conditions.numbers["heart_failure"]]
+    for patient, index_date, label in zip(cohort.patient, cohort.index_date, cohort.label, strict=True):
+        dates = histories.discharged[visit[histories.patient[visit] == patient]]
+        assert len(dates) > 0 if label else len(dates) == 0
+        if label:
+            assert index_date < dates.min() <= index_date + conditions.outcome.horizon_days
+
+
+def test_members_have_history_follow_up_and_no_outcome_at_first(
+    conditions: Conditions, with_outcome: tuple[Histories, Cohort]
+) -> None:
+    histories, cohort = with_outcome
+    assert not histories.prevalent[cohort.patient].any()
+    for patient, index_date in zip(cohort.patient, cohort.index_date, strict=True):
+        dates = histories.discharged[histories.patient == patient]
+        assert index_date in dates
+        assert (dates <= index_date).sum() >= 3
+        assert dates.max() >= index_date + conditions.outcome.horizon_days
+
+
+def test_labels_come_as_often_as_the_risks_say(with_outcome: tuple[Histories, Cohort]) -> None:
+    _, cohort = with_outcome
+    error = np.sqrt((cohort.risk * (1 - cohort.risk)).sum())
+    assert abs(cohort.label.sum() - cohort.risk.sum()) < 4 * error
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=17))
+def test_auroc_of_labels_is_scikit_learns(pairs: list[tuple[int, bool]]) -> None:
+    scores, labels = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
+    if labels.min() == labels.max():
+        assert auroc(scores, labels) is None
+    else:
+        assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_auroc_of_probabilities_takes_every_pair_by_its_chance() -> None:
+    chances = np.array([0.1, 0.3, 0.3, 0.8, 0.6])
+    won = pairs = 0.0
+    for i, case in enumerate(chances):
+        for j, other in enumerate(chances):
+            if i != j:
+                pairs += case * (1 - other)
+                won += case * (1 - other) * (1.0 if case > other else 0.5 if case == other else 0.0)
+    assert auroc(chances, chances) == pytest.approx(won / pairs)

@@ -1,0 +1,127 @@
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import csv
+
+from ehr_bert.cli import simulate as command
+from ehr_bert.errors import UserError
+from ehr_bert.schemas import DIAGNOSES
+from ehr_bert.simulation import simulate as simulation
+from ehr_bert.simulation.simulate import COHORT, TUTORIAL_COLUMNS, Settings, simulate
+
+EXAMPLE = Path(__file__).parents[2] / "example_data"
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulation, "CHUNK_PATIENTS", 17)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_example_data_are_what_their_settings_give(tmp_path: Path) -> None:
+    settings = json.loads((EXAMPLE / "summary.json").read_text())["settings"]
+    simulate(tmp_path / "again", Settings(**settings))
+    shipped = contents(EXAMPLE)
+    readme = shipped.pop("README.md").decode()
+    assert contents(tmp_path / "again") == shipped
+    assert f"--patients {settings['patients']} --visits {settings['visits']:g}" in readme
+    assert f"--seed {settings['seed']} --format {settings['format']}" in readme
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path: Path) -> None:
+    for name, seed in (("one", 3), ("two", 3), ("other", 4)):
+        simulate(tmp_path / name, Settings(40, 5.0, seed, "parquet"))
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    other = contents(tmp_path / "other")
+    assert all(other[name] != data for name, data in contents(tmp_path / "one").items())
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_fewer_patients_are_the_first_of_more(tmp_path: Path) -> None:
+    for patients in (23, 61):
+        simulate(tmp_path / str(patients), Settings(patients, 5.0, 1))
+    for name in ("data_file.tsv", "cohort.tsv"):
+        few, more = ((tmp_path / patients / name).read_bytes() for patients in ("23", "61"))
+        assert len(few) < len(more)
+        assert more.startswith(few)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_parquet_holds_what_tsv_holds(tmp_path: Path) -> None:
+    tsv, parquet = tmp_path / "tsv", tmp_path / "parquet"
+    simulate(tsv, Settings(50, 5.0, 2, "tsv"))
+    simulate(parquet, Settings(50, 5.0, 2, "parquet"))
+    text = csv.ParseOptions(delimiter="\t", quote_char=False)
+
+    for found, path, schema in (
+        (pq.read_table(parquet / "diagnoses"), tsv / "data_file.tsv", DIAGNOSES),
+        (pq.read_table(parquet / "cohort.parquet"), tsv / "cohort.tsv", COHORT),
+    ):
+        assert found.schema == schema
+        read = csv.read_csv(path, parse_options=text)
+        expected = TUTORIAL_COLUMNS if schema is DIAGNOSES else COHORT.names
+        assert read.column_names == expected
+        assert read.rename_columns(schema.names).cast(schema).equals(found)
+    assert len(list((parquet / "diagnoses").iterdir())) == 3
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_summary_counts_what_the_files_hold(tmp_path: Path) -> None:
+    summary = simulate(tmp_path / "out", Settings(100, 15.0, 9))
+    rows = pd.read_csv(tmp_path / "out" / "data_file.tsv", sep="\t", parse_dates=["vadate", "vddate"])
+    visits = rows.drop_duplicates(["patient_id", "vddate"])
+    cohort = pd.read_csv(tmp_path / "out" / "cohort.tsv", sep="\t")
+    titles = pd.read_csv(tmp_path / "out" / "codes.tsv", sep="\t")
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert list(rows["patient_id"].unique()) == list(range(1, 101))
+    assert (summary["rows"], summary["visits"]) == (len(rows), len(visits))
+    assert summary["prolonged_stays"] == round(((visits["vddate"] - visits["vadate"]).dt.days > 7).mean(), 4)
+    assert set(titles["code"]) == set(rows["diag"])
+    assert summary["codes"] == len(titles)
+    assert (summary["cohort"]["patients"], summary["cohort"]["cases"]) == (len(cohort), cohort["label"].sum())
+
+
+def test_what_can_be_learnt_is_in_the_range_meant(tmp_path: Path) -> None:
+    cohort = simulate(tmp_path / "out", Settings(5000))["cohort"]
+    assert 0.10 < cohort["prevalence"] < 0.25
+    assert 0.80 < cohort["expected_best_auroc"] < 0.88
+    assert abs(cohort["best_auroc"] - cohort["expected_best_auroc"]) < 0.03
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_one_visit_each_makes_an_empty_cohort(tmp_path: Path) -> None:
+    summary = simulate(tmp_path / "out", Settings(1, 1.0))
+    assert summary["visits"] == 1
+    assert summary["cohort"]["patients"] == 0
+    assert summary["cohort"]["best_auroc"] is None
+    assert (tmp_path / "out" / "cohort.tsv").read_text() == "\t".join(COHORT.names) + "\n"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"patients": 0}, {"visits": 0.5}, {"seed": -1}, {"format": "xlsx"}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_setting_out_of_range_is_named(wrong: dict) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        Settings(**wrong)
+
+
+def test_the_command_prints_a_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], small_chunks: None
+) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    command.run(parser.parse_args([str(tmp_path / "out"), "--patients", "30", "--visits", "9"]))
+    printed = capsys.readouterr().out
+    assert printed.startswith("30 patients, ")
+    assert "best AUROC" in printed
+    assert str(tmp_path / "out") in printed
