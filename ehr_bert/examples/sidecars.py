@@ -1,0 +1,115 @@
+"""Sidecars: what stands beside files of examples, that is how they were made, and the names of the tokens.
+
+Beside a file F of the tutorial's program these are `F.examples.json` and `F.vocabulary.tsv`; a folder of
+`ehr-bert features` has one `examples.json` and one `vocabulary.tsv`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ehr_bert.errors import UserError
+from ehr_bert.examples.tutorial import KIND, TutorialSettings
+from ehr_bert.examples.windows import Accounts, LongPatients
+from ehr_bert.files import FOLDER_MARK, written_aside
+
+INFO_NAME, VOCABULARY_NAME = "examples.json", "vocabulary.tsv"
+"""Names of the sidecars in a folder; after a file's name and a dot those of that file."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What one TFRecord file holds.
+
+    Attributes:
+        records: Examples.
+        bytes: The file's size.
+        real_tokens: Tokens of all examples, padding not counted.
+        longest: Real tokens of the longest example.
+    """
+
+    records: int
+    bytes: int
+    real_tokens: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """How files of examples were made, and what they hold.
+
+    Attributes:
+        kind: The kind of examples.
+        settings: How they were made.
+        mask_id: The id that hides a code.
+        cls_id: The id of the `[CLS]` that leads each example, or None.
+        vocab_size: Ids of the vocabulary.
+        vocabulary_sha256: `Vocabulary.sha256`.
+        accounts: What became of the patients, by split, or by input file.
+        files: What each file holds, by name.
+    """
+
+    kind: str
+    settings: TutorialSettings
+    mask_id: int
+    cls_id: int | None
+    vocab_size: int
+    vocabulary_sha256: str
+    accounts: Mapping[str, Accounts]
+    files: Mapping[str, FileFacts]
+
+    def write(self, path: Path) -> None:
+        """Writes it as JSON."""
+        with written_aside(path) as (aside,):
+            aside.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Sidecar":
+        """Reads what `write` wrote.
+
+        Raises:
+            UserError: the file is something else.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values["kind"] != KIND:
+                raise UserError(f"{path} describes examples of kind {values['kind']!r}, not {KIND!r}")
+            settings = values["settings"]
+            long_patients = LongPatients(settings["long_patients"])
+            return cls(
+                **values
+                | {
+                    "settings": TutorialSettings(**settings | {"long_patients": long_patients}),
+                    "accounts": {name: Accounts(**each) for name, each in values["accounts"].items()},
+                    "files": {name: FileFacts(**each) for name, each in values["files"].items()},
+                }
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} doesn't describe examples: make it and its files again") from error
+
+
+def sidecar_path(file: Path, name: str) -> Path:
+    """Where the sidecar of that name lies for one file of examples."""
+    return file.with_name(f"{file.name}.{name}")
+
+
+def is_sidecar(file: Path) -> bool:
+    """Whether a file stands beside examples and holds none."""
+    return file.name == FOLDER_MARK or file.name.endswith((INFO_NAME, VOCABULARY_NAME))
+
+
+def find_sidecar(file: Path) -> Sidecar | None:
+    """What is told of a file of examples beside it; None where nothing is."""
+    for path in (sidecar_path(file, INFO_NAME), file.with_name(INFO_NAME)):
+        if path.exists():
+            sidecar = Sidecar.read(path)
+            if file.name in sidecar.files:
+                return sidecar
+    return None
+
+
+def find_vocabulary(file: Path) -> Path:
+    """The vocabulary beside a file of examples that has a sidecar."""
+    own = sidecar_path(file, VOCABULARY_NAME)
+    return own if own.exists() else file.with_name(VOCABULARY_NAME)

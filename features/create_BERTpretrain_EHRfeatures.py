@@ -1,0 +1,80 @@
+"""Turn patient sequences into masked TFRecord examples.
+
+    python features/create_BERTpretrain_EHRfeatures.py --input_file=P.bencs.train --output_file=F
+        --vocab_file=P.types --max_predictions_per_seq=1 --max_seq_length=64
+
+The flags are those of the Med-BERT tutorial's program. F.examples.json and F.vocabulary.tsv, beside F, tell
+how it was made and what its ids mean.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from ehr_bert.errors import UserError
+from ehr_bert.quiet import import_tensorflow
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("input_file", None, "Sequences of patients, a .bencs file.", required=True)
+flags.DEFINE_list(
+    "output_file", None, "TFRecord file to write; examples are dealt out to a list.", required=True
+)
+flags.DEFINE_string("vocab_file", None, "vocabulary.tsv or .types.", required=True)
+flags.DEFINE_integer("max_seq_length", 32, "Tokens of an example at most.")
+flags.DEFINE_integer("max_predictions_per_seq", 2, "Masked codes of an example at most.")
+flags.DEFINE_float("masked_lm_prob", 0.35, "Share of an example's codes to mask; one is masked at least.")
+flags.DEFINE_integer("random_seed", 12345, "Seed of the masking.")
+flags.DEFINE_enum(
+    "long_patients",
+    "split",
+    ["split", "latest", "drop"],
+    "A patient longer than an example is split at visits, cut to the latest visits, or left out.",
+)
+flags.DEFINE_bool(
+    "med_bert",
+    False,
+    "Med-BERT's choices: mask with id 0, no [CLS], leave out patients who are too long or whose first stay "
+    "is 0 days or less.",
+)
+
+
+def main(_: list[str]) -> None:
+    """Runs the program."""
+    logging.set_verbosity(logging.WARNING)
+    import_tensorflow()
+    from ehr_bert.examples.tutorial import TutorialSettings
+    from ehr_bert.examples.windows import LongPatients
+    from ehr_bert.examples.writing import write_files
+    from ehr_bert.pickles import read_bencs
+    from ehr_bert.vocabulary import Vocabulary
+
+    input_file = Path(FLAGS.input_file)
+    accounts = write_files(
+        read_bencs(input_file),
+        input_file.name,
+        Vocabulary.read(Path(FLAGS.vocab_file)),
+        TutorialSettings(
+            max_seq_length=FLAGS.max_seq_length,
+            max_predictions_per_seq=FLAGS.max_predictions_per_seq,
+            masked_lm_prob=FLAGS.masked_lm_prob,
+            seed=FLAGS.random_seed,
+            long_patients=LongPatients(FLAGS.long_patients),
+            med_bert=FLAGS.med_bert,
+        ),
+        [Path(file) for file in FLAGS.output_file],
+    )
+    print(accounts)
+
+
+def run_program(argv: list[str]) -> None:
+    """Runs `main`; a fault that the user can mend ends it with one line."""
+    try:
+        main(argv)
+    except UserError as error:
+        sys.exit(f"create_BERTpretrain_EHRfeatures.py: {error}")
+
+
+if __name__ == "__main__":
+    app.run(run_program)
