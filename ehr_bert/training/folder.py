@@ -1,0 +1,106 @@
+"""The training folder: what a run leaves, and what later stages read from it.
+
+config.json       the model's shape          model.ckpt-<step>*  checkpoints, the newest five
+vocabulary.tsv    tokens by id, if known     checkpoint          which of them is the newest
+recipe.json       how it was trained         metrics.jsonl       a line a report, and one an evaluation
+examples.json     what it was trained on     eval_results.txt    the last evaluation
+events/           the same for TensorBoard
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ehr_bert.errors import UserError
+from ehr_bert.files import written_aside
+from ehr_bert.model.config import ModelConfig
+from ehr_bert.model.pretraining import PretrainingModel, build_model
+from ehr_bert.training.checkpoints import load_weights, newest_checkpoint
+from ehr_bert.vocabulary import Vocabulary
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file.
+
+    Raises:
+        UserError: the file is missing, or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds a {type(values).__name__}, not an object of keys and values")
+    return values
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes an object as JSON, aside first."""
+    with written_aside(path) as (aside,):
+        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class TrainingFolder:
+    """The files of a training folder."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """`config.json`."""
+        return self.path / "config.json"
+
+    @property
+    def recipe_file(self) -> Path:
+        """`recipe.json`."""
+        return self.path / "recipe.json"
+
+    @property
+    def examples_file(self) -> Path:
+        """`examples.json`."""
+        return self.path / "examples.json"
+
+    @property
+    def vocabulary_file(self) -> Path:
+        """`vocabulary.tsv`."""
+        return self.path / "vocabulary.tsv"
+
+    @property
+    def metrics_file(self) -> Path:
+        """`metrics.jsonl`."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def eval_results_file(self) -> Path:
+        """`eval_results.txt`."""
+        return self.path / "eval_results.txt"
+
+    @property
+    def events(self) -> Path:
+        """TensorBoard's folder."""
+        return self.path / "events"
+
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return ModelConfig.from_dict(read_json(self.config_file))
+
+    def vocabulary(self) -> Vocabulary | None:
+        """The vocabulary, or None where the examples came without one."""
+        return Vocabulary.read(self.vocabulary_file) if self.vocabulary_file.exists() else None
+
+
+def load_model(path: Path) -> PretrainingModel:
+    """The model of a training folder's newest checkpoint, or of the checkpoint `folder/model.ckpt-<step>`.
+
+    Raises:
+        UserError: `path` holds no checkpoint, or its folder no config.
+    """
+    prefix = newest_checkpoint(path)
+    model = build_model(TrainingFolder(Path(prefix).parent).config(), seed=0)
+    load_weights(model, Path(prefix))
+    return model

@@ -1,0 +1,103 @@
+"""Pretrain BERT on TFRecord examples: masked codes and prolonged stay.
+
+    python pretrain/run_EHRpretraining.py --input_file=F --output_dir=D --do_train=True --do_eval=True
+        --bert_config_file=pretrain/config.json --train_batch_size=32 --max_seq_length=512
+        --max_predictions_per_seq=1 --num_train_steps=200 --num_warmup_steps=20 --learning_rate=5e-5
+
+The flags are those of the Med-BERT tutorial's program. Run again with the same flags, it goes on from the
+newest checkpoint in D.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from ehr_bert.errors import UserError
+from ehr_bert.quiet import import_tensorflow
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("bert_config_file", None, "The model's shape, as JSON.", required=True)
+flags.DEFINE_string("input_file", None, "TFRecord files: a list with commas, or globs.", required=True)
+flags.DEFINE_string("output_dir", None, "The training folder.", required=True)
+flags.DEFINE_string("eval_file", None, "TFRecord files to evaluate on, held out from training.")
+flags.DEFINE_string("vocab_file", None, "vocabulary.tsv or .types; it sets the config's vocab_size.")
+flags.DEFINE_string("init_checkpoint", None, "Training folder or checkpoint to take the first weights from.")
+flags.DEFINE_enum("stay_pooling", None, ["cls", "first", "sum", "mean"], "Where the stay objective looks.")
+flags.DEFINE_bool("do_train", False, "Train.")
+flags.DEFINE_bool("do_eval", False, "Evaluate, after training if that is asked for too.")
+flags.DEFINE_integer("max_seq_length", 128, "Window; shorter examples are padded, longer ones cut.")
+flags.DEFINE_integer("max_predictions_per_seq", 20, "Masked codes of a window at most.")
+flags.DEFINE_integer("train_batch_size", 32, "Examples an update, over all devices.")
+flags.DEFINE_integer("eval_batch_size", 8, "Examples a batch of the evaluation.")
+flags.DEFINE_float("learning_rate", 5e-5, "The peak learning rate of AdamW.")
+flags.DEFINE_integer("num_train_steps", 100_000, "Updates in all.")
+flags.DEFINE_integer("num_warmup_steps", 10_000, "Updates until the learning rate is at its peak.")
+flags.DEFINE_integer("save_checkpoints_steps", 10_000, "Updates between checkpoints.")
+flags.DEFINE_integer("iterations_per_loop", 1000, "Updates between points of TensorBoard and metrics.jsonl.")
+flags.DEFINE_integer("max_eval_steps", 100, "Batches of an evaluation at most.")
+flags.DEFINE_integer("random_seed", 12345, "Seed of weights, dropout and the order of examples.")
+flags.DEFINE_bool("use_tpu", False, "Train on a TPU.")
+flags.DEFINE_string("tpu_name", None, "The TPU's name or grpc:// address.")
+flags.DEFINE_string("tpu_zone", None, "The TPU's zone, if it isn't this machine's.")
+flags.DEFINE_string("gcp_project", None, "The TPU's project, if it isn't this machine's.")
+flags.DEFINE_string("master", None, "The TPU's grpc:// address, if it has no name.")
+flags.DEFINE_integer("num_tpu_cores", 8, "Cores of the TPU.")
+
+
+def main(_: list[str]) -> None:
+    """Runs the program."""
+    logging.set_verbosity(logging.WARNING)
+    import_tensorflow()
+    from ehr_bert.examples.reading import expand
+    from ehr_bert.model.config import ModelConfig
+    from ehr_bert.training.devices import Tpu
+    from ehr_bert.training.folder import read_json
+    from ehr_bert.training.recipe import Recipe
+    from ehr_bert.training.run import Run, run
+
+    config = ModelConfig.from_dict(read_json(Path(FLAGS.bert_config_file)))
+    if FLAGS.stay_pooling:
+        config = dataclasses.replace(config, stay_pooling=FLAGS.stay_pooling)
+    run(
+        Run(
+            examples=expand(FLAGS.input_file),
+            output=Path(FLAGS.output_dir),
+            config=config,
+            recipe=Recipe(
+                max_seq_length=FLAGS.max_seq_length,
+                max_predictions_per_seq=FLAGS.max_predictions_per_seq,
+                batch_size=FLAGS.train_batch_size,
+                steps=FLAGS.num_train_steps,
+                warmup_steps=FLAGS.num_warmup_steps,
+                learning_rate=FLAGS.learning_rate,
+                seed=FLAGS.random_seed,
+            ),
+            eval_examples=expand(FLAGS.eval_file) if FLAGS.eval_file else None,
+            vocabulary=Path(FLAGS.vocab_file) if FLAGS.vocab_file else None,
+            init_checkpoint=Path(FLAGS.init_checkpoint) if FLAGS.init_checkpoint else None,
+            train=FLAGS.do_train,
+            evaluate=FLAGS.do_eval,
+            eval_batch_size=FLAGS.eval_batch_size,
+            max_eval_steps=FLAGS.max_eval_steps,
+            checkpoint_every=FLAGS.save_checkpoints_steps,
+            report_every=FLAGS.iterations_per_loop,
+            tpu=Tpu(FLAGS.tpu_name, FLAGS.tpu_zone, FLAGS.gcp_project, FLAGS.master, FLAGS.num_tpu_cores)
+            if FLAGS.use_tpu
+            else None,
+        )
+    )
+
+
+def run_program(argv: list[str]) -> None:
+    """Runs `main`; a fault that the user can mend ends it with one line."""
+    try:
+        main(argv)
+    except UserError as error:
+        sys.exit(f"run_EHRpretraining.py: {error}")
+
+
+if __name__ == "__main__":
+    app.run(run_program)
