@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -44,7 +43,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; the exit status is 0, 1 after a fault the user can mend, 2 for bad arguments."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)

@@ -1,0 +1,1 @@
+"""A pretrained Keras model as a stock Hugging Face folder with a tokenizer, proven equal in PyTorch."""

@@ -1,0 +1,181 @@
+"""The tokenizer of a patient's history: codes stand apart by spaces, visits by `|`.
+
+    ICD10_E11.9 ICD10_I10 | ICD10_N18.3 [MASK]
+
+This file needs `transformers` alone. A copy travels with every exported model, and
+`AutoTokenizer.from_pretrained(folder, trust_remote_code=True)` runs it from there.
+"""
+
+import json
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from transformers import BatchEncoding, PreTrainedTokenizer
+from transformers.tokenization_utils_base import PaddingStrategy, TruncationStrategy
+
+VISIT_BORDER = "|"
+VOCABULARY_FILE = "vocab.json"
+
+GUARD_FILE = "tokenizer.json"
+GUARD = {
+    "version": "none: visit ids are made by history_tokenizer.py, so load with trust_remote_code=True",
+    "added_tokens": [],
+}
+"""Stock tokenizers can't number visits and would give each code visit 0. They read this file first, and
+stop with the text that stands where its format's version belongs."""
+
+
+class HistoryTokenizer(PreTrainedTokenizer):
+    """Turns histories into `input_ids`, `token_type_ids` (visit ids) and `attention_mask`.
+
+    A code that the vocabulary lacks becomes `[UNK]`. `[CLS]`, where the model was trained with one, stands
+    first, in visit 0; visits count from 1, and those past the model's table share its last row. Truncation
+    keeps the latest whole visits, or else the latest codes of the last one, and counts visits from 1 again.
+
+    Args:
+        vocab_file: JSON, an object of token to id.
+        type_vocab_size: Visit ids that the model can tell apart.
+        kwargs: As in `PreTrainedTokenizer`; without a `cls_token` no token stands first.
+    """
+
+    vocab_files_names = {"vocab_file": VOCABULARY_FILE}  # noqa: RUF012
+    model_input_names = ["input_ids", "token_type_ids", "attention_mask"]  # noqa: RUF012
+    truncation_side = "left"
+
+    def __init__(self, vocab_file: str, type_vocab_size: int, **kwargs: Any):
+        self._ids: dict[str, int] = json.loads(Path(vocab_file).read_text(encoding="utf-8"))
+        self._tokens = {index: token for token, index in self._ids.items()}
+        self.type_vocab_size = type_vocab_size
+        super().__init__(type_vocab_size=type_vocab_size, special_tokens_pattern="prefix_suffix", **kwargs)
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens of the vocabulary."""
+        return len(self._ids)
+
+    @property
+    def prefix_tokens(self) -> list[int]:
+        """The ids that stand before a history."""
+        return [] if self.cls_token_id is None else [self.cls_token_id]
+
+    def get_vocab(self) -> dict[str, int]:
+        """Token to id."""
+        return self._ids | self.added_tokens_encoder
+
+    def tokenize(self, text: str, **_: Any) -> list[str]:
+        """The codes of a history, without its visits."""
+        return text.replace(VISIT_BORDER, " ").split()
+
+    def _convert_token_to_id(self, token: str) -> int:
+        if token in self._ids:
+            return self._ids[token]
+        if self.unk_token is None:
+            raise ValueError(f"{token!r} is not in the vocabulary, and this model has no [UNK]")
+        return self._ids[self.unk_token]
+
+    def _convert_id_to_token(self, index: int) -> str:
+        return self._tokens[index]
+
+    def _encode_plus(
+        self,
+        text: str | list[str],
+        text_pair: Any = None,
+        add_special_tokens: bool = True,
+        padding_strategy: PaddingStrategy = PaddingStrategy.DO_NOT_PAD,
+        truncation_strategy: TruncationStrategy = TruncationStrategy.DO_NOT_TRUNCATE,
+        max_length: int | None = None,
+        is_split_into_words: bool = False,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_tensors: Any = None,
+        return_token_type_ids: bool | None = None,
+        return_attention_mask: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        return_special_tokens_mask: bool = False,
+        return_length: bool = False,
+        verbose: bool = True,
+        **_: Any,
+    ) -> BatchEncoding:
+        histories = [text] if isinstance(text, str) else text
+        if (
+            text_pair is not None
+            or is_split_into_words
+            or return_overflowing_tokens
+            or self.truncation_side != "left"
+            or not all(isinstance(history, str) for history in histories)
+        ):
+            raise ValueError(
+                "a history is one text, like 'A B | C', truncated on the left; pairs, words and overflowing "
+                "tokens aren't supported"
+            )
+        prefix = self.prefix_tokens if add_special_tokens else []
+        room = None
+        if truncation_strategy != TruncationStrategy.DO_NOT_TRUNCATE and max_length is not None:
+            room = max(max_length - len(prefix), 0)
+        columns: dict[str, list[Any]] = {name: [] for name in ("input_ids", "token_type_ids")}
+        for history in histories:
+            ids, visit_ids = self._ids_and_visit_ids(history, room)
+            columns["input_ids"].append(prefix + ids)
+            columns["token_type_ids"].append([0] * len(prefix) + visit_ids)
+            self._eventual_warn_about_too_long_sequence(prefix + ids, max_length, verbose)
+        lengths = [len(ids) for ids in columns["input_ids"]]
+        if return_token_type_ids is False:
+            del columns["token_type_ids"]
+        if return_special_tokens_mask:
+            ones = [1] * len(prefix)
+            columns["special_tokens_mask"] = [ones + [0] * (length - len(ones)) for length in lengths]
+        if return_length:
+            columns["length"] = lengths
+        single = isinstance(text, str) and return_tensors is None
+        padded = self.pad(
+            {name: values[0] for name, values in columns.items()} if single else columns,
+            padding=padding_strategy.value,
+            max_length=max_length,
+            pad_to_multiple_of=pad_to_multiple_of,
+            padding_side=padding_side,
+            return_attention_mask=return_attention_mask,
+        )
+        return BatchEncoding(padded, tensor_type=return_tensors)
+
+    def _ids_and_visit_ids(self, history: str, room: int | None) -> tuple[list[int], list[int]]:
+        """The ids of a history's codes, at most `room` if that is given, and their visits."""
+        visits = [codes for codes in map(str.split, history.split(VISIT_BORDER)) if codes]
+        if room is not None:
+            visits = _latest(visits, room)
+        ids = self.convert_tokens_to_ids([code for codes in visits for code in codes])
+        last = self.type_vocab_size - 1
+        return ids, [min(number, last) for number, codes in enumerate(visits, 1) for _ in codes]
+
+    def prepare_for_model(self, *_: Any, **__: Any) -> BatchEncoding:
+        """Ids alone don't tell the visits, so there is only the way from text.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("visits can't be told from ids: call the tokenizer with the history's text")
+
+    def create_token_type_ids_from_sequences(self, *_: Any, **__: Any) -> list[int]:
+        """As `prepare_for_model`."""
+        return self.prepare_for_model()
+
+    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Writes the vocabulary, and the guard against stock tokenizers; returns both paths."""
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
+        vocabulary = Path(save_directory, prefix + VOCABULARY_FILE)
+        vocabulary.write_text(json.dumps(self._ids, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+        guard = Path(save_directory, prefix + GUARD_FILE)
+        guard.write_text(json.dumps(GUARD) + "\n", encoding="utf-8")
+        return str(vocabulary), str(guard)
+
+
+def _latest(visits: list[list[str]], room: int) -> list[list[str]]:
+    """The last visits that have at most `room` codes together, or else the last codes of the last visit."""
+    lengths = accumulate(len(codes) for codes in reversed(visits))
+    kept = sum(length <= room for length in lengths)
+    if kept or not visits:
+        return visits[len(visits) - kept :]
+    return [visits[-1][len(visits[-1]) - room :]]
+
+
+HistoryTokenizer.register_for_auto_class()

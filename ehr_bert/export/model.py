@@ -1,0 +1,60 @@
+"""The Keras model as `BertForPreTraining`."""
+
+import numpy as np
+import torch
+from transformers import BertConfig, BertForPreTraining
+
+from ehr_bert.errors import UserError
+from ehr_bert.export.names import is_transposed, parameter_names
+from ehr_bert.model.config import ModelConfig
+from ehr_bert.model.pretraining import PretrainingModel
+
+
+def hugging_face_config(config: ModelConfig) -> BertConfig:
+    """The config of the stock model; it keeps our `stay_pooling` as a key that stock programs pass over."""
+    return BertConfig(**config.to_dict(), architectures=["BertForPreTraining"], tie_word_embeddings=True)
+
+
+def hugging_face_model(model: PretrainingModel) -> BertForPreTraining:
+    """A stock model with the weights of `model`, in float32, with dropout off.
+
+    Raises:
+        UserError: a weight has no parameter, a parameter no weight, or their shapes differ.
+    """
+    weights = _weights(model)
+    names = parameter_names(model.config.num_hidden_layers)
+    exported = BertForPreTraining(hugging_face_config(model.config)).eval()
+    parameters = dict(exported.named_parameters())
+    _check_one_to_one("the Keras model", set(weights), set(names))
+    _check_one_to_one("BertForPreTraining", set(parameters), set(names.values()))
+    with torch.no_grad():
+        for name, value in weights.items():
+            parameter = parameters[names[name]]
+            if parameter.shape != value.shape:
+                raise UserError(
+                    f"{name} is {list(value.shape)}, {names[name]} is {list(parameter.shape)}: "
+                    "the checkpoint and the model config don't belong together"
+                )
+            parameter.copy_(torch.from_numpy(value))
+    return exported
+
+
+def _weights(model: PretrainingModel) -> dict[str, np.ndarray]:
+    """The weights by their path below the model's own name, as PyTorch lays them out."""
+    weights = {}
+    for variable in model.weights:
+        name = variable.path.partition("/")[2]
+        value = variable.value.numpy().astype(np.float32)
+        weights[name] = value.T.copy() if is_transposed(name) else value
+    return weights
+
+
+def _check_one_to_one(side: str, found: set[str], mapped: set[str]) -> None:
+    if found - mapped:
+        raise UserError(f"{side} has {_listed(found - mapped)}, which ehr_bert/export/names.py doesn't map")
+    if mapped - found:
+        raise UserError(f"{side} lacks {_listed(mapped - found)}, which ehr_bert/export/names.py maps")
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,121 @@
+"""Whether the Keras model and the exported one compute the same."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from transformers import BertForPreTraining
+
+from ehr_bert.errors import UserError
+from ehr_bert.model.pretraining import PretrainingModel
+
+TOLERANCE = 1e-4
+"""The largest difference of two logits that counts as equal, in float32."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The largest differences between both models' logits.
+
+    Attributes:
+        patients: Examples compared.
+        masked_codes: Masked positions compared.
+        masked_lm_logits: Largest difference of a masked code's logits.
+        stay_logits: Largest difference of the prolonged stay's logits.
+    """
+
+    patients: int
+    masked_codes: int
+    masked_lm_logits: float
+    stay_logits: float
+
+    def __str__(self) -> str:
+        return (
+            f"TensorFlow and PyTorch agree on {self.patients:,} patients with {self.masked_codes:,} masked "
+            f"codes: largest difference {self.masked_lm_logits:.1e} of a code's logit, "
+            f"{self.stay_logits:.1e} of a stay's"
+        )
+
+
+def check_parity(
+    model: PretrainingModel, exported: BertForPreTraining, batches: Iterable[Mapping[str, Any]]
+) -> Parity:
+    """Compares the logits of both models, on the CPU and in float32.
+
+    Args:
+        model: The Keras model.
+        exported: The PyTorch model, its dropout off.
+        batches: Examples as the Keras model takes them, with `masked_lm_weights`.
+
+    Raises:
+        UserError: there are no examples, or a difference is over `TOLERANCE`.
+    """
+    patients = masked_codes = 0
+    differences: dict[str, list[float]] = {"masked_lm_logits": [], "stay_logits": []}
+    for batch in batches:
+        arrays = {name: np.asarray(values) for name, values in batch.items()}
+        with keras.device("cpu:0"):
+            expected = {name: np.asarray(logits) for name, logits in model(arrays).items()}
+        found = logits(exported, arrays)
+        masked = arrays["masked_lm_weights"] > 0  # [B, P]
+        patients += len(masked)
+        masked_codes += int(masked.sum())
+        for name, rows in (("masked_lm_logits", masked), ("stay_logits", slice(None))):
+            differences[name].append(_largest(expected[name][rows] - found[name][rows]))
+    if patients == 0:
+        raise UserError("there are no examples to compare the models on")
+    largest = {name: float(np.max(values)) for name, values in differences.items()}
+    for name, value in largest.items():
+        if not value <= TOLERANCE:
+            raise UserError(
+                f"{name} of TensorFlow and PyTorch differ by {value:.1e}, more than {TOLERANCE:.0e}: "
+                "nothing is written"
+            )
+    return Parity(patients, masked_codes, largest["masked_lm_logits"], largest["stay_logits"])
+
+
+@torch.no_grad()
+def logits(exported: BertForPreTraining, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the Keras model computes, by the exported one.
+
+    Args:
+        exported: The PyTorch model.
+        batch: `input_ids`, `input_mask`, `segment_ids` [B, T], `masked_lm_positions` [B, P].
+
+    Returns:
+        `masked_lm_logits` [B, P, V] and `stay_logits` [B, 2].
+    """
+    ids, real, visit_ids, positions = (
+        torch.as_tensor(batch[name], dtype=torch.long)
+        for name in ("input_ids", "input_mask", "segment_ids", "masked_lm_positions")
+    )
+    encoded = exported.bert(ids, attention_mask=real, token_type_ids=visit_ids)
+    hidden = encoded.last_hidden_state  # [B, T, H]
+    masked = torch.take_along_dim(hidden, positions[:, :, None], dim=1)  # [B, P, H]
+    pooled = _pooled(exported, encoded, visit_ids, real)  # [B, H]
+    return {
+        "masked_lm_logits": exported.cls.predictions(masked).numpy(),
+        "stay_logits": exported.cls.seq_relationship(pooled).numpy(),
+    }
+
+
+def _pooled(
+    exported: BertForPreTraining, encoded: Any, visit_ids: torch.Tensor, real: torch.Tensor
+) -> torch.Tensor:
+    """What the stay head reads, [B, H]: stock BERT's own for `cls`, else as the config's `stay_pooling`."""
+    hidden, pooling = encoded.last_hidden_state, exported.config.stay_pooling
+    if pooling == "cls":
+        return encoded.pooler_output
+    if pooling == "first":
+        first = (visit_ids > 0).int().argmax(dim=1)  # [B]
+        return exported.bert.pooler(torch.take_along_dim(hidden, first[:, None, None], dim=1))
+    weights = real[:, :, None].to(hidden.dtype)  # [B, T, 1]
+    summed = (hidden * weights).sum(dim=1)
+    return summed / weights.sum(dim=1).clamp(min=1) if pooling == "mean" else summed
+
+
+def _largest(differences: np.ndarray) -> float:
+    return float(np.abs(differences).max(initial=0.0))

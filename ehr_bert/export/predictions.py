@@ -1,0 +1,36 @@
+"""What an exported model puts where a code is hidden."""
+
+from pathlib import Path
+
+import torch
+from transformers import BertForPreTraining
+
+from ehr_bert.errors import UserError
+from ehr_bert.export.history_tokenizer import HistoryTokenizer
+
+
+def top_predictions(folder: Path, history: str, k: int) -> list[tuple[str, float]]:
+    """The likeliest codes at the masked place of a history.
+
+    Args:
+        folder: An export folder.
+        history: Text such as `ICD10_E11.9 ICD10_I10 | [MASK]`, with the mask token once.
+        k: How many.
+
+    Returns:
+        Codes and their probabilities, the likeliest first.
+
+    Raises:
+        UserError: the mask token isn't there exactly once.
+    """
+    tokenizer = HistoryTokenizer.from_pretrained(folder)
+    inputs = tokenizer(history, truncation=True, return_tensors="pt")
+    masked = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]
+    if len(masked) != 1:
+        raise UserError(f"a history to complete has {tokenizer.mask_token} once, not {len(masked)} times")
+    model = BertForPreTraining.from_pretrained(folder).eval()
+    with torch.no_grad():
+        logits = model(**inputs).prediction_logits[0, masked[0]]  # [V]
+    likeliest = logits.softmax(dim=0).topk(k)
+    tokens = tokenizer.convert_ids_to_tokens(likeliest.indices.tolist())
+    return list(zip(tokens, likeliest.values.tolist(), strict=True))

@@ -1,0 +1,240 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from transformers import AutoModel, AutoModelForMaskedLM, BertForPreTraining, pipeline
+
+import ehr_bert.export.tokenizer  # noqa: F401  AutoTokenizer learns the name here
+from ehr_bert.errors import UserError
+from ehr_bert.examples.tutorial import TutorialSettings
+from ehr_bert.examples.writing import write_files
+from ehr_bert.export import folder as exporting
+from ehr_bert.export.folder import export
+from ehr_bert.export.parity import TOLERANCE
+from ehr_bert.export.predictions import top_predictions
+from ehr_bert.files import FOLDER_MARK
+from ehr_bert.pickles import TUTORIAL_SEQUENCES
+from ehr_bert.vocabulary import CodeCount, Vocabulary
+from tests.export.small import CODES, VOCABULARY, trained_model, training_folder
+from tests.model.small import SMALL
+
+HEADS = {f"cls.predictions.{name}" for name in ("bias", "transform.dense.weight", "transform.dense.bias")} | {
+    f"cls.predictions.transform.LayerNorm.{name}" for name in ("weight", "bias")
+}
+STAY = {f"cls.seq_relationship.{name}" for name in ("weight", "bias")}
+POOLER = {f"bert.pooler.dense.{name}" for name in ("weight", "bias")}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained_model()
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory, model):
+    return training_folder(tmp_path_factory.mktemp("run") / "training", model)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, training):
+    path = tmp_path_factory.mktemp("run") / "exported"
+    export(training, path)
+    return path
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def masked_code_probabilities(model, ids, visits, position):
+    """What the Keras model says of the code at one position of one patient: [V]."""
+    row = np.array([ids], np.int32)
+    batch = {
+        "input_ids": row,
+        "input_mask": np.ones_like(row),
+        "segment_ids": np.array([visits], np.int32),
+        "masked_lm_positions": np.array([[position]], np.int32),
+    }
+    return softmax(np.asarray(model(batch)["masked_lm_logits"])[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("stock", "unexpected"),
+    [
+        (BertForPreTraining, set()),
+        (AutoModelForMaskedLM, STAY | POOLER),
+        (AutoModel, STAY | HEADS),
+    ],
+)
+def test_stock_classes_find_all_they_want_and_what_stock_folders_hold(exported, tmp_path, stock, unexpected):
+    _, found = stock.from_pretrained(exported, output_loading_info=True)
+    assert found["unexpected_keys"] == unexpected
+    assert not found["missing_keys"]
+    assert not found["mismatched_keys"]
+    BertForPreTraining.from_pretrained(exported).save_pretrained(tmp_path)
+    assert stock.from_pretrained(tmp_path, output_loading_info=True)[1] == found
+
+
+def test_the_config_holds_every_key_of_ours_and_the_stock_ones(exported):
+    config = json.loads((exported / "config.json").read_text())
+    assert config["model_type"] == "bert"
+    assert config["architectures"] == ["BertForPreTraining"]
+    assert SMALL.to_dict().items() <= config.items()
+
+
+def test_fill_mask_gives_the_keras_models_probabilities(exported, model):
+    fill_mask = pipeline("fill-mask", model=str(exported))
+    found = fill_mask(f"{CODES[3]} [MASK] | {CODES[8]} {CODES[1]} | {CODES[0]}", top_k=SMALL.vocab_size)
+    expected = masked_code_probabilities(model, [2, 8, 4, 13, 6, 5], [0, 1, 1, 2, 2, 3], 2)
+    assert {each["token_str"] for each in found} == set(VOCABULARY.tokens)
+    for each in found:
+        assert each["token_str"] == VOCABULARY.tokens[each["token"]]
+        assert each["score"] == pytest.approx(expected[each["token"]], abs=1e-5)
+
+
+def test_top_predictions_are_the_keras_models(exported, model):
+    found = top_predictions(exported, f"{CODES[3]} | {CODES[8]} [MASK]", 4)
+    expected = masked_code_probabilities(model, [2, 8, 13, 4], [0, 1, 2, 2], 3)
+    order = np.argsort(-expected)[:4]
+    assert [code for code, _ in found] == [VOCABULARY.tokens[index] for index in order]
+    np.testing.assert_allclose([probability for _, probability in found], expected[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("history", ["ICD10_E0", "[MASK] [MASK]"])
+def test_a_history_to_complete_has_one_mask(exported, history):
+    with pytest.raises(UserError, match=r"has \[MASK\] once, not"):
+        top_predictions(exported, history, 2)
+
+
+def test_a_bare_machine_with_transformers_alone_loads_it_offline(exported, tmp_path):
+    code = f"""
+from transformers import AutoModel, AutoTokenizer, pipeline
+folder = {str(exported)!r}
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+print(tokenizer("{CODES[0]} | {CODES[1]}")["token_type_ids"])
+print(pipeline("fill-mask", model=folder, trust_remote_code=True)("{CODES[0]} [MASK]")[0]["score"] > 0)
+try:
+    AutoTokenizer.from_pretrained(folder)
+except Exception as error:
+    print(error)
+import sys
+assert "ehr_bert" not in sys.modules and "tensorflow" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")},
+    )
+    assert done.returncode == 0, done.stderr
+    visits, filled, reason = done.stdout.splitlines()
+    assert (visits, filled) == ("[0, 1, 2]", "True")
+    assert "load with trust_remote_code=True" in reason
+
+
+def test_the_card_and_the_summary_say_what_was_found(exported, model):
+    card = (exported / "README.md").read_text()
+    assert f"| parameters | {model.count_params():,} |" in card
+    assert "| vocabulary | 29 tokens |" in card
+    assert "agree on 7 patients" in card
+    assert 'fill_mask("ICD10_E0 | ICD10_E1 | [MASK]")' in card
+    assert "Evaluation" not in card
+    summary = json.loads((exported / FOLDER_MARK).read_text())
+    assert summary["checkpoint"] == "model.ckpt-7"
+    assert summary["vocabulary_sha256"] == VOCABULARY.sha256
+    assert 0 < summary["parity"]["masked_lm_logits"] < TOLERANCE
+
+
+def test_the_card_shows_the_trainings_figures(tmp_path, model):
+    training = training_folder(tmp_path / "training", model)
+    (training / "eval_results.txt").write_text("masked_lm_loss = 2.5\n")
+    export(training, tmp_path / "out")
+    assert "## Evaluation\n\n```\nmasked_lm_loss = 2.5\n```" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_same_training_gives_the_same_bytes_again(exported, training, tmp_path):
+    export(training, tmp_path / "again")
+    files = sorted(path.name for path in exported.iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "again").iterdir())
+    for name in files:
+        assert (exported / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_a_model_of_the_original_choices_is_exported(tmp_path, pooling):
+    model = trained_model(dataclasses.replace(SMALL, stay_pooling=pooling))
+    training = training_folder(tmp_path / "training", model, mask_id=0, cls_id=None)
+    export(training, tmp_path / "out")
+    found = top_predictions(tmp_path / "out", f"{CODES[3]} | [PAD] {CODES[8]}", 1)
+    expected = masked_code_probabilities(model, [8, 0, 13], [1, 2, 2], 1)
+    assert found[0][0] == VOCABULARY.tokens[expected.argmax()]
+
+
+def test_models_that_differ_leave_nothing_behind(training, tmp_path, monkeypatch):
+    def spoiled(model):
+        exported = real(model)
+        exported.cls.predictions.bias.data[3] += 2 * TOLERANCE
+        return exported
+
+    real = exporting.hugging_face_model
+    monkeypatch.setattr(exporting, "hugging_face_model", spoiled)
+    with pytest.raises(UserError, match="masked_lm_logits of TensorFlow and PyTorch differ by 2"):
+        export(training, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """TFRecord examples of 37 patients, in windows longer than the model's."""
+    rng = np.random.default_rng(2)
+    visits = [np.sort(rng.integers(1, 5, rng.integers(1, 30))) for _ in range(37)]
+    rows = {
+        "patient_id": [str(number) for number in range(37)],
+        "token_ids": [rng.choice(VOCABULARY.code_ids, len(each)) for each in visits],
+        "visit_ids": visits,
+        "los_days": [rng.integers(0, 20, 4) for _ in visits],
+        "days_to_next": [rng.integers(0, 20, 4) for _ in visits],
+    }
+    batch = pa.record_batch(rows, schema=TUTORIAL_SEQUENCES)
+    settings = TutorialSettings(max_seq_length=17, max_predictions_per_seq=3, masked_lm_prob=0.3, seed=1)
+    file = tmp_path_factory.mktemp("examples") / "train.tfrecord"
+    write_files([batch], "patients", VOCABULARY, settings, [file])
+    return file
+
+
+def test_real_examples_are_compared_too(training, examples, tmp_path, capsys):
+    export(training, tmp_path / "out", examples=[examples])
+    random, real = 7, 4 * 8
+    assert f"agree on {random + real} patients" in capsys.readouterr().out
+
+
+def test_examples_of_another_vocabulary_are_refused(examples, tmp_path):
+    config = dataclasses.replace(SMALL, vocab_size=9)
+    few = Vocabulary.from_counts(CodeCount(code, 9, 9) for code in CODES[:4])
+    training = training_folder(tmp_path / "training", trained_model(config), few)
+    with pytest.raises(UserError, match=r"the examples hold the id 2\d, the model has 9 tokens"):
+        export(training, tmp_path / "out", examples=[examples])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_without_a_vocabulary_takes_one_by_name(tmp_path, model):
+    training = training_folder(tmp_path / "training", model, vocabulary=None)
+    with pytest.raises(UserError, match=r"training has no vocabulary: .*--vocab_file"):
+        export(training, tmp_path / "out")
+    VOCABULARY.write(tmp_path / "named.tsv")
+    export(training, tmp_path / "out", tmp_path / "named.tsv")
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_another_vocabulary_than_the_trainings_is_refused(training, tmp_path):
+    Vocabulary.from_types({"empty_pad": 0, "A": 1}).write(tmp_path / "other.tsv")
+    with pytest.raises(UserError, match=r"other\.tsv is not the vocabulary that .* was trained with"):
+        export(training, tmp_path / "out", tmp_path / "other.tsv")
