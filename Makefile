@@ -18,13 +18,14 @@ demo: $(INSTALLED)
 	$(EHR_BERT) preprocess example_data/data_file.tsv $(DEMO)/sequences
 	$(EHR_BERT) features $(DEMO)/sequences $(DEMO)/features --max-seq-length 128
 	$(EHR_BERT) pretrain --features $(DEMO)/features --output $(DEMO)/model \
-		--steps 400 --warmup-steps 40 --learning-rate 1e-3
+		--steps 150 --warmup-steps 15 --learning-rate 1e-3
 	$(EHR_BERT) convert $(DEMO)/model $(DEMO)/export
 	@printf '\nMade in $(DEMO)/:\n'
 	@printf '  sequences/  a row a patient, by split, and the vocabulary\n'
 	@printf '  features/   masked examples for TensorFlow\n'
 	@printf '  model/      the training folder (tensorboard --logdir $(DEMO)/model)\n'
-	@printf '  export/     a stock Hugging Face BertModel with its tokenizer\n\n'
+	@printf '  export/     a stock Hugging Face BertModel with its tokenizer\n'
+	@printf 'A few hundred patients show the way, not what the model can learn.\n\n'
 	$(EHR_BERT) fill-mask $(DEMO)/export --titles example_data/codes.tsv \
 		'ICD10_E66.9 ICD10_I10 | [MASK] ICD10_E78.5 ICD10_I10'
 
