@@ -9,7 +9,9 @@ from ehr_bert.schemas import SpecialToken
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-CODES = st.lists(st.text(st.characters(exclude_characters="\t\n\r["), min_size=1), unique=True, max_size=20)
+CODES = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r["), min_size=1), unique=True, max_size=20
+)
 
 
 def counts(**patients):
