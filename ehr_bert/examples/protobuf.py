@@ -85,16 +85,20 @@ def _constant(data: bytes, rows: int) -> _Piece:
 
 def _varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Base-128 varints, least significant group first: their bytes in turn, and the bytes of each value."""
-    if not len(values):
-        return np.zeros(0, np.uint8), np.zeros(0, np.int64)
-    unsigned = values.astype(np.int64).view(np.uint64)
-    groups = max(1, -(-int(unsigned.max()).bit_length() // 7))
-    shifts = 7 * np.arange(groups, dtype=np.uint64)
-    sizes = 1 + (unsigned[:, None] >= np.uint64(1) << shifts[1:]).sum(axis=1)  # [N]
-    present = np.arange(groups) < sizes[:, None]  # [N, groups]
-    continued = np.arange(1, groups + 1) < sizes[:, None]
-    bits = (unsigned[:, None] >> shifts & np.uint64(0x7F)).astype(np.uint8)
-    return (bits | continued.astype(np.uint8) << 7)[present], sizes
+    bits = values.astype(np.int64).view(np.uint64)  # a negative number is its two's complement
+    largest = int(bits.max(initial=0))
+    groups = max(1, -(-largest.bit_length() // 7))
+    if groups == 1:
+        return values.astype(np.uint8), np.ones(len(values), np.int64)
+    unsigned = bits.astype(np.uint32) if largest < 2**32 else bits
+    data = np.empty((len(values), groups), np.uint8)
+    sizes = np.ones(len(values), np.int64)
+    for group in range(groups):
+        shifted = unsigned >> np.array(7 * group, unsigned.dtype)
+        more = shifted > 0x7F
+        data[:, group] = (shifted & 0x7F).astype(np.uint8) | more.astype(np.uint8) << 7
+        sizes += more
+    return data[np.arange(groups) < sizes[:, None]], sizes
 
 
 def _join(pieces: list[_Piece]) -> list[bytes]:
