@@ -15,6 +15,24 @@ class SpecialToken(StrEnum):
     MASK = "[MASK]"
 
 
+class ContextKind(StrEnum):
+    """Kinds of tokens that stand before the codes of a visit, by option, in this order."""
+
+    SEX = "sex"
+    AGE = "age"
+    GAP = "gap"
+
+    @property
+    def prefix(self) -> str:
+        """How tokens of the kind begin, such as `AGE_`; no system's codes do."""
+        return f"{self.upper()}_"
+
+
+def is_context(token: str) -> bool:
+    """Whether a token tells of the patient or the visit, and is no code."""
+    return token.startswith(tuple(kind.prefix for kind in ContextKind))
+
+
 class Split(StrEnum):
     """The sides of the data, by patient."""
 
@@ -55,10 +73,36 @@ SEQUENCES = pa.schema(
 )
 """Sequences: one row a patient.
 
-`token_ids` and `visit_ids` (1-based, non-decreasing) are as long as the patient has codes; `admit_date`,
-`los_days` (discharge - admission, in days) and `days_to_next` (next admission - this discharge, in days,
-0 for the last visit, negative where stays overlap) are as long as the patient has visits.
+`token_ids` and `visit_ids` (1-based, non-decreasing) are as long as the patient has codes, and by option
+context tokens; `admit_date`, `los_days` (discharge - admission, in days) and `days_to_next` (next
+admission - this discharge, in days, 0 for the last visit, negative where stays overlap) are as long as the
+patient has visits.
 """
+
+PATIENTS = pa.schema(
+    [
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("birth_date", pa.date32()),
+        pa.field("sex", pa.string()),
+        pa.field("death_date", pa.date32()),
+        pa.field("observation_start", pa.date32()),
+        pa.field("observation_end", pa.date32()),
+    ]
+)
+"""Patients of an extracted folder: one row a patient.
+
+`birth_date` is 1 January where only the year is known. `sex` is `F`, `M`, or what the source says, in
+capitals.
+`observation_start` and `observation_end` span the days of which the source knows.
+"""
+
+SPLITS = pa.schema(
+    [
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+    ]
+)
+"""The `Split` that a source gives each patient."""
 
 REJECTED = pa.schema(
     [

@@ -11,7 +11,7 @@ import numpy as np
 from ehr_bert.errors import UserError
 from ehr_bert.files import written_aside
 from ehr_bert.pickles import read_pickles
-from ehr_bert.schemas import SpecialToken
+from ehr_bert.schemas import SpecialToken, is_context
 
 TUTORIAL_PAD = "empty_pad"
 """What the tutorial's `.types` calls `[PAD]`."""
@@ -62,12 +62,12 @@ class Vocabulary:
 
     @cached_property
     def code_ids(self) -> np.ndarray:
-        """The ids of the codes, that is of all but the special and unused ones: int32, ascending."""
+        """The ids of the codes, that is of all but special, context and unused tokens: int32, ascending."""
         others = {token.value for token in SpecialToken}
         codes = (
             index
             for index, token in enumerate(self.tokens)
-            if token not in others and not token.startswith("[unused")
+            if token not in others and not token.startswith("[unused") and not is_context(token)
         )
         return np.fromiter(codes, dtype=np.int32)
 

@@ -1,0 +1,8 @@
+"""Code systems: how codes are written, what they are called, and what they roll up to."""
+
+from ehr_bert.codes.icd import canonical
+from ehr_bert.codes.maps import titles
+from ehr_bert.codes.roll_up import RollUp, rolled_up
+from ehr_bert.codes.systems import CodeSystem
+
+__all__ = ["CodeSystem", "RollUp", "canonical", "rolled_up", "titles"]
