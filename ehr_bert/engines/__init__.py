@@ -2,5 +2,6 @@
 
 from ehr_bert.engines.duckdb import DuckDBEngine
 from ehr_bert.engines.engine import LINE, LINE_NUMBER, Engine
+from ehr_bert.engines.quantiles import quantiles
 
-__all__ = ["LINE", "LINE_NUMBER", "DuckDBEngine", "Engine"]
+__all__ = ["LINE", "LINE_NUMBER", "DuckDBEngine", "Engine", "quantiles"]

@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -13,17 +13,21 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from ehr_bert.engines.engine import LINE, LINE_NUMBER
+from ehr_bert.engines.engine import LINE, LINE_NUMBER, csv_columns
+from ehr_bert.engines.shards import shard_path, write_shard
 from ehr_bert.errors import UserError
 
 _NO_DELIMITER = "\x1f\x1e\x1f\x1e"
 """Stands in no line, so that the reader of delimited text gives whole lines."""
 
-_AGGREGATED_BYTES = 400
+_AGGREGATED_BYTES = 150
 """What a row may take while lists of its patient are collected, which DuckDB can't spill."""
 
 _SAMPLED_ROWS = 100_000
 """Rows from which the ranges of `parts` are estimated."""
+
+_DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
+"""How the names of DuckDB files end."""
 
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
@@ -96,6 +100,35 @@ class DuckDBEngine:
         with _faults_explained():
             return self._backend.read_parquet(path / "**/*.parquet" if path.is_dir() else path)
 
+    def read_csv(self, path: Path, separator: str = ",", quote: str = '"') -> ir.Table:
+        """As `Engine.read_csv`."""
+        columns = csv_columns(path, separator, quote)
+        with _faults_explained():
+            return self._backend.read_csv(
+                path,
+                columns=dict.fromkeys(columns, "VARCHAR"),
+                header=True,
+                auto_detect=False,
+                delim=separator,
+                quote=quote,
+                escape=quote,
+            )
+
+    def attach(self, url: str) -> Mapping[str, ir.Table] | None:
+        """As `Engine.attach`, for `duckdb://` and the path of a DuckDB file."""
+        place = url.removeprefix("duckdb://")
+        path = Path(place)
+        if "://" in place or path.suffix not in _DATABASE_SUFFIXES:
+            return None
+        catalog = next(self._names)
+        with _faults_explained():
+            self._backend.attach(path, catalog, read_only=True)
+            names = self._backend.con.execute(
+                "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = ?",
+                [catalog],
+            ).fetchall()
+            return {name: self._backend.table(name, database=(catalog, schema)) for schema, name in names}
+
     def load(self, table: pa.Table) -> ir.Table:
         """As `Engine.load`; the rows stay where they are."""
         name = next(self._names)
@@ -131,7 +164,7 @@ class DuckDBEngine:
     def collect(self, table: ir.Table) -> pa.Table:
         """As `Engine.collect`."""
         with _faults_explained():
-            return table.to_pyarrow()
+            return self._query(table).to_arrow_table().cast(table.schema().to_pyarrow())
 
     def batches(self, tables: Sequence[ir.Table], rows: int) -> Iterator[pa.RecordBatch]:
         """As `Engine.batches`."""
@@ -151,10 +184,21 @@ class DuckDBEngine:
         if is_empty:
             yield pa.RecordBatch.from_pylist([], schema=tables[0].schema().to_pyarrow())
 
+    def write_parquet(
+        self, tables: Sequence[ir.Table], folder: Path, schema: pa.Schema, rows_per_file: int
+    ) -> None:
+        """As `Engine.write_parquet`."""
+        folder.mkdir(parents=True)
+        for number, batch in enumerate(self.batches(tables, rows_per_file)):
+            write_shard(pa.Table.from_batches([batch]), schema, shard_path(folder, number), rows_per_file)
+
     def _streamed(self, tables: Sequence[ir.Table], rows: int) -> Iterator[pa.RecordBatch]:
         for table in tables:
             with _faults_explained():
-                yield from self._backend.con.sql(ibis.to_sql(table, dialect="duckdb")).to_arrow_reader(rows)
+                yield from self._query(table).to_arrow_reader(rows)
+
+    def _query(self, table: ir.Table) -> duckdb.DuckDBPyRelation:
+        return self._backend.con.sql(ibis.to_sql(table, dialect="duckdb"))
 
     def _memory_bytes(self) -> int:
         (setting,) = self._backend.con.execute("SELECT current_setting('memory_limit')").fetchall()[0]
@@ -182,9 +226,13 @@ def _faults_explained() -> Iterator[None]:
         path = re.search(r"^ *file = (.+)$", str(error), re.MULTILINE)
         if line is None or path is None:
             raise UserError(f"DuckDB can't read the input: {_first_line(error)}") from error
-        raise UserError(
-            f"{path[1]}, line {line[1]}: not UTF-8, or longer than 2 MB: mend the line, or convert the file "
-            "(`iconv -f latin1 -t utf-8`)"
-        ) from error
+        if re.search("^(Expected Number of Columns|Value with unterminated quote)", str(error), re.MULTILINE):
+            fault = "not as many fields as the header, or a quote that isn't closed: mend the line"
+        else:
+            fault = (
+                "not UTF-8, or longer than 2 MB: mend the line, or convert the file "
+                "(`iconv -f latin1 -t utf-8`)"
+            )
+        raise UserError(f"{path[1]}, line {line[1]}: {fault}") from error
     except duckdb.IOException as error:
         raise UserError(f"DuckDB can't read or write a file: {_first_line(error)}") from error

@@ -1,0 +1,306 @@
+"""Spark, in this process or on a cluster. What is large stays with the executors, who write it too.
+
+Executors need this package, and must see the paths that are read and written under the same names.
+"""
+
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyspark.sql.functions as F
+from ibis.backends.pyspark.datatypes import PySparkSchema
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from ehr_bert.engines.engine import LINE, LINE_NUMBER, csv_columns
+from ehr_bert.engines.shards import shard_path, write_shard
+from ehr_bert.errors import UserError
+from ehr_bert.tasks import Result, Task
+
+_LOCAL_CONF = {
+    "spark.driver.memory": "4g",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.sql.shuffle.partitions": "16",
+}
+"""For Spark inside this process."""
+
+_CONF = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "OFF",
+    "spark.sql.ansi.enabled": "false",
+}
+"""Errors come back as exceptions, while Spark's log of them would quote the data. Ibis takes an element
+that isn't there for null, which ANSI mode calls an error.
+"""
+
+_NUMBER = "__number"
+_SHARD = "__shard"
+_PARTITION_ROWS = 2**33
+"""Numbers that Spark sets apart for the rows of a partition."""
+
+_BELOW_HEADER = "partition > 0 OR row > 0"
+
+
+class SparkEngine:
+    """An `Engine` on a Spark session, its own unless there is one in this process already.
+
+    It is a context manager; leaving it stops the session if it is its own, and removes its files.
+
+    Args:
+        scratch: Where temporary folders are made: a disk that the executors see too.
+        master: Spark's address, `local[*]` for all cores of this machine.
+        conf: Settings of Spark by name, which count for more than this engine's.
+
+    Raises:
+        UserError: Spark doesn't start.
+    """
+
+    def __init__(
+        self, scratch: Path, master: str = "local[*]", conf: Mapping[str, str] | None = None
+    ) -> None:
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._folder = tempfile.TemporaryDirectory(prefix=".spark-", dir=scratch)
+        self._names = (f"table_{id(self)}_{number}" for number in count())
+        self._kept: dict[str, DataFrame] = {}
+        self._is_own = SparkSession.getActiveSession() is None
+        try:
+            self._session = _session(master, Path(self._folder.name), conf or {})
+        except (PySparkException, Py4JJavaError, RuntimeError) as error:
+            self._folder.cleanup()
+            raise UserError(f"Spark doesn't start at {master}: {_first_line(error)}") from error
+        self._backend = ibis.pyspark.connect(self._session)
+
+    def __enter__(self) -> "SparkEngine":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for name in list(self._kept):
+            self._forget(name)
+        if self._is_own:
+            self._session.stop()
+        self._folder.cleanup()
+
+    def read_lines(self, path: Path) -> ir.Table:
+        """As `Engine.read_lines`."""
+        return self._viewed(self._lines(path).where(_BELOW_HEADER).select(LINE))
+
+    def read_numbered_lines(self, path: Path) -> ir.Table:
+        """As `Engine.read_numbered_lines`: by how many lines the partitions before have."""
+        lines = self._lines(path)
+        sizes = lines.groupBy("partition").agg(F.max("row").alias("last"))
+        ends = sizes.selectExpr(
+            "partition AS of",
+            "coalesce(sum(last + 1) OVER ("
+            "ORDER BY partition ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before",
+        )
+        numbered = lines.where(_BELOW_HEADER).join(F.broadcast(ends), F.col("partition") == F.col("of"))
+        return self._viewed(numbered.select(LINE, (F.col("before") + F.col("row") + 1).alias(LINE_NUMBER)))
+
+    def read_parquet(self, path: Path) -> ir.Table:
+        """As `Engine.read_parquet`."""
+        reader = self._session.read.option("recursiveFileLookup", "true")
+        if path.is_dir():
+            reader = reader.option("pathGlobFilter", "*.parquet")
+        with _faults_explained():
+            return self._viewed(reader.parquet(_url(path)))
+
+    def read_csv(self, path: Path, separator: str = ",", quote: str = '"') -> ir.Table:
+        """As `Engine.read_csv`."""
+        columns = csv_columns(path, separator, quote)
+        reader = self._session.read.option("header", "true").option("mode", "FAILFAST")
+        rows = reader.csv(
+            _url(path),
+            schema=", ".join(f"`{name.replace('`', '``')}` STRING" for name in columns),
+            sep=separator,
+            quote=quote,
+            escape=quote,
+            multiLine=bool(quote),
+            enforceSchema=True,
+        )
+        return self._viewed(rows)
+
+    def attach(self, url: str) -> Mapping[str, ir.Table] | None:
+        """As `Engine.attach`, for `pyspark://`: the tables of the session's catalog, of a database of it."""
+        scheme, separator, database = url.partition("://")
+        if scheme != "pyspark" or not separator:
+            return None
+        with _faults_explained():
+            names = self._backend.list_tables(database=database or None)
+            return {name: self._backend.table(name, database=database or None) for name in names}
+
+    def load(self, table: pa.Table) -> ir.Table:
+        """As `Engine.load`."""
+        return self._viewed(self._session.createDataFrame(table))
+
+    def materialise(self, table: ir.Table) -> ir.Table:
+        """As `Engine.materialise`; what the executors' memory can't hold is on their disks."""
+        with _faults_explained():
+            kept = self._frame(table).persist()
+            kept.count()
+        return self._viewed(kept)
+
+    def drop(self, table: ir.Table) -> None:
+        """As `Engine.drop`."""
+        self._forget(table.get_name())
+
+    def parts(self, table: ir.Table, column: str) -> list[ir.Table]:
+        """As `Engine.parts`: Spark has partitions of its own."""
+        return [table]
+
+    def collect(self, table: ir.Table) -> pa.Table:
+        """As `Engine.collect`."""
+        with _faults_explained():
+            return self._frame(table).toArrow().cast(table.schema().to_pyarrow())
+
+    def batches(self, tables: Sequence[ir.Table], rows: int) -> Iterator[pa.RecordBatch]:
+        """As `Engine.batches`, by way of files that the executors write."""
+        with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
+            shards = Path(folder) / "shards"
+            self.write_parquet(tables, shards, tables[0].schema().to_pyarrow(), rows)
+            for shard in sorted(shards.iterdir()):
+                rows_of = pq.read_table(shard).combine_chunks()
+                yield from rows_of.to_batches() or [pa.RecordBatch.from_pylist([], schema=rows_of.schema)]
+
+    def write_parquet(
+        self, tables: Sequence[ir.Table], folder: Path, schema: pa.Schema, rows_per_file: int
+    ) -> None:
+        """As `Engine.write_parquet`: rows get their numbers, and each file's go to one executor."""
+        folder.mkdir(parents=True)
+        with _faults_explained():
+            ordered = [self._frame(table).persist() for table in tables]
+            numbered, total = _numbered(ordered)
+            write = _shard_writer(folder.absolute(), schema, rows_per_file)
+            shards = numbered.withColumn(_SHARD, F.expr(f"{_NUMBER} div {rows_per_file}"))
+            shards.groupBy(_SHARD).applyInArrow(write, f"{_SHARD} LONG").count()
+            for frame in ordered:
+                frame.unpersist()
+        if total == 0:
+            write_shard(schema.empty_table(), schema, shard_path(folder, 0), rows_per_file)
+
+    def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+        """A `TaskRunner`: each task on an executor."""
+        with _faults_explained():
+            return self._session.sparkContext.parallelize(tasks, max(1, len(tasks))).map(function).collect()
+
+    def _frame(self, table: ir.Table) -> DataFrame:
+        """A table's rows in the types that Ibis promises: Spark's own may be narrower, and overflow later."""
+        frame = self._session.sql(ibis.to_sql(table, dialect="pyspark"))
+        return frame.to(PySparkSchema.from_ibis(table.schema()))
+
+    def _viewed(self, frame: DataFrame) -> ir.Table:
+        name = next(self._names)
+        frame.createOrReplaceTempView(name)
+        self._kept[name] = frame
+        return self._backend.table(name)
+
+    def _forget(self, name: str) -> None:
+        self._kept.pop(name).unpersist()
+        self._session.catalog.dropTempView(name)
+
+    def _lines(self, path: Path) -> DataFrame:
+        """All lines: `LINE`, and where they are, `partition` and `row`, both from 0."""
+        text = self._session.read.text(_url(path))
+        placed = text.select(
+            F.expr("validate_utf8(value)").alias("text"), F.monotonically_increasing_id().alias("id")
+        )
+        return placed.selectExpr(
+            f"nullif(text, '') AS {LINE}",
+            f"id div {_PARTITION_ROWS} AS partition",
+            f"id % {_PARTITION_ROWS} AS row",
+        )
+
+
+def _session(master: str, scratch: Path, conf: Mapping[str, str]) -> SparkSession:
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
+    is_local = master.startswith("local")
+    settings = _CONF | (_LOCAL_CONF | {"spark.local.dir": str(scratch)} if is_local else {}) | dict(conf)
+    builder = SparkSession.builder.appName("ehr-bert").master(master)
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def _numbered(ordered: Iterable[DataFrame]) -> tuple[DataFrame, int]:
+    """Adds `_NUMBER`, a row's place from 0 in all frames one after the other; and how many rows there are."""
+    frames, total = [], 0
+    for frame in ordered:
+        placed = frame.withColumn("__id", F.monotonically_increasing_id())
+        partition = F.expr(f"__id div {_PARTITION_ROWS}")
+        sizes = dict(placed.groupBy(partition.alias("partition")).count().collect())
+        starts = []
+        for number in range(max(sizes, default=-1) + 1):
+            starts.append(total)
+            total += sizes.get(number, 0)
+        start = F.get(F.array(*map(F.lit, starts)), partition.cast("int"))
+        number = start + F.expr(f"__id % {_PARTITION_ROWS}")
+        frames.append(placed.withColumn(_NUMBER, number.cast("long")).drop("__id"))
+    together = frames[0]
+    for frame in frames[1:]:
+        together = together.unionAll(frame)
+    return together, total
+
+
+def _shard_writer(folder: Path, schema: pa.Schema, rows_per_file: int):  # type: ignore[no-untyped-def]
+    def write(shard: pa.Table) -> pa.Table:
+        number = shard[_SHARD][0].as_py()
+        rows = shard.sort_by(_NUMBER).drop_columns([_SHARD, _NUMBER])
+        path = shard_path(folder, number)
+        # Spark may run a task twice: the file is whole, whichever attempt ends last.
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        write_shard(rows, schema, aside, rows_per_file)
+        os.replace(aside, path)
+        return pa.table({_SHARD: pa.array([number], pa.int64())})
+
+    return write
+
+
+def _url(path: Path) -> str:
+    """A path as Spark reads it, whatever its default file system and whatever stands for many in a glob."""
+    return "file://" + re.sub(r"([\\{}\[\]*?])", r"\\\1", str(path.absolute()))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[1].lstrip(": ") if isinstance(error, Py4JJavaError) and len(lines) > 1 else lines[0]
+
+
+@contextmanager
+def _faults_explained() -> Iterator[None]:
+    """Turns what Spark says of a damaged file into one line, without the file's text."""
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        text = str(error)
+        own = re.search(r"^ehr_bert\.errors\.UserError: (.+)$", text, re.MULTILINE)
+        if own:
+            fault = own[1]
+        elif "INVALID_UTF8_STRING" in text:
+            fault = "the input holds a line that isn't UTF-8: convert it (`iconv -f latin1 -t utf-8`)"
+        elif "MALFORMED_RECORD" in text:
+            fault = (
+                "a table of text has a line without as many fields as its header, or a quote that isn't "
+                "closed: mend the line"
+            )
+        else:
+            fault = f"Spark can't compute this: {_first_line(error)}"
+        raise UserError(fault) from error

@@ -1,0 +1,55 @@
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ehr_bert.engines import DuckDBEngine
+from ehr_bert.errors import UserError
+
+
+def test_every_field_is_text_as_it_stands(engine: DuckDBEngine, tmp_path: Path) -> None:
+    text = '\ufeffid,code\r\n007,"a, ""b""\r\nc"\r\n,1.0\r\n'
+    (tmp_path / "table.csv.gz").write_bytes(gzip.compress(text.encode()))
+    found = engine.collect(engine.read_csv(tmp_path / "table.csv.gz")).to_pydict()
+    assert found == {"id": ["007", None], "code": ['a, "b"\r\nc', "1.0"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a,b\n1,2\n3\n", r"line 3: not as many fields"),
+        (b"a,b\n1,2\n3,4,5\n", r"line 3: not as many fields"),
+        (b'a,b\n1,2\n"secret,4\n', r"line 3: .*quote that isn't closed"),
+        (b"a,b\n\xffsecret,2\n", r"line 2: not UTF-8"),
+        (b"", r"line 1: empty"),
+        (b"a,b,a\n", r"line 1: two columns are called a"),
+    ],
+)
+def test_a_damaged_table_is_refused_with_its_line_and_without_its_text(
+    engine: DuckDBEngine, tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"table\.csv, " + message) as caught:
+        engine.materialise(engine.read_csv(tmp_path / "table.csv"))
+    assert "secret" not in str(caught.value)
+
+
+def test_written_files_follow_each_other_in_the_table_s_order(engine: DuckDBEngine, tmp_path: Path) -> None:
+    table = engine.load(pa.table({"x": [(7 * number) % 11 for number in range(11)]}))
+    schema = pa.schema({"x": pa.int64()})
+    engine.write_parquet([table.order_by("x")], tmp_path / "out", schema, rows_per_file=4)
+    files = sorted((tmp_path / "out").iterdir())
+    assert [pq.read_table(file)["x"].to_pylist() for file in files] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9, 10],
+    ]
+
+
+def test_only_duckdb_is_read_in_place(engine: DuckDBEngine, tmp_path: Path) -> None:
+    assert engine.attach("postgres://host/store.db") is None
+    assert engine.attach(str(tmp_path / "table.csv")) is None
+    with pytest.raises(UserError, match="can't read"):
+        engine.attach(str(tmp_path / "absent.duckdb"))
