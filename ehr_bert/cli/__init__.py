@@ -10,6 +10,7 @@ from ehr_bert.errors import UserError
 
 STAGES = {
     "simulate": "make structured histories of patients who never lived",
+    "extract": "take the diagnoses out of a store of health records",
     "preprocess": "turn a diagnosis table into patient sequences and a vocabulary",
     "features": "turn patient sequences into TFRecord examples",
     "pretrain": "pretrain BERT on the examples",

@@ -27,6 +27,15 @@ class Reason(StrEnum):
     NEGATIVE_STAY = "discharge before admission"
     CONTROL_CHARACTER = "control character in patient id or code"
     RESERVED_CODE = "code is a special token"
+    CONDITION_TYPE = "condition type left out"
+    NO_CONCEPT = "no standard concept"
+    UNKNOWN_VOCABULARY = "unknown vocabulary"
+    NOT_OF_SYSTEM = "not a code of"
+    UNKNOWN_PATIENT = "patient not found"
+    NO_VISIT = "no visit"
+    UNKNOWN_VISIT = "visit not found"
+    AMBIGUOUS_VISIT = "visit stands there twice, differently"
+    OTHER_PATIENT = "visit of another patient"
 
 
 @dataclass(frozen=True)
@@ -38,10 +47,14 @@ class Diagnoses:
             how many of the row's ordering values are no integers within their limits, and were taken as
             missing.
         rejected: `REJECTED`, in the order of the source: reads it again, so only to be computed at need.
+        patients: `PATIENTS`, where the source tells of them.
+        splits: `SPLITS`, where the source has them.
     """
 
     rows: ir.Table
     rejected: ir.Table
+    patients: ir.Table | None = None
+    splits: ir.Table | None = None
 
 
 def checked(fields: ir.Table, shape_fault: ir.StringValue) -> ir.Table:
@@ -55,8 +68,8 @@ def checked(fields: ir.Table, shape_fault: ir.StringValue) -> ir.Table:
         `fields` with the columns of `Diagnoses.rows`.
     """
     typed = fields.mutate(
-        admit_date=_date(fields.admit_date),
-        discharge_date=_date(fields.discharge_date),
+        admit_date=day(fields.admit_date),
+        discharge_date=day(fields.discharge_date),
         **{name: _integer(fields[name], limit) for name, limit in ORDERING.items()},
         **{_text_name(name): fields[name] for name in ORDERING},
         shape_fault=shape_fault,
@@ -85,19 +98,27 @@ def _text_name(column: str) -> str:
     return f"{column}_text"
 
 
-def _date(text: ir.StringValue) -> ir.DateValue:
+def day(text: ir.StringValue) -> ir.DateValue:
     """`YYYY-MM-DD`, after which a time may stand; anything else, and a day that never was, is null."""
-    day = text.substr(0, 10)
-    date = day.try_cast("date")
-    ends_well = ibis.ifelse(text.length() > 10, text.re_search(r"^.{10}[ T]\d\d:\d\d"), True)
-    return ibis.ifelse((date.cast("string") == day) & ends_well, date, ibis.null("date"))
+    has_time = text.re_search(r"^.{10}[ T]\d\d:\d\d")
+    of_time = ibis.ifelse(has_time, _as_written(text.substr(0, 10), "date"), ibis.null("date"))
+    date = ibis.coalesce(_as_written(text, "date"), of_time)
+    return ibis.ifelse(date.year() > 0, date, ibis.null("date"))
 
 
 def _integer(text: ir.StringValue, limit: int) -> ir.IntegerValue:
     """An integer, `1.0` among them; anything else, and one beyond the limit, is null."""
-    number = text.try_cast("float64")
-    is_integer = text.re_search(r"^[+-]?[0-9]+(\.0*)?$") & number.between(-limit, limit)
-    return ibis.ifelse(is_integer, number.cast("int32"), ibis.null("int32"))
+    is_integer = text.re_search(r"^[+-]?[0-9]+(\.0*)?$")
+    number = ibis.ifelse(is_integer, text.try_cast("float64"), ibis.null("float64"))
+    bounded = ibis.ifelse(number.between(-limit, limit), number.cast("int32"), ibis.null("int32"))
+    plain = _as_written(text, "int32")
+    return ibis.ifelse(plain.between(-limit, limit), plain, bounded)
+
+
+def _as_written(text: ir.StringValue, kind: str) -> ir.Value:
+    """The value of a text that is what the value would be written as, else null: quicker than a pattern."""
+    value = text.try_cast(kind)
+    return ibis.ifelse(value.cast("string") == text, value, ibis.null(kind))
 
 
 def _has_control(text: ir.StringValue) -> ir.BooleanValue:

@@ -1,0 +1,151 @@
+"""What an extraction found, in numbers: for `summary.json`, and for a person."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import ibis.expr.types as ir
+from ibis import _
+
+from ehr_bert.codes.systems import system_of
+from ehr_bert.engines import Engine, quantiles
+from ehr_bert.schemas import PROLONGED_STAY_DAYS
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of a store's diagnoses.
+
+    Attributes:
+        read: Rows of the store.
+        usable: Rows that can be used.
+        rejected: By reason, how many can't.
+        unreadable: Ordering values of usable rows that were taken as missing.
+        lone: Usable rows that named no visit, and are a one-day visit of their own.
+        nested: Usable rows whose visit took the days of one around it.
+    """
+
+    read: int
+    usable: int
+    rejected: dict[str, int]
+    unreadable: int
+    lone: int
+    nested: int
+
+
+def summarise(
+    engine: Engine, diagnoses: ir.Table, patients: ir.Table, splits: ir.Table | None, tally: Tally
+) -> dict[str, Any]:
+    """The numbers of an extraction; every row of the store is accounted for.
+
+    Args:
+        engine: Where to compute.
+        diagnoses: `DIAGNOSES`, as written.
+        patients: As `patients_of` makes them.
+        splits: `SPLITS`, if there are some.
+        tally: What became of the store's rows.
+
+    Returns:
+        What `summary.json` holds; `docs/stores.md` tells its keys.
+
+    Raises:
+        AssertionError: rows were lost or made up on the way.
+    """
+    totals = _one(
+        engine,
+        diagnoses.aggregate(
+            rows=diagnoses.count(),
+            codes=diagnoses.code.nunique(),
+            first=diagnoses.admit_date.min(),
+            last=diagnoses.discharge_date.max(),
+        ),
+    )
+    merged = tally.usable - totals["rows"]
+    accounted = totals["rows"] + merged + sum(tally.rejected.values())
+    assert accounted == tally.read, f"{tally.read} rows read, {accounted} accounted for"
+    assert merged >= 0, "rows were made up"
+    visits = diagnoses.group_by("patient_id", "discharge_date").aggregate(
+        admit_date=diagnoses.admit_date.min()
+    )
+    stay_days = visits.discharge_date.delta(visits.admit_date, unit="day")
+    people = _one(engine, patients.aggregate(rows=patients.count(), conflicts=patients.conflicts.sum()))
+    codes = diagnoses.select("patient_id", "discharge_date", "code").distinct()
+    visits_a_patient, codes_a_patient = (
+        rows.group_by("patient_id").aggregate(size=rows.count()) for rows in (visits, codes)
+    )
+    sizes = _one(engine, visits_a_patient.aggregate(patients=_.count(), visits=_.size.sum()))
+    summary = {
+        "rows": {
+            "read": tally.read,
+            "kept": totals["rows"],
+            "merged_duplicates": merged,
+            "rejected": tally.rejected,
+        },
+        "one_day_visits_without_visit": tally.lone,
+        "rows_of_nested_visits": tally.nested,
+        "unreadable_ordering_values": tally.unreadable,
+        "patients": {
+            "in_store": people["rows"],
+            "with_diagnoses": sizes["patients"],
+            "conflicting_values": people["conflicts"] or 0,
+        },
+        "visits": sizes["visits"],
+        "distinct_codes": totals["codes"],
+        "rows_by_system": _by_system(engine, diagnoses),
+        "visits_a_patient": quantiles(engine, visits_a_patient, "size"),
+        "codes_a_patient": quantiles(engine, codes_a_patient, "size"),
+        "first_admission": totals["first"].isoformat(),
+        "last_discharge": totals["last"].isoformat(),
+        "prolonged_stays": _one(engine, visits.aggregate(n=(stay_days > PROLONGED_STAY_DAYS).sum()))["n"],
+    }
+    if splits is not None:
+        sizes = engine.collect(splits.group_by("split").aggregate(rows=splits.count()).order_by("split"))
+        summary["splits"] = {row["split"]: row["rows"] for row in sizes.to_pylist()}
+    return summary
+
+
+def extraction_text(summary: dict[str, Any]) -> str:
+    """A summary for a person, a line a fact."""
+    rows, patients = summary["rows"], summary["patients"]
+
+    def line(name: str, value: int, note: str = "") -> str:
+        return f"{name:28}{value:>14,}  {note}".rstrip()
+
+    lines = [
+        line("rows read", rows["read"]),
+        line("  kept", rows["kept"]),
+        line("  duplicates merged", rows["merged_duplicates"]),
+        *(line("  rejected", count, reason) for reason, count in rows["rejected"].items()),
+        line("patients", patients["with_diagnoses"], f"of {patients['in_store']:,} in the store"),
+        line("visits", summary["visits"]),
+        line(f"  longer than {PROLONGED_STAY_DAYS} days", summary["prolonged_stays"]),
+        line("distinct codes", summary["distinct_codes"]),
+        *(line("  rows of", count, system) for system, count in summary["rows_by_system"].items()),
+        f"{'':28}" + "".join(f"{name:>9}" for name in summary["visits_a_patient"]),
+        *(
+            f"{name.replace('_', ' '):28}" + "".join(f"{value:>9,}" for value in summary[name].values())
+            for name in ("visits_a_patient", "codes_a_patient")
+        ),
+        f"dates                       {summary['first_admission']} to {summary['last_discharge']}",
+    ]
+    noted = {
+        "one-day visits of their own": summary["one_day_visits_without_visit"],
+        "rows of nested visits": summary["rows_of_nested_visits"],
+        "ordering values unreadable": summary["unreadable_ordering_values"],
+        "conflicting patient values": patients["conflicting_values"],
+    }
+    lines += [line(name, count) for name, count in noted.items() if count]
+    lines += [line(f"patients of {split}", count) for split, count in summary.get("splits", {}).items()]
+    return "\n".join(lines)
+
+
+def _one(engine: Engine, table: ir.Table) -> dict[str, Any]:
+    return engine.collect(table).to_pylist()[0]
+
+
+def _by_system(engine: Engine, diagnoses: ir.Table) -> dict[str, int]:
+    codes = diagnoses.group_by("code").aggregate(rows=diagnoses.count())
+    counts: Counter[str] = Counter()
+    for row in engine.collect(codes).to_pylist():
+        counts[system_of(row["code"])] += row["rows"]
+    return dict(sorted(counts.items()))

@@ -1,0 +1,52 @@
+"""Synthea's CSV export: conditions and the encounters that they were found in."""
+
+import ibis
+
+from ehr_bert.codes import CodeSystem
+from ehr_bert.codes.naming import system_named
+from ehr_bert.sources.store import Names, Store, diagnosis_rows
+from ehr_bert.sources.tables import Tables
+
+_NAMES = Names(
+    code="conditions.code",
+    patient_id="patients.id",
+    visit_id="encounters.id",
+    admit_date="encounters.start",
+    discharge_date="encounters.stop",
+)
+
+
+def read_synthea(tables: Tables) -> Store:
+    """Reads `conditions`, `encounters` and `patients`; without a column `system` codes are SNOMED's.
+
+    Raises:
+        UserError: a table or a column lacks.
+    """
+    raw = tables.read("conditions", ["start", "patient", "encounter", "code"], optional=["system"])
+    encounters = tables.read("encounters", ["id", "start", "stop", "patient"])
+    patients = tables.read("patients", ["id", "birthdate", "deathdate", "gender"])
+    name = raw.system.fill_null(CodeSystem.SNOMED.value)
+    return Store(
+        names=_NAMES,
+        diagnoses=diagnosis_rows(
+            raw,
+            record=("start", "code"),
+            patient_id=raw.patient,
+            visit_id=raw.encounter,
+            date=raw.start,
+            code=raw.code,
+            system=system_named(name),
+            system_name=name,
+        ),
+        visits=encounters.select(
+            visit_id="id", patient_id="patient", admit_date="start", discharge_date="stop"
+        ),
+        patients=patients.select(
+            patient_id="id",
+            birth_date="birthdate",
+            sex="gender",
+            death_date="deathdate",
+            observation_start=ibis.null("string"),
+            observation_end=ibis.null("string"),
+        ),
+    )

@@ -1,0 +1,157 @@
+import json
+from datetime import date
+from pathlib import Path
+
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ehr_bert.engines import DuckDBEngine
+from ehr_bert.errors import UserError
+from ehr_bert.schemas import DIAGNOSES, PATIENTS, REJECTED, SPLITS
+from ehr_bert.sources import read_diagnoses
+from ehr_bert.sources.extraction import write_extracted_folder
+from ehr_bert.sources.store import Names, Store, WithoutVisit, diagnosis_rows
+from ehr_bert.sources.summary import extraction_text
+
+DIAGNOSED = {
+    "patient": ["b", "a", "a", "a", None, "a"],
+    "admit": ["2020-01-01", "2020-02-01", "2020-02-01", "2020-03-01", "2020-01-01", None],
+    "discharge": ["2020-01-10", "2020-02-01", "2020-02-01", "2020-03-02", "2020-01-01", None],
+    "date": [None, None, None, None, None, "2020-04-04"],
+    "code": ["ICD9_1", "ICD9_1", "ICD9_1", "X", "ICD9_1", "X"],
+    "priority": ["x", "1", "1", None, None, None],
+}
+
+
+def store_of(engine: DuckDBEngine, splits: dict[str, str] | None = None, **columns: list) -> Store:
+    raw = engine.load(
+        pa.table({name: pa.array(values, pa.string()) for name, values in (DIAGNOSED | columns).items()})
+    )
+    rows = diagnosis_rows(
+        raw,
+        record=("code", "priority"),
+        patient_id=raw.patient,
+        admit_date=raw.admit,
+        discharge_date=raw.discharge,
+        date=raw.date,
+        final_code=raw.code,
+        code=raw.code,
+        priority=raw.priority,
+    )
+    given = None
+    if splits is not None:
+        given = engine.load(pa.table({"patient_id": list(splits), "split": list(splits.values())}))
+    return Store(Names("t.code", "t.patient", "t.visit", "t.admit", "t.discharge"), rows, splits=given)
+
+
+def test_every_row_is_kept_merged_or_rejected(engine: DuckDBEngine, tmp_path: Path) -> None:
+    summary = write_extracted_folder(engine, store_of(engine), "store", tmp_path / "out")
+    assert summary == {
+        "rows": {
+            "read": 6,
+            "kept": 3,
+            "merged_duplicates": 1,
+            "rejected": {"no patient id": 1, "no visit: t.visit": 1},
+        },
+        "one_day_visits_without_visit": 0,
+        "rows_of_nested_visits": 0,
+        "unreadable_ordering_values": 1,
+        "patients": {"in_store": 2, "with_diagnoses": 2, "conflicting_values": 0},
+        "visits": 3,
+        "distinct_codes": 2,
+        "rows_by_system": {"ICD9": 2, "other": 1},
+        "visits_a_patient": dict(zip(QUANTILES, [1, 1, 1, 1, 2, 2, 2], strict=True)),
+        "codes_a_patient": dict(zip(QUANTILES, [1, 1, 1, 1, 2, 2, 2], strict=True)),
+        "first_admission": "2020-01-01",
+        "last_discharge": "2020-03-02",
+        "prolonged_stays": 1,
+    }
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+    text = extraction_text(summary)
+    assert "no visit: t.visit" in text
+    assert "ordering values unreadable" in text
+
+
+QUANTILES = ("min", "5%", "25%", "median", "75%", "95%", "max")
+
+
+def test_the_folder_holds_sorted_tables_of_the_schemas(engine: DuckDBEngine, tmp_path: Path) -> None:
+    write_extracted_folder(engine, store_of(engine, {"b": "train", "a": "test"}), "store", tmp_path / "out")
+    tables = {
+        path.relative_to(tmp_path / "out").as_posix(): pq.read_table(path)
+        for path in (tmp_path / "out").rglob("*.parquet")
+    }
+    assert sorted(tables) == [
+        "diagnoses/00000.parquet",
+        "patients.parquet",
+        "rejected.parquet",
+        "splits.parquet",
+    ]
+    diagnoses = tables["diagnoses/00000.parquet"]
+    assert diagnoses.schema.names == DIAGNOSES.names
+    assert diagnoses.schema.types == DIAGNOSES.types
+    assert [tuple(row.values())[:5] for row in diagnoses.to_pylist()] == [
+        ("a", date(2020, 2, 1), date(2020, 2, 1), "ICD9_1", None),
+        ("a", date(2020, 3, 1), date(2020, 3, 2), "X", None),
+        ("b", date(2020, 1, 1), date(2020, 1, 10), "ICD9_1", None),
+    ]
+    assert tables["patients.parquet"].schema == PATIENTS
+    assert tables["patients.parquet"]["patient_id"].to_pylist() == ["a", "b"]
+    assert tables["splits.parquet"].schema == SPLITS
+    assert tables["splits.parquet"].to_pydict() == {"patient_id": ["a", "b"], "split": ["test", "train"]}
+    assert tables["rejected.parquet"].schema == REJECTED
+    assert tables["rejected.parquet"]["row"][1].as_py().split("\t")[0] == "patient=a"
+
+
+def test_a_rerun_gives_the_same_bytes(engine: DuckDBEngine, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_extracted_folder(engine, store_of(engine), "store", tmp_path / name)
+    for path in (tmp_path / "one").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+def test_a_diagnosis_kept_without_a_visit_is_counted(engine: DuckDBEngine, tmp_path: Path) -> None:
+    summary = write_extracted_folder(
+        engine, store_of(engine), "store", tmp_path / "out", without_visit=WithoutVisit.KEEP
+    )
+    assert summary["one_day_visits_without_visit"] == 1
+    assert summary["rows"]["rejected"] == {"no patient id": 1}
+
+
+def test_an_extracted_folder_is_a_diagnosis_table(engine: DuckDBEngine, tmp_path: Path) -> None:
+    write_extracted_folder(engine, store_of(engine, {"b": "train", "a": "test"}), "store", tmp_path / "out")
+    diagnoses = read_diagnoses(engine, tmp_path / "out")
+    assert engine.collect(diagnoses.rows.aggregate(rows=ibis._.count()))["rows"].to_pylist() == [3]
+    assert set(engine.collect(diagnoses.splits)["split"].to_pylist()) == {"train", "test"}
+    assert engine.collect(diagnoses.patients).num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"patient": [None] * 6},
+            r"none of 6 rows of t can be used; 5 for: no patient id \(the first: code=",
+        ),
+        ({"code": [None] * 6}, r"4 for: no code: t\.code \(the first: code= priority=1; code= "),
+        ({name: [] for name in DIAGNOSED}, "t holds no diagnosis"),
+    ],
+)
+def test_a_store_without_a_usable_row_is_refused_with_the_first_ones(
+    engine: DuckDBEngine, tmp_path: Path, columns: dict[str, list], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        write_extracted_folder(engine, store_of(engine, **columns), "store", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"), [({"a": "fold 1"}, "no split is called fold 1"), ({"a": None}, "called None")]
+)
+def test_strange_splits_are_refused(
+    engine: DuckDBEngine, tmp_path: Path, splits: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        write_extracted_folder(engine, store_of(engine, splits), "store", tmp_path / "out")

@@ -1,0 +1,196 @@
+import random
+from datetime import date, timedelta
+
+import ibis
+import pyarrow as pa
+
+from ehr_bert.engines import DuckDBEngine
+from ehr_bert.sources.store import Names, NestedVisits, Store, WithoutVisit, diagnosis_rows
+from tests.sources.stores import patients_by_id, rows_of
+
+NAMES = Names("d.code", "p.id", "v.id", "v.start", "v.end")
+VISITS = [
+    ("v1", "a", "2020-01-01 10:00:00", "2020-01-03"),
+    ("v2", "a", "2020-02-05", "2020-02-01"),
+    ("v3", "a", "soon", "2020-02-01"),
+    ("v4", "a", "2020-03-01", None),
+    ("v5", "b", "2020-01-01", "2020-01-03"),
+    ("v6", "a", "2020-04-01", "2020-04-02"),
+    ("v6", "a", "2020-04-01", "2020-04-03"),
+    ("v7", "a", "2020-05-01", "2020-05-02"),
+    ("v7", "a", "2020-05-01", "2020-05-02"),
+]
+
+
+def table(engine: DuckDBEngine, columns: tuple[str, ...], rows: list[tuple]) -> ibis.Table:
+    values = zip(*rows, strict=True) if rows else [[] for _ in columns]
+    return engine.load(
+        pa.table({name: pa.array(column, pa.string()) for name, column in zip(columns, values, strict=True)})
+    )
+
+
+def store_of(
+    engine: DuckDBEngine, diagnoses: list[tuple], visits: list[tuple] = VISITS, patients: tuple = ("a", "b")
+) -> Store:
+    """Diagnoses are (patient, visit, code, system)."""
+    raw = table(engine, ("patient", "visit", "code", "system"), diagnoses)
+    lives = ("patient_id", "birth_date", "sex", "death_date", "observation_start", "observation_end")
+    return Store(
+        names=NAMES,
+        diagnoses=diagnosis_rows(
+            raw,
+            record=("code",),
+            patient_id=raw.patient,
+            visit_id=raw.visit,
+            date=ibis.literal("2021-07-07"),
+            code=raw.code,
+            system=raw.system.nullif("?"),
+            system_name=raw.system,
+        ),
+        visits=table(engine, ("visit_id", "patient_id", "admit_date", "discharge_date"), visits),
+        patients=table(engine, lives, [(patient, None, None, None, None, None) for patient in patients]),
+    )
+
+
+def visit_of(row: str) -> str:
+    return row.split("visit=")[1].split("\t")[0]
+
+
+def test_a_row_is_kept_or_rejected_for_one_reason(engine: DuckDBEngine) -> None:
+    reasons = {
+        ("a", "v1", "25000", "ICD9CM"): None,
+        ("a", "v7", "25000", "ICD9CM"): None,
+        (None, "v1", "25000", "ICD9CM"): "no patient id",
+        ("c", "v1", "25000", "ICD9CM"): "patient not found: p.id",
+        ("a", "v1", None, "ICD9CM"): "no code: d.code",
+        ("a", "v1", "25000", "?"): "unknown vocabulary: ?",
+        ("a", "v1", "25000", None): "unknown vocabulary: none named",
+        ("a", "v1", "E11.9", "SNOMED"): "not a code of SNOMED",
+        ("a", None, "25000", "ICD9CM"): "no visit: v.id",
+        ("a", "v0", "25000", "ICD9CM"): "visit not found: v.id",
+        ("a", "v5", "25000", "ICD9CM"): "visit of another patient: v.id",
+        ("a", "v6", "25000", "ICD9CM"): "visit stands there twice, differently: v.id",
+        ("a", "v2", "25000", "ICD9CM"): "discharge before admission: v.end",
+        ("a", "v3", "25000", "ICD9CM"): "admission is not a date: v.start",
+        ("a", "v4", "25000", "ICD9CM"): "discharge is not a date: v.end",
+    }
+    found = rows_of(engine, store_of(engine, list(reasons)), "row", "reason")
+    assert {
+        tuple(field.split("=")[1] or None for field in row.split("\t")[:4]): why for row, why in found
+    } == reasons
+
+
+def test_a_row_takes_the_days_of_its_visit_and_one_way_to_write_its_code(engine: DuckDBEngine) -> None:
+    store = store_of(engine, [("a", "v1", " 250.0 ", "ICD9CM"), ("a", "v1", "e119", "ICD10CM")])
+    assert rows_of(engine, store, "code", "admit_date", "discharge_date", "is_lone") == [
+        ("ICD9_250.0", "2020-01-01", "2020-01-03", False),
+        ("ICD10_E11.9", "2020-01-01", "2020-01-03", False),
+    ]
+
+
+def test_a_diagnosis_without_a_visit_may_be_kept_as_one_of_a_day(engine: DuckDBEngine) -> None:
+    store = store_of(engine, [("a", None, "25000", "ICD9CM"), ("a", "v0", "25000", "ICD9CM")])
+    found = rows_of(
+        engine, store, "reason", "admit_date", "discharge_date", "is_lone", without_visit=WithoutVisit.KEEP
+    )
+    assert sorted(found, key=str) == [
+        ("visit not found: v.id", "None", "None", False),
+        (None, "2021-07-07", "2021-07-07", True),
+    ]
+
+
+def test_a_rejected_row_is_shown_with_its_visit(engine: DuckDBEngine) -> None:
+    (row,) = rows_of(engine, store_of(engine, [("a", "v2", "25000", "ICD9CM")]), "row")
+    assert row.split("\t") == [
+        "patient=a",
+        "visit=v2",
+        "code=25000",
+        "system=ICD9CM",
+        "patient_id=a",
+        "admit_date=2020-02-05",
+        "discharge_date=2020-02-01",
+    ]
+
+
+def test_a_visit_inside_another_may_take_its_days(engine: DuckDBEngine) -> None:
+    visits = [
+        ("long", "a", "2020-01-01", "2020-01-09"),
+        ("inside", "a", "2020-01-09", "2020-01-09"),
+        ("innermost", "a", "2020-01-02 08:00:00", "2020-01-02"),
+        ("twin", "a", "2020-01-01", "2020-01-09"),
+        ("overlapping", "a", "2020-01-05", "2020-01-12"),
+        ("elsewhere", "b", "2020-01-02", "2020-01-03"),
+    ]
+    diagnoses = [(visit[1], visit[0], "25000", "ICD9CM") for visit in visits]
+    store = store_of(engine, diagnoses, visits)
+    found = rows_of(
+        engine, store, "row", "admit_date", "discharge_date", "is_nested", nested=NestedVisits.MERGE
+    )
+    assert {visit_of(row): tuple(days) for row, *days in found} == {
+        "long": ("2020-01-01", "2020-01-09", False),
+        "inside": ("2020-01-05", "2020-01-12", True),
+        "innermost": ("2020-01-01", "2020-01-09", True),
+        "twin": ("2020-01-01", "2020-01-09", False),
+        "overlapping": ("2020-01-05", "2020-01-12", False),
+        "elsewhere": ("2020-01-02", "2020-01-03", False),
+    }
+    kept = rows_of(engine, store, "is_nested")
+    assert kept == [False] * len(visits)
+
+
+def test_nested_visits_take_the_days_of_the_last_that_is_in_no_other(engine: DuckDBEngine) -> None:
+    numbers = random.Random(5)
+    spans = {}
+    for number in range(400):
+        first = date(2020, 1, 1) + timedelta(numbers.randrange(20))
+        spans[f"v{number}"] = (f"p{number % 50}", first, first + timedelta(numbers.randrange(8)))
+
+    def around(patient: str, first: date, last: date) -> list[tuple[date, date]]:
+        return [
+            (begins, ends)
+            for other, begins, ends in spans.values()
+            if other == patient and begins <= first and last <= ends
+        ]
+
+    def outermost(patient: str, first: date, last: date) -> tuple[date, date]:
+        return max(
+            (begins, ends)
+            for begins, ends in around(patient, first, last)
+            if set(around(patient, begins, ends)) == {(begins, ends)}
+        )
+
+    visits = [(visit, patient, str(first), str(last)) for visit, (patient, first, last) in spans.items()]
+    diagnoses = [(patient, visit, "25000", "ICD9CM") for visit, patient, _, _ in visits]
+    store = store_of(engine, diagnoses, visits, tuple(f"p{number}" for number in range(50)))
+    found = rows_of(engine, store, "row", "admit_date", "discharge_date", nested=NestedVisits.MERGE)
+    assert {visit_of(row): (first, last) for row, first, last in found} == {
+        visit: tuple(map(str, outermost(*span))) for visit, span in spans.items()
+    }
+
+
+def test_what_the_rows_of_a_patient_disagree_about_is_unknown(engine: DuckDBEngine) -> None:
+    lives = ("patient_id", "birth_date", "sex", "death_date", "observation_start", "observation_end")
+    rows = [
+        ("a", "1950-01-01", "male", None, None, None),
+        ("a", "1950-01-01", "M", "2020-01-01", None, None),
+        ("b", "1950-01-01", "Female", None, None, None),
+        ("b", "1951-01-01", "m", "not a day", None, None),
+        (None, "1951-01-01", "m", None, None, None),
+    ]
+    store = Store(NAMES, store_of(engine, []).diagnoses, patients=table(engine, lives, rows))
+    nothing = {"observation_start": None, "observation_end": None}
+    assert patients_by_id(engine, store) == {
+        "a": {
+            "birth_date": date(1950, 1, 1),
+            "sex": "M",
+            "death_date": date(2020, 1, 1),
+            **nothing,
+            "conflicts": 0,
+        },
+        "b": {"birth_date": None, "sex": None, "death_date": None, **nothing, "conflicts": 2},
+    }
+
+
+def test_without_a_table_of_patients_the_diagnoses_name_them(engine: DuckDBEngine) -> None:
+    store = store_of(engine, [("a", "v1", "25000", "ICD9CM"), ("z", "v1", "25000", "ICD9CM")])
+    assert sorted(patients_by_id(engine, Store(NAMES, store.diagnoses))) == ["a", "z"]

@@ -1,0 +1,155 @@
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from ehr_bert.cli import main as command
+from tests.sources.stores import write_tables
+from tests.sources.test_meds import write_meds
+from tests.sources.test_omop import TABLES
+
+DATA = Path(os.environ.get("EHR_BERT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+real_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared data")
+
+DATED = """
+[columns]
+patient_id = "patient_id"
+admit_date = "admit"
+discharge_date = "discharge"
+code = "code"
+system = "code_system"
+priority = "priority"
+"""
+COUNTED = """
+[columns]
+patient_id = "patient_id"
+visit_index = "visit_index"
+los_days = "los_days"
+code = "code"
+system = "code_system"
+priority = "priority"
+sex = "gender"
+[systems]
+ICD9CM_3digit = "ICD9CM"
+[calendar]
+start_date = 2000-01-01
+"""
+
+
+@pytest.fixture(autouse=True)
+def few_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ehr_bert.cli.STAGES", {"extract": "extract", "preprocess": "preprocess"})
+
+
+def extracted(out: Path, *arguments: object) -> dict[str, Any]:
+    assert command(["extract", *map(str, arguments), str(out)]) == 0
+    return json.loads((out / "summary.json").read_text())
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    return pq.read_table(out / "diagnoses").to_pylist()
+
+
+def test_a_store_is_extracted_and_preprocessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = write_tables(tmp_path / "omop", TABLES)
+    summary = extracted(tmp_path / "out", "--from", "omop", "--without-visit", "keep", store)
+    assert summary["rows"] == {
+        "read": 6,
+        "kept": 5,
+        "merged_duplicates": 0,
+        "rejected": {"unknown vocabulary: local": 1},
+    }
+    assert "unknown vocabulary: local" in capsys.readouterr().out
+    assert command(["preprocess", str(tmp_path / "out"), str(tmp_path / "sequences")]) == 0
+    assert (tmp_path / "sequences" / "vocabulary.tsv").exists()
+
+
+def test_the_source_s_splits_are_kept(tmp_path: Path) -> None:
+    store = write_meds(tmp_path / "meds", True, {1: "held_out", 2: "train"})
+    extracted(tmp_path / "out", "--from", "meds", "--source-url", store)
+    assert command(["preprocess", str(tmp_path / "out"), str(tmp_path / "sequences")]) == 0
+    patients = {
+        split: pq.read_table(tmp_path / "sequences" / "sequences" / split)["patient_id"].to_pylist()
+        for split in ("train", "test")
+    }
+    assert patients == {"train": ["2"], "test": ["1"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from", "meds", "--codes", "standard", "x"], "--codes is for --from omop, not meds"),
+        (["--from", "table", "x"], "--from table needs --columns FILE"),
+        (["--from", "omop"], "name the store once"),
+        (["--from", "omop", "--source-url", "x", "x"], "name the store once"),
+        (["--from", "omop", "/nowhere"], "/nowhere doesn't exist"),
+    ],
+)
+def test_a_fault_is_one_line_and_exit_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert command(["extract", *arguments, str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@real_data
+def test_mimic_s_two_forms_have_the_same_codes_in_the_same_admissions(tmp_path: Path) -> None:
+    folder = DATA / "mimic-iv-demo"
+    plain = extracted(tmp_path / "plain", "--from", "mimic-iv", folder)
+    assert plain["rows"] == {"read": 4506, "kept": 4506, "merged_duplicates": 0, "rejected": {}}
+    omop = extracted(
+        tmp_path / "omop", "--from", "omop", "--condition-types", 32821, DATA / "mimic-iv-demo-omop"
+    )
+    assert omop["rows"]["kept"] + omop["rows"]["merged_duplicates"] == 3833
+    assert omop["rows"]["rejected"] == {"condition type left out": 16441 - 3833}
+    with (DATA / "mimic-iv-demo-omop" / "person.csv").open() as file:
+        subjects = {row["person_id"]: row["person_source_value"] for row in csv.DictReader(file)}
+    # By discharge: OMOP's visits begin with the registration in the emergency department.
+    of_omop = {
+        (subjects[row["patient_id"]], row["discharge_date"], row["code"])
+        for row in rows_of(tmp_path / "omop")
+    }
+    of_plain = {
+        (row["patient_id"], row["discharge_date"], row["code"]) for row in rows_of(tmp_path / "plain")
+    }
+    assert len(of_omop) == omop["rows"]["kept"]
+    assert of_omop <= of_plain
+
+
+@real_data
+def test_mimic_s_charted_items_are_of_no_known_vocabulary(tmp_path: Path) -> None:
+    summary = extracted(tmp_path / "out", "--from", "omop", DATA / "mimic-iv-demo-omop")
+    assert sum(summary["rows"]["rejected"].values()) == 16441 - 3833
+    assert all(reason.startswith("unknown vocabulary: mimiciv_") for reason in summary["rows"]["rejected"])
+
+
+@real_data
+@pytest.mark.parametrize(
+    ("policy", "kept", "rejected"),
+    [("reject", 469, {"no visit: visit_occurrence.visit_occurrence_id": 1}), ("keep", 470, {})],
+)
+def test_synthea_in_omop(tmp_path: Path, policy: str, kept: int, rejected: dict[str, int]) -> None:
+    summary = extracted(
+        tmp_path / "out", "--from", "omop", "--without-visit", policy, DATA / "synthea27nj-omop54"
+    )
+    assert summary["rows"] == {"read": 470, "kept": kept, "merged_duplicates": 0, "rejected": rejected}
+    assert summary["rows_by_system"] == {"SNOMED": kept}
+
+
+@real_data
+@pytest.mark.parametrize(
+    ("name", "mapping", "rows", "patients"),
+    [("synpuf-inpatient", DATED, 184859, 12959), ("diabetes-130", COUNTED, 242074, 56990)],
+)
+def test_any_table_by_its_mapping(tmp_path: Path, name: str, mapping: str, rows: int, patients: int) -> None:
+    (tmp_path / "mapping.toml").write_text(mapping)
+    source = DATA / name / "diagnoses.tsv.gz"
+    summary = extracted(tmp_path / "out", "--from", "table", "--columns", tmp_path / "mapping.toml", source)
+    assert summary["rows"]["kept"] == summary["rows"]["read"] == rows
+    assert summary["patients"]["with_diagnoses"] == patients
+    assert set(summary["rows_by_system"]) == {"ICD9"}
