@@ -27,6 +27,21 @@ def split_of(patient_id: ir.StringValue, seed: int) -> ir.StringValue:
     )
 
 
+def with_split(table: ir.Table, seed: int, given: ir.Table | None = None) -> ir.Table:
+    """Adds the `split` of each row's patient: as the source gives it, else `split_of`.
+
+    Args:
+        table: A table with a column `patient_id`.
+        seed: Decides the splits that aren't given.
+        given: `SPLITS`, one row a patient, or none.
+    """
+    if given is None:
+        return table.mutate(split=split_of(table.patient_id, seed))
+    joined = table.left_join(given.select("patient_id", given_split="split"), "patient_id")
+    split = ibis.coalesce(joined.given_split, split_of(joined.patient_id, seed))
+    return joined.select(*table.columns, split=split)
+
+
 def sample_of(patients: ir.Table, size: int, seed: int) -> ir.Table:
     """The `size` patients with the smallest hashes.
 

@@ -5,7 +5,7 @@ import pytest
 
 from ehr_bert.engines import DuckDBEngine
 from ehr_bert.schemas import Split
-from ehr_bert.splits import sample_of, split_of
+from ehr_bert.splits import sample_of, split_of, with_split
 
 
 def splits(engine: DuckDBEngine, patients: list[str], seed: int) -> dict[str, str]:
@@ -43,3 +43,13 @@ def test_a_sample_is_independent_of_the_split(engine: DuckDBEngine) -> None:
     assert len(set(sample)) == 1_000
     sides = list(splits(engine, sample, seed=0).values())
     assert sides.count("train") / 1_000 == pytest.approx(0.7, abs=0.05)
+
+
+def test_a_split_that_the_source_gives_is_kept(engine: DuckDBEngine) -> None:
+    patients = [str(patient) for patient in range(40)]
+    table = engine.load(pa.table({"patient_id": patients * 2}))
+    given = engine.load(pa.table({"patient_id": [*patients[:20], "x"], "split": ["valid"] * 21}))
+    rows = engine.collect(with_split(table, 3, given))
+    found = dict(zip(rows["patient_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
+    assert rows.num_rows == 80
+    assert found == splits(engine, patients, seed=3) | dict.fromkeys(patients[:20], "valid")

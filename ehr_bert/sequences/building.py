@@ -1,7 +1,7 @@
 """The way from a checked diagnosis table to histories, kept on an engine, and on to sequences."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,17 +11,43 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
+from ehr_bert.codes import RollUp
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
-from ehr_bert.schemas import DIAGNOSES, SpecialToken, Split
-from ehr_bert.sequences.histories import code_ranks, histories, ordering_ranks
+from ehr_bert.schemas import DIAGNOSES, ContextKind, SpecialToken, Split
+from ehr_bert.sequences.context import Context
+from ehr_bert.sequences.eligibility import (
+    Eligibility,
+    EligibleRows,
+    FlowStep,
+    RareCodes,
+    eligible_rows,
+    rare_codes,
+)
+from ehr_bert.sequences.histories import PlaceBits, code_ranks, histories, ordering_ranks
+from ehr_bert.sequences.recoding import RollUpTally, recoded, rolled_up_rows
 from ehr_bert.sequences.tokens import code_counts, with_token_ids
 from ehr_bert.sources import Diagnoses
-from ehr_bert.splits import sample_of
+from ehr_bert.splits import sample_of, with_split
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 
 _REJECTED_ROWS = 100_000
 """Rejected rows in a batch."""
+
+
+@dataclass(frozen=True)
+class SequenceOptions:
+    """What may be changed about sequences; nothing is by default.
+
+    Attributes:
+        roll_up: What codes are rolled up to, before anything else.
+        eligibility: Which visits, patients and codes are taken.
+        context: Which kinds of tokens stand before the codes of each visit.
+    """
+
+    roll_up: RollUp = RollUp.NONE
+    eligibility: Eligibility = field(default_factory=Eligibility)
+    context: frozenset[ContextKind] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -32,15 +58,19 @@ class RowTally:
         usable: Rows that can be used.
         rejected: By reason, how many can't.
         unreadable: Ordering values that were taken as missing.
-        sampled: Usable rows of the patients that were taken.
-        integer_ids: Whether the ids of all patients are 64-bit integers as Python writes them.
+        roll_up: What a roll-up kept as it was.
+        eligible: Which usable rows are left by the rules on visits and patients.
+        sampled: Eligible rows of the patients that were taken.
+        rare: What became of codes of too few patients; null without that rule.
     """
 
     usable: int
     rejected: dict[str, int]
     unreadable: int
+    roll_up: RollUpTally
+    eligible: EligibleRows
     sampled: int
-    integer_ids: bool
+    rare: RareCodes | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +81,7 @@ class PatientHistories:
         engine: Where they are.
         diagnoses: The table they were made of.
         parts: Tables as `histories` makes them, in ascending ranges of patients.
-        codes: The codes by rank.
+        codes: The codes, then the context tokens, by rank.
         tally: What became of its rows.
     """
 
@@ -70,6 +100,13 @@ class PatientHistories:
     def _counts(self) -> pa.Table:
         return self.engine.collect(code_counts(self.table))
 
+    @cached_property
+    def integer_ids(self) -> bool:
+        """Whether the ids of all patients are 64-bit integers as Python writes them."""
+        patient_id = self.table.patient_id
+        is_integer = (patient_id.try_cast("int64").cast("string") == patient_id).fill_null(False)
+        return self.engine.collect(self.table.aggregate(all=is_integer.all()))["all"][0].as_py()
+
     def code_counts(self, *splits: Split) -> list[CodeCount]:
         """How often each code is seen in `splits` together."""
         among = pa.array([split.value for split in splits])
@@ -79,6 +116,12 @@ class PatientHistories:
             CodeCount(self.codes[row["code_rank"]], row["patients_sum"], row["occurrences_sum"])
             for row in summed.to_pylist()
         ]
+
+    def vocabulary(self, given: Vocabulary | None, *splits: Split) -> Vocabulary:
+        """Numbers the codes of `splits`, but for those that are too rare, after the tokens of `given`."""
+        unknown = self.tally.rare.unknown if self.tally.rare else frozenset()
+        counts = (count for count in self.code_counts(*splits) if count.code not in unknown)
+        return Vocabulary.from_counts(counts, given)
 
     def sequences(self, vocabulary: Vocabulary) -> dict[Split, list[ir.Table]]:
         """By split, tables of `SEQUENCES` by patient id, which follow each other in patient id too.
@@ -103,7 +146,13 @@ class PatientHistories:
 
 
 def build_histories(
-    engine: Engine, path: Path, diagnoses: Diagnoses, seed: int, sample_size: int = 0
+    engine: Engine,
+    path: Path,
+    diagnoses: Diagnoses,
+    seed: int,
+    sample_size: int = 0,
+    options: SequenceOptions | None = None,
+    given: Vocabulary | None = None,
 ) -> PatientHistories:
     """Computes the histories of a diagnosis table.
 
@@ -111,50 +160,89 @@ def build_histories(
         engine: Where.
         path: Where the table came from, for messages.
         diagnoses: The table.
-        seed: Decides splits and sample.
+        seed: Decides the sample, and the splits that the source doesn't give.
         sample_size: How many patients to take, 0 for all.
+        options: What to change about sequences, if anything.
+        given: A vocabulary whose codes stay, however rare.
 
     Raises:
-        UserError: no row of the table can be used.
+        UserError: no row of the table can be used, nobody is eligible, or the context tokens lack their
+            source.
     """
+    options = options or SequenceOptions()
+    if options.context - {ContextKind.GAP} and diagnoses.patients is None:
+        raise UserError(
+            f"{path} tells nothing of patients, and tokens of sex and age need their table: make the folder "
+            "with `ehr-bert extract`"
+        )
     with tqdm(desc="reading diagnoses", total=1, unit="table") as progress:
         rows = engine.materialise(diagnoses.rows)
         progress.update()
-    usable = rows.filter(rows.reason.isnull()).select(*DIAGNOSES.names)
-    sampled = usable
-    if sample_size:
-        sampled = engine.materialise(usable.semi_join(sample_of(usable, sample_size, seed), "patient_id"))
-    tally = _tally(engine, rows, usable, sampled)
-    if not tally.usable:
+    computed = [rows]
+    usable_rows, unreadable, rejected = _faults(engine, rows)
+    if not usable_rows:
         raise UserError(_why_nothing_is_usable(engine, path, diagnoses))
+    usable = rows.filter(rows.reason.isnull()).select(*DIAGNOSES.names)
+    coded, roll_up = rolled_up_rows(engine, usable, options.roll_up)
+    eligible = eligible_rows(engine, coded, options.eligibility)
+    if eligible.flow:
+        computed.append(eligible.rows)
+        _check_somebody_is_left(path, eligible.flow)
+    sampled = eligible.rows
+    if sample_size:
+        sampled = engine.materialise(sampled.semi_join(sample_of(sampled, sample_size, seed), "patient_id"))
+        computed.append(sampled)
+    rare = None
+    if options.eligibility.min_patients:
+        split = with_split(sampled, seed, diagnoses.splits)
+        training = split.filter(split.split == Split.TRAIN.value)
+        kept = given.tokens if given else ()
+        rare = rare_codes(engine, sampled, training, options.eligibility.min_patients, kept)
+        sampled = recoded(engine, sampled, rare.targets)
     codes = engine.materialise(code_ranks(sampled))
+    names = engine.collect(codes.order_by("code_rank"))["code"].to_pylist()
+    context = Context(options.context, diagnoses.patients, len(names)) if options.context else None
     orderings = engine.materialise(ordering_ranks(sampled))
+    bits = PlaceBits.for_ranks(
+        len(names) + (len(context.tokens) if context else 0), _row_count(engine, orderings)
+    )
     parts = tuple(
-        engine.materialise(histories(part, codes, orderings, seed))
+        engine.materialise(histories(part, codes, orderings, bits, seed, context, diagnoses.splits))
         for part in tqdm(engine.parts(sampled, "patient_id"), desc="ordering visits", unit="part")
     )
-    if sample_size:
-        engine.drop(sampled)
-    engine.drop(rows)
-    by_rank = engine.collect(codes.order_by("code_rank"))["code"].to_pylist()
-    return PatientHistories(engine, diagnoses, parts, tuple(by_rank), tally)
+    tally = RowTally(
+        usable=usable_rows,
+        rejected=rejected,
+        unreadable=unreadable,
+        roll_up=roll_up,
+        eligible=eligible,
+        sampled=_row_count(engine, sampled),
+        rare=rare,
+    )
+    for table in computed:
+        engine.drop(table)
+    names += context.tokens if context else ()
+    return PatientHistories(engine, diagnoses, parts, tuple(names), tally)
 
 
-def _tally(engine: Engine, rows: ir.Table, usable: ir.Table, sampled: ir.Table) -> RowTally:
+def _faults(engine: Engine, rows: ir.Table) -> tuple[int, int, dict[str, int]]:
+    """How many rows can be used; how many of their ordering values can't; and the other rows by reason."""
     groups = engine.collect(
         rows.group_by("reason").aggregate(rows=rows.count(), unreadable=rows.unreadable.sum())
     ).to_pylist()
-    counts = {group["reason"]: group["rows"] for group in groups}
-    integers = usable.aggregate(
-        all=(usable.patient_id.try_cast("int64").cast("string") == usable.patient_id).fill_null(False).all()
-    )
-    return RowTally(
-        usable=counts.pop(None, 0),
-        rejected=dict(sorted(counts.items())),
-        unreadable=sum(group["unreadable"] for group in groups if group["reason"] is None),
-        sampled=engine.collect(sampled.aggregate(rows=sampled.count()))["rows"][0].as_py(),
-        integer_ids=bool(engine.collect(integers)["all"][0].as_py()),
-    )
+    (usable,) = [group for group in groups if group["reason"] is None] or [{"rows": 0, "unreadable": 0}]
+    rejected = {group["reason"]: group["rows"] for group in groups if group["reason"] is not None}
+    return usable["rows"], usable["unreadable"], dict(sorted(rejected.items()))
+
+
+def _row_count(engine: Engine, table: ir.Table) -> int:
+    return engine.collect(table.aggregate(rows=table.count()))["rows"][0].as_py()
+
+
+def _check_somebody_is_left(path: Path, flow: tuple[FlowStep, ...]) -> None:
+    if flow[-1].patients == 0:
+        left = ", ".join(f"{step.rule} {step.patients:,}" for step in flow)
+        raise UserError(f"{path}: the rules leave no patient ({left}): loosen them")
 
 
 def _why_nothing_is_usable(engine: Engine, path: Path, diagnoses: Diagnoses) -> str:

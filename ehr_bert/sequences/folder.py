@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from ehr_bert.engines import Engine
 from ehr_bert.files import FOLDER_MARK, folder_written_aside
-from ehr_bert.schemas import Split
-from ehr_bert.sequences.building import build_histories
-from ehr_bert.sequences.parquet import write_rejected, write_shards
+from ehr_bert.schemas import SEQUENCES, Split
+from ehr_bert.sequences.building import SequenceOptions, build_histories
+from ehr_bert.sequences.parquet import write_rejected
 from ehr_bert.sequences.summary import summarise
 from ehr_bert.sources import read_diagnoses
 from ehr_bert.vocabulary import Vocabulary
@@ -26,6 +26,7 @@ def write_sequences_folder(
     seed: int = 0,
     sample_size: int = 0,
     given: Vocabulary | None = None,
+    options: SequenceOptions | None = None,
 ) -> dict[str, Any]:
     """Turns a diagnosis table into a sequences folder, which is whole or absent.
 
@@ -37,6 +38,7 @@ def write_sequences_folder(
         seed: Decides splits and sample.
         sample_size: How many patients to take, 0 for all.
         given: A vocabulary to keep; otherwise the training split's codes are numbered.
+        options: What to change about sequences, if anything.
 
     Returns:
         The summary.
@@ -46,11 +48,11 @@ def write_sequences_folder(
     """
     diagnoses = read_diagnoses(engine, table)
     with folder_written_aside(folder) as aside:
-        histories = build_histories(engine, table, diagnoses, seed, sample_size)
-        vocabulary = Vocabulary.from_counts(histories.code_counts(Split.TRAIN), given)
-        for split, tables in histories.sequences(vocabulary).items():
-            batches = engine.batches(tables, SHARD_PATIENTS)
-            write_shards(tqdm(batches, desc=f"writing {split}", unit="shard"), aside / "sequences" / split)
+        histories = build_histories(engine, table, diagnoses, seed, sample_size, options, given)
+        vocabulary = histories.vocabulary(given, Split.TRAIN)
+        tables_by_split = histories.sequences(vocabulary)
+        for split, tables in tqdm(tables_by_split.items(), desc="writing sequences", unit="split"):
+            engine.write_parquet(tables, aside / "sequences" / split, SEQUENCES, SHARD_PATIENTS)
         vocabulary.write(aside / "vocabulary.tsv")
         write_rejected(histories.rejected(), aside / "rejected.parquet")
         summary = summarise(histories, vocabulary, seed)

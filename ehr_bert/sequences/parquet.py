@@ -1,4 +1,4 @@
-"""What a run writes in Parquet: shards of sequences, and the rejected rows."""
+"""The rejected rows, in Parquet."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,17 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ehr_bert.schemas import REJECTED, SEQUENCES
-
-_ROW_GROUP_PATIENTS = 10_000
-
-
-def write_shards(batches: Iterable[pa.RecordBatch], folder: Path) -> None:
-    """Writes each batch of `SEQUENCES` as a Parquet file of its own."""
-    folder.mkdir(parents=True)
-    for number, batch in enumerate(batches):
-        shard = pa.Table.from_batches([batch]).cast(SEQUENCES)
-        pq.write_table(shard, folder / f"{number:05d}.parquet", row_group_size=_ROW_GROUP_PATIENTS)
+from ehr_bert.schemas import REJECTED
 
 
 def write_rejected(batches: Iterable[pa.RecordBatch], path: Path) -> None:

@@ -1,10 +1,16 @@
 """What a run did, in numbers: for `summary.json`, and for a person."""
 
+from collections import Counter
+from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 import ibis.expr.types as ir
 
-from ehr_bert.schemas import PROLONGED_STAY_DAYS, Split
+from ehr_bert.codes import RollUp
+from ehr_bert.codes.systems import system_of
+from ehr_bert.engines import quantiles
+from ehr_bert.schemas import PROLONGED_STAY_DAYS, Split, is_context
 from ehr_bert.sequences.building import PatientHistories
 from ehr_bert.vocabulary import Vocabulary
 
@@ -24,32 +30,47 @@ def summarise(histories: PatientHistories, vocabulary: Vocabulary, seed: int) ->
     }
     totals = [by_split[split.value] for split in Split if split.value in by_split]
     codes = sum(total["codes"] for total in totals)
+    left = tally.usable - tally.eligible.outside_dates - tally.eligible.of_ineligible
     assert sum(total["diagnoses"] for total in totals) == tally.sampled, "rows were lost or made up"
 
     def counted(key: str) -> dict[str, int]:
         return {split.value: by_split.get(split.value, {}).get(key, 0) for split in Split}
 
-    unknown = {
-        split.value: sum(
-            count.occurrences for count in histories.code_counts(split) if count.code not in vocabulary.ids
-        )
+    code_counts = {
+        split: [count for count in histories.code_counts(split) if not is_context(count.code)]
         for split in Split
     }
+    unknown = {
+        split.value: sum(count.occurrences for count in counts if count.code not in vocabulary.ids)
+        for split, counts in code_counts.items()
+    }
+    systems: Counter[str] = Counter()
+    for count in chain.from_iterable(code_counts.values()):
+        systems[system_of(count.code)] += count.occurrences
+    lengths = histories.table.select(codes="codes", visits=histories.table.los_days.length())
     return {
         "seed": seed,
         "rows": {
             "read": tally.usable + sum(tally.rejected.values()),
             "sequence_codes": codes,
             "merged_duplicates": tally.sampled - codes,
-            "outside_sample": tally.usable - tally.sampled,
+            "outside_dates": tally.eligible.outside_dates,
+            "of_ineligible_patients": tally.eligible.of_ineligible,
+            "outside_sample": left - tally.sampled,
             "rejected": tally.rejected,
         },
         "unreadable_ordering_values": tally.unreadable,
+        "flow": [asdict(step) for step in tally.eligible.flow],
+        "roll_up": asdict(tally.roll_up),
+        "rare_codes": tally.rare and tally.rare.counts,
         "patients": counted("patients"),
         "visits": counted("visits"),
         "codes": counted("codes"),
         "unknown_codes": unknown,
-        "distinct_codes": len(histories.codes),
+        "distinct_codes": sum(not is_context(code) for code in histories.codes),
+        "codes_by_system": dict(sorted(systems.items())),
+        "visits_a_patient": quantiles(histories.engine, lengths, "visits"),
+        "codes_a_patient": quantiles(histories.engine, lengths, "codes"),
         "vocabulary_size": len(vocabulary),
         "first_admission": min(total["first_admission"] for total in totals).isoformat(),
         "last_discharge": max(total["last_discharge"] for total in totals).isoformat(),
@@ -61,26 +82,72 @@ def summarise(histories: PatientHistories, vocabulary: Vocabulary, seed: int) ->
 def summary_text(summary: dict[str, Any]) -> str:
     """A summary for a person, a line a fact."""
     rows = summary["rows"]
+    left_out = ("outside_dates", "of_ineligible_patients", "outside_sample")
     lines = [
-        f"rows read           {rows['read']:>14,}",
-        f"  codes kept        {rows['sequence_codes']:>14,}",
-        f"  duplicates merged {rows['merged_duplicates']:>14,}",
-        *([f"  outside sample    {rows['outside_sample']:>14,}"] if rows["outside_sample"] else []),
-        *(f"  rejected          {count:>14,}  {reason}" for reason, count in rows["rejected"].items()),
-        f"{'':20}" + "".join(f"{split.value:>14}" for split in Split),
+        _line("rows read", rows["read"]),
+        _line("  codes kept", rows["sequence_codes"]),
+        _line("  duplicates merged", rows["merged_duplicates"]),
+        *(_line(f"  {_spoken(name)}", rows[name]) for name in left_out if rows[name]),
+        *(f"{_line('  rejected', count)}  {reason}" for reason, count in rows["rejected"].items()),
+        *_flow_lines(summary["flow"]),
+        *_recoding_lines(summary["roll_up"], summary["rare_codes"]),
+        _line("", *(split.value for split in Split)),
         *(
-            f"{name.replace('_', ' '):20}" + "".join(f"{summary[name][split.value]:>14,}" for split in Split)
+            _line(_spoken(name), *(summary[name][split.value] for split in Split))
             for name in ("patients", "visits", "codes", "unknown_codes")
         ),
-        f"distinct codes      {summary['distinct_codes']:>14,}",
-        f"vocabulary          {summary['vocabulary_size']:>14,}",
-        f"stays over {PROLONGED_STAY_DAYS} days  {summary['prolonged_stays']:>14,}",
-        f"longest patient     {summary['longest_patient']:>14,} codes",
-        f"dates               {summary['first_admission']} to {summary['last_discharge']}",
+        _line("", *summary["codes_a_patient"], width=9),
+        *(
+            _line(_spoken(name), *summary[name].values(), width=9)
+            for name in ("visits_a_patient", "codes_a_patient")
+        ),
+        *(_line(f"codes of {system}", count) for system, count in summary["codes_by_system"].items()),
+        _line("distinct codes", summary["distinct_codes"]),
+        _line("vocabulary", summary["vocabulary_size"]),
+        _line(f"stays over {PROLONGED_STAY_DAYS} days", summary["prolonged_stays"]),
+        f"{'dates':{_LABEL_WIDTH}}  {summary['first_admission']} to {summary['last_discharge']}",
     ]
     if summary["unreadable_ordering_values"]:
         lines.append(f"ordering values taken as missing: {summary['unreadable_ordering_values']:,}")
     return "\n".join(lines)
+
+
+_LABEL_WIDTH = 30
+
+
+def _spoken(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _line(label: str, *values: int | str, width: int = 13) -> str:
+    """A label, and numbers or headings in columns."""
+    columns = (f"{value:,}" if isinstance(value, int) else value for value in values)
+    return f"{label:{_LABEL_WIDTH}}" + "".join(f"{column:>{width}}" for column in columns)
+
+
+def _flow_lines(flow: list[dict[str, Any]]) -> list[str]:
+    if not flow:
+        return []
+    return [
+        _line("who is left", "patients", "rows"),
+        *(_line(f"  {step['rule']}", step["patients"], step["rows"]) for step in flow),
+    ]
+
+
+def _recoding_lines(roll_up: dict[str, Any], rare: dict[str, int] | None) -> list[str]:
+    lines = []
+    if roll_up["to"] != RollUp.NONE:
+        lines = [
+            _line(f"rolled up to {roll_up['to']}", "codes", "rows"),
+            _line("  kept, not in the map", roll_up["unmapped_codes"], roll_up["unmapped_rows"]),
+        ]
+    if rare:
+        lines += [
+            _line("rare codes", "codes", "rows"),
+            _line("  to a heading", rare["codes_to_heading"], rare["rows_to_heading"]),
+            _line("  to [UNK]", rare["codes_to_unknown"], rare["rows_to_unknown"]),
+        ]
+    return lines
 
 
 def _totals(histories: ir.Table) -> ir.Table:
@@ -88,10 +155,10 @@ def _totals(histories: ir.Table) -> ir.Table:
     return histories.group_by("split").aggregate(
         patients=histories.count(),
         visits=histories.los_days.length().sum(),
-        codes=histories.code_ranks.length().sum(),
+        codes=histories.codes.sum(),
         diagnoses=histories.diagnoses.sum(),
         prolonged_stays=prolonged.length().sum(),
-        longest_patient=histories.code_ranks.length().max(),
+        longest_patient=histories.codes.max(),
         first_admission=histories.admit_date.mins().min(),
         last_discharge=histories.discharge_date.max(),
     )

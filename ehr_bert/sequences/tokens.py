@@ -7,12 +7,9 @@ from ehr_bert.schemas import SEQUENCES
 
 def code_counts(histories: ir.Table) -> ir.Table:
     """How often each code is seen: `split`, `code_rank`, `patients` and `occurrences` (visits)."""
-    distinct = histories.select("split", code_rank=histories.code_ranks.unique().unnest())
-    every = histories.select("split", code_rank=histories.code_ranks.unnest())
-    keys = ("split", "code_rank")
-    patients = distinct.group_by(*keys).aggregate(patients=distinct.count())
-    occurrences = every.group_by(*keys).aggregate(occurrences=every.count())
-    return patients.join(occurrences, keys)
+    patients = _counted(histories.select("split", code_rank=histories.distinct_ranks.unnest()), "patients")
+    visits = _counted(histories.select("split", code_rank=histories.code_ranks.unnest()), "occurrences")
+    return patients.join(visits, ("split", "code_rank"))
 
 
 def with_token_ids(histories: ir.Table, lookup: ir.Table) -> ir.Table:
@@ -26,3 +23,7 @@ def with_token_ids(histories: ir.Table, lookup: ir.Table) -> ir.Table:
     return paired.mutate(token_ids=paired.code_ranks.map(lambda rank: paired.token_ids[rank])).select(
         *SEQUENCES.names
     )
+
+
+def _counted(ranks: ir.Table, name: str) -> ir.Table:
+    return ranks.group_by("split", "code_rank").aggregate(**{name: ranks.count()})

@@ -57,13 +57,13 @@ def write_tutorial_files(
     ]
     with written_aside(*paths) as (*pickle_paths, rejected_path, summary_path, types_path):
         histories = build_histories(engine, table, diagnoses, seed, sample_size)
-        vocabulary = Vocabulary.from_counts(histories.code_counts(*Split), given)
+        vocabulary = histories.vocabulary(given, *Split)
         tables_by_split = histories.sequences(vocabulary)
         for (split, tables), bencs, ptencs in zip(
             tables_by_split.items(), pickle_paths[::2], pickle_paths[1::2], strict=True
         ):
             batches = tqdm(engine.batches(tables, PICKLED_PATIENTS), desc=f"writing {split}", unit="pickle")
-            write_bencs(bencs, batches, histories.tally.integer_ids)
+            write_bencs(bencs, batches, histories.integer_ids)
             write_ptencs(ptencs, engine.batches(tables, PICKLED_PATIENTS), vocabulary)
         write_rejected(histories.rejected(), rejected_path)
         summary = summarise(histories, vocabulary, seed)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 
 from ehr_bert.engines import DuckDBEngine
 from ehr_bert.engines import duckdb as duckdb_engine
-from ehr_bert.schemas import DIAGNOSES, SEQUENCES, Split
+from ehr_bert.errors import UserError
+from ehr_bert.schemas import DIAGNOSES, Split
 from ehr_bert.sequences.building import build_histories
-from ehr_bert.sequences.histories import code_ranks, histories, ordering_ranks
+from ehr_bert.sequences.histories import PlaceBits, code_ranks, histories, ordering_ranks
 from ehr_bert.sources import read_tutorial_table
-from ehr_bert.vocabulary import Vocabulary
+from tests.sequences.decoding import decoded_sequences
 from tests.sequences.messy import messy_rows, write_tutorial_table
 from tests.sequences.reference import reference
 
@@ -23,14 +25,8 @@ PATIENTS = 5_000
 def decoded(engine: DuckDBEngine, table: Path, seed: int = 0) -> dict[str, dict[str, list]]:
     """The sequences of all splits by patient, their ids turned back into codes."""
     built = build_histories(engine, table, read_tutorial_table(engine, table), seed)
-    vocabulary = Vocabulary.from_counts(built.code_counts(*Split))
-    patients = {}
-    for tables in built.sequences(vocabulary).values():
-        for batch in engine.batches(tables, 1_000):
-            for row in pa.Table.from_batches([batch]).cast(SEQUENCES).to_pylist():
-                row["codes"] = [vocabulary.tokens[index] for index in row.pop("token_ids")]
-                patients[row.pop("patient_id")] = row
-    return patients
+    splits = decoded_sequences(engine, built, built.vocabulary(None, *Split))
+    return {patient: row for patients in splits.values() for patient, row in patients.items()}
 
 
 def test_every_patient_is_as_the_plain_algorithm_makes_it(engine: DuckDBEngine, tmp_path: Path) -> None:
@@ -110,7 +106,9 @@ def test_any_table_gives_the_plain_algorithm_s_histories(engine: DuckDBEngine, d
     ]
     diagnoses = engine.load(diagnoses_table(rows))
     codes = code_ranks(diagnoses)
-    found = engine.collect(histories(diagnoses, codes, ordering_ranks(diagnoses), seed=0)).to_pylist()
+    found = engine.collect(
+        histories(diagnoses, codes, ordering_ranks(diagnoses), PlaceBits.for_ranks(9, 9), seed=0)
+    ).to_pylist()
     names = {row["code_rank"]: row["code"] for row in engine.collect(codes).to_pylist()}
     frame = pd.DataFrame(rows).astype(
         dict.fromkeys(("present_on_admission", "priority", "third_party"), "float64")
@@ -137,7 +135,9 @@ def one_patient(engine: DuckDBEngine, *rows: tuple[str, str, str]) -> dict:
         ]
     )
     diagnoses = engine.load(table)
-    expression = histories(diagnoses, code_ranks(diagnoses), ordering_ranks(diagnoses), seed=0)
+    expression = histories(
+        diagnoses, code_ranks(diagnoses), ordering_ranks(diagnoses), PlaceBits.for_ranks(9, 9), seed=0
+    )
     (row,) = engine.collect(expression).to_pylist()
     return row
 
@@ -163,3 +163,21 @@ def test_a_visit_begins_with_its_earliest_admission(engine: DuckDBEngine) -> Non
 def test_overlapping_stays_have_a_negative_gap(engine: DuckDBEngine) -> None:
     row = one_patient(engine, ("2014-01-01", "2014-01-10", "A"), ("2014-01-05", "2014-01-12", "B"))
     assert row["days_to_next"] == [-5, 0]
+
+
+def test_splits_that_the_source_gives_are_kept(engine: DuckDBEngine, tmp_path: Path) -> None:
+    rows = messy_rows(100, seed=5)
+    table = write_tutorial_table(tmp_path / "table.tsv", rows)
+    splits = {patient: list(Split)[int(patient) % 3].value for patient in set(rows["patient_id"])}
+    given = pa.table({"patient_id": list(splits), "split": list(splits.values())})
+    diagnoses = replace(read_tutorial_table(engine, table), splits=engine.load(given))
+    histories = build_histories(engine, table, diagnoses, 0)
+    found = decoded_sequences(engine, histories, histories.vocabulary(None, Split.TRAIN))
+    assert {patient: split.value for split, patients in found.items() for patient in patients} == splits
+
+
+def test_more_ordering_values_than_a_place_can_hold_are_the_users_fault() -> None:
+    bits = PlaceBits.for_ranks(codes=1_000, orderings=2**30 - 1)
+    assert bits.ordering + bits.code == 40
+    with pytest.raises(UserError, match="priority"):
+        PlaceBits.for_ranks(codes=1_000, orderings=2**30)
