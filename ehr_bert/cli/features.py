@@ -4,6 +4,8 @@ import argparse
 import math
 from pathlib import Path
 
+from ehr_bert.cli.engine_arguments import add_task_arguments, opened_task_runner
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
@@ -30,13 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "first stay is 0 days or less",
     )
     parser.add_argument("--shards", type=int, default=1, help="files a split")
+    add_task_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes the examples of the training and validation patients, and prints what became of them."""
-    from ehr_bert.quiet import import_tensorflow
-
-    import_tensorflow()
     from ehr_bert.examples.tutorial import TutorialSettings
     from ehr_bert.examples.windows import LongPatients
     from ehr_bert.examples.writing import write_folder
@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         long_patients=LongPatients(arguments.long_patients),
         med_bert=arguments.med_bert,
     )
-    accounts = write_folder(arguments.sequences, arguments.output, settings, arguments.shards)
+    with opened_task_runner(arguments, arguments.output.absolute().parent) as run_tasks:
+        accounts = write_folder(arguments.sequences, arguments.output, settings, arguments.shards, run_tasks)
     for split, account in accounts.items():
         print(f"{split}: {account}")

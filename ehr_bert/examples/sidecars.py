@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples.tutorial import KIND, TutorialSettings
@@ -29,10 +30,18 @@ class FileFacts:
         longest: Real tokens of the longest example.
     """
 
-    records: int
-    bytes: int
-    real_tokens: int
-    longest: int
+    records: int = 0
+    bytes: int = 0
+    real_tokens: int = 0
+    longest: int = 0
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(
+            self.records + other.records,
+            self.bytes + other.bytes,
+            self.real_tokens + other.real_tokens,
+            max(self.longest, other.longest),
+        )
 
 
 @dataclass(frozen=True)

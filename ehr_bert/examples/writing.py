@@ -1,15 +1,16 @@
 """From sequences to TFRecord files of examples, with what stands beside them."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tensorflow as tf
 from tqdm import tqdm
 
 from ehr_bert.errors import UserError
@@ -18,7 +19,9 @@ from ehr_bert.examples.sidecars import INFO_NAME, VOCABULARY_NAME, FileFacts, Si
 from ehr_bert.examples.tutorial import KIND, TutorialFeatures, TutorialSettings
 from ehr_bert.examples.windows import Accounts
 from ehr_bert.files import FOLDER_MARK, folder_written_aside, written_aside
+from ehr_bert.quiet import import_tensorflow
 from ehr_bert.schemas import Split
+from ehr_bert.tasks import Processes, TaskRunner
 from ehr_bert.vocabulary import Vocabulary
 
 PATIENTS_AT_A_TIME = 4096
@@ -55,7 +58,10 @@ def write_files(
     with written_aside(*files, *vocabularies, *infos) as asides:
         aside = dict(zip((*files, *vocabularies, *infos), asides, strict=True))
         generator = np.random.default_rng(settings.seed)
-        accounts, facts = _write_records(batches, features, generator, [aside[file] for file in files])
+        with tqdm(desc="examples", unit=" patients", disable=None) as progress:
+            accounts, facts = _write_records(
+                _counted(batches, progress), features, generator, [aside[file] for file in files]
+            )
         for file, vocabulary_path, info, fact in zip(files, vocabularies, infos, facts, strict=True):
             vocabulary.write(aside[vocabulary_path])
             _sidecar(features, vocabulary, {source: accounts}, {file.name: fact}).write(aside[info])
@@ -63,7 +69,11 @@ def write_files(
 
 
 def write_folder(
-    sequences: Path, output: Path, settings: TutorialSettings, shards: int
+    sequences: Path,
+    output: Path,
+    settings: TutorialSettings,
+    shards: int,
+    run: TaskRunner | None = None,
 ) -> dict[str, Accounts]:
     """Writes the examples of a folder of sequences: `<split>-<shard>-of-<shards>.tfrecord` and sidecars.
 
@@ -71,7 +81,9 @@ def write_folder(
         sequences: A folder of `ehr-bert preprocess`: `sequences/<split>/*.parquet` and `vocabulary.tsv`.
         output: The folder to write; an earlier one is replaced.
         settings: How to make examples.
-        shards: Files a split.
+        shards: Files a split; examples are dealt out to them.
+        run: Runs a task for each file of sequences, by default here, one by one. The examples are the same,
+            whatever runs them.
 
     Returns:
         The accounts of each split.
@@ -83,23 +95,67 @@ def write_folder(
         raise UserError(f"shards is {shards}: it must be 1 at least")
     vocabulary = Vocabulary.read(sequences / VOCABULARY_NAME)
     features = TutorialFeatures(settings, vocabulary)
+    run = run or Processes(1)
     accounts: dict[str, Accounts] = {}
     facts: dict[str, FileFacts] = {}
     with folder_written_aside(output) as folder:
-        for number, split in enumerate(PRETRAINING_SPLITS):
-            names = [f"{split}-{shard:05}-of-{shards:05}.tfrecord" for shard in range(shards)]
-            accounts[split], shard_facts = _write_records(
-                _read_sequences(sequences / "sequences" / split),
-                features,
-                np.random.default_rng((settings.seed, number)),
-                [folder / name for name in names],
-            )
-            facts |= zip(names, shard_facts, strict=True)
+        parts = {
+            split: [
+                _Part(file.absolute(), folder.absolute(), shards, features, (settings.seed, number, index))
+                for index, file in enumerate(_sequence_files(sequences / "sequences" / split))
+            ]
+            for number, split in enumerate(PRETRAINING_SPLITS)
+        }
+        tasks = [part for of_split in parts.values() for part in of_split]
+        written = tqdm(
+            run(_write_part, tasks), desc="examples", total=len(tasks), unit=" files", disable=None
+        )
+        results = dict(zip(tasks, written, strict=True))
+        for split, of_split in parts.items():
+            accounts[split] = sum((results[part][0] for part in of_split), Accounts())
+            for shard in range(shards):
+                name = f"{split}-{shard:05}-of-{shards:05}.tfrecord"
+                _concatenate([part.path(shard) for part in of_split], folder / name)
+                facts[name] = sum((results[part][1][shard] for part in of_split), FileFacts())
         vocabulary.write(folder / VOCABULARY_NAME)
         _sidecar(features, vocabulary, accounts, facts).write(folder / INFO_NAME)
         summary = {split: asdict(each) for split, each in accounts.items()}
         (folder / FOLDER_MARK).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return accounts
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The examples of one file of sequences, dealt out to as many files as a split has shards."""
+
+    sequences: Path
+    folder: Path
+    shards: int
+    features: TutorialFeatures
+    seed: tuple[int, int, int]
+    """The seed of all, the number of the split, and that of the file."""
+
+    def path(self, shard: int) -> Path:
+        _, split, file = self.seed
+        return self.folder / f".{split}-{file:05}-{shard:05}"
+
+
+def _write_part(part: _Part) -> tuple[Accounts, list[FileFacts]]:
+    files = [part.path(shard) for shard in range(part.shards)]
+    return _write_records(
+        _read_sequences(part.sequences), part.features, np.random.default_rng(part.seed), files
+    )
+
+
+def _concatenate(parts: Sequence[Path], path: Path) -> None:
+    """Moves the parts into one file; TFRecord files one after the other are one."""
+    first, *others = parts
+    os.replace(first, path)
+    with open(path, "ab") as file:
+        for part in others:
+            with open(part, "rb") as source:
+                shutil.copyfileobj(source, file, 1 << 20)
+            part.unlink()
 
 
 def _sidecar(
@@ -127,11 +183,13 @@ def _write_records(
     files: Sequence[Path],
 ) -> tuple[Accounts, list[FileFacts]]:
     """Writes the examples to the files in turn; gives the accounts, and what each file holds."""
+    import_tensorflow()  # Here and not above, for the processes that run tasks to be quiet.
+    import tensorflow as tf
+
     accounts = Accounts()
     records, real_tokens, longest = np.zeros((3, len(files)), np.int64)
     with ExitStack() as stack:
         writers = [stack.enter_context(tf.io.TFRecordWriter(str(file))) for file in files]
-        progress = stack.enter_context(tqdm(desc="examples", unit=" patients", disable=None))
         for batch in _smaller(batches):
             columns, batch_accounts = features.columns(batch, generator)
             examples, lengths = serialize(columns), columns["input_ids"].lengths
@@ -143,7 +201,6 @@ def _write_records(
                 real_tokens[index] += lengths[own].sum()
                 longest[index] = lengths[own].max(initial=longest[index])
             accounts += batch_accounts
-            progress.update(batch.num_rows)
     sizes = [file.stat().st_size for file in files]
     facts = zip(records.tolist(), sizes, real_tokens.tolist(), longest.tolist(), strict=True)
     return accounts, [FileFacts(*fact) for fact in facts]
@@ -155,13 +212,22 @@ def _smaller(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             yield batch.slice(start, PATIENTS_AT_A_TIME)
 
 
-def _read_sequences(folder: Path) -> Iterator[pa.RecordBatch]:
-    """The patients of a split: its Parquet shards, in the order of their names."""
+def _counted(batches: Iterable[pa.RecordBatch], progress: tqdm) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        progress.update(batch.num_rows)
+
+
+def _sequence_files(folder: Path) -> list[Path]:
+    """The Parquet files of a split, by name."""
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise UserError(f"{folder} holds no Parquet file of sequences: make it with `ehr-bert preprocess`")
-    for file in files:
-        try:
-            yield from pq.ParquetFile(file).iter_batches(columns=["token_ids", "visit_ids", "los_days"])
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{file} can't be read as Parquet: {error}") from error
+    return files
+
+
+def _read_sequences(file: Path) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from pq.ParquetFile(file).iter_batches(columns=["token_ids", "visit_ids", "los_days"])
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file} can't be read as Parquet: {error}") from error

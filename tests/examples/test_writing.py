@@ -160,3 +160,26 @@ def test_a_damaged_shard_is_named(tmp_path):
     (tmp_path / "in" / "sequences" / "train" / "part-1.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(UserError, match=r"part-1\.parquet"):
         write_folder(tmp_path / "in", tmp_path / "out", SETTINGS, 1)
+
+
+def test_tasks_in_any_order_give_the_same_folder(tmp_path):
+    sequences_folder(tmp_path / "in")
+    write_folder(tmp_path / "in", tmp_path / "a", SETTINGS, 3)
+    write_folder(
+        *(tmp_path / "in", tmp_path / "b", SETTINGS, 3),
+        run=lambda function, tasks: [function(task) for task in tasks[::-1]][::-1],
+    )
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert [(tmp_path / "a" / name).read_bytes() for name in names] == [
+        (tmp_path / "b" / name).read_bytes() for name in names
+    ]
+    assert len(names) == 2 * 3 + 3
+
+
+def test_the_number_of_shards_changes_no_example_of_a_folder(tmp_path):
+    sequences_folder(tmp_path / "in")
+    found = []
+    for shards in (1, 3):
+        write_folder(tmp_path / "in", tmp_path / "out", SETTINGS, shards)
+        found.append(sorted(record for path in (tmp_path / "out").glob("train*") for record in records(path)))
+    assert found[0] == found[1]
