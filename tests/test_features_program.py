@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from ehr_bert.cli import parser
+from ehr_bert.errors import UserError
 from ehr_bert.pickles import write_bencs, write_pickles
 from tests.examples.patients import batch_of, random_patients
 from tests.examples.test_writing import sequences_folder
@@ -101,15 +102,38 @@ def test_help_names_every_flag():
         assert f"{flag}:" in told
 
 
-def test_the_command_derives_the_masked_codes_from_the_length(tmp_path, capsys):
-    sequences_folder(tmp_path / "in")
-    arguments = parser().parse_args(
-        ["features", str(tmp_path / "in"), str(tmp_path / "out"), "--max-seq-length", "50"]
-    )
+def features(folder, *options):
+    arguments = parser().parse_args(["features", str(folder / "in"), str(folder / "out"), *options])
     arguments.run(arguments)
-    settings = json.loads((tmp_path / "out" / "examples.json").read_text())["settings"]
-    assert (settings["max_seq_length"], settings["max_predictions_per_seq"]) == (50, 8)
+    return json.loads((folder / "out" / "examples.json").read_text())
+
+
+def test_the_command_packs_windows(tmp_path, capsys):
+    sequences_folder(tmp_path / "in")
+    sidecar = features(tmp_path, "--max-seq-length", "70", "--shards", "2", "--long-patients", "latest")
+    assert sidecar["kind"] == "packed"
+    assert sidecar["settings"] == {"seed": 12345, "window_lengths": [64, 70], "long_patients": "latest"}
+    assert {name.rsplit("-", 3)[0] for name in sidecar["files"]} >= {"train-64", "valid-64"}
     assert [line.split(" patients")[0] for line in capsys.readouterr().out.splitlines()] == [
         "train: 58",
         "valid: 58",
     ]
+
+
+def test_the_command_derives_the_tutorials_masked_codes_from_the_length(tmp_path):
+    sequences_folder(tmp_path / "in")
+    sidecar = features(tmp_path, "--tutorial", "--max-seq-length", "50")
+    assert sidecar["kind"] == "tutorial"
+    settings = sidecar["settings"]
+    assert (settings["max_seq_length"], settings["max_predictions_per_seq"]) == (50, 8)
+    assert (settings["masked_lm_prob"], settings["med_bert"]) == (0.15, False)
+
+
+@pytest.mark.parametrize(
+    "options", [["--masked-lm-prob", "0.2"], ["--max-predictions-per-seq", "9"], ["--med-bert"]]
+)
+def test_masking_options_are_for_the_tutorials_examples(tmp_path, options):
+    with pytest.raises(
+        UserError, match=f"{options[0]} is for the tutorial's examples: .* masked in training"
+    ):
+        features(tmp_path, *options)

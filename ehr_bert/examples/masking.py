@@ -16,6 +16,19 @@ MASK_SHARE, KEEP_SHARE = 0.8, 0.1
 """Shares of the masked codes that become `[MASK]` and that stay; the rest become a random code."""
 
 
+def maskable_ids(vocabulary: Vocabulary) -> np.ndarray:
+    """Whether a token id may be masked, bool [V]: codes may, special and context tokens may not.
+
+    Raises:
+        UserError: the vocabulary has no codes.
+    """
+    if not len(vocabulary.code_ids):
+        raise UserError("the vocabulary names no codes, only special tokens: make it from the data")
+    maskable = np.zeros(len(vocabulary), bool)
+    maskable[vocabulary.code_ids] = True
+    return maskable
+
+
 @dataclass(frozen=True)
 class Masked:
     """Windows after masking.
@@ -58,11 +71,7 @@ class Masking:
         Raises:
             UserError: the vocabulary has no codes.
         """
-        if not len(vocabulary.code_ids):
-            raise UserError("the vocabulary names no codes, only special tokens: make it from the data")
-        maskable = np.zeros(len(vocabulary), bool)
-        maskable[vocabulary.code_ids] = True
-        return cls(maskable, mask_id, replacements, probability, most)
+        return cls(maskable_ids(vocabulary), mask_id, replacements, probability, most)
 
     def mask(self, windows: Windows, generator: np.random.Generator) -> Masked:
         """Masks a random choice of each window's codes.

@@ -18,17 +18,17 @@ from ehr_bert.examples.ragged import spans, starts_of
 
 @dataclass(frozen=True)
 class Column:
-    """One feature of all rows, each row padded with zeros to the same width.
+    """One feature of all rows, each row padded with zeros to the same width, or not padded.
 
     Attributes:
         values: Integers or float32, [N].
         lengths: Values of each row before its padding, int64 [R].
-        width: Values of each row, padding counted.
+        width: Values of each row, padding counted; None without padding.
     """
 
     values: np.ndarray
     lengths: np.ndarray
-    width: int
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def serialize(columns: Mapping[str, Column]) -> list[bytes]:
 
 
 def _feature(column: Column) -> list[_Piece]:
-    padding = column.width - column.lengths  # [R]
+    padding = 0 * column.lengths if column.width is None else column.width - column.lengths  # [R]
     if column.values.dtype.kind == "f":
         data = column.values.astype("<f4").view(np.uint8)
         filled = 4 * column.lengths

@@ -1,83 +1,27 @@
-"""From TFRecord files of examples to batches for the model.
-
-A batch is a dict (B examples, L = max_seq_length, P = max_predictions_per_seq):
-
-input_ids, input_mask, segment_ids       int32 [B, L]
-masked_lm_positions, masked_lm_ids       int32 [B, P]
-masked_lm_weights                        float32 [B, P], 1 for masked codes and 0 for padding
-next_sentence_labels                     int32 [B], 1 for a prolonged stay
-example_weight                           float32 [B], 1 for examples and 0 for rows that fill up a batch
-
-Files may hold examples of any length: they are padded with zeros, or cut, to L and P.
-"""
+"""Opening TFRecord files of examples, of either kind."""
 
 import glob
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import tensorflow as tf
-from tqdm import tqdm
 
 from ehr_bert.errors import UserError
+from ehr_bert.examples import packed, packed_reading, tutorial_reading
+from ehr_bert.examples.facts import PackedFacts
+from ehr_bert.examples.packed_reading import PackedExamples
+from ehr_bert.examples.records import Checked, check
 from ehr_bert.examples.sidecars import Sidecar, find_sidecar, find_vocabulary, is_sidecar
+from ehr_bert.examples.source import FIGURES, Examples, ExamplesInfo
+from ehr_bert.examples.tutorial_reading import TutorialExamples
 from ehr_bert.vocabulary import Vocabulary
 
-FILES_AT_A_TIME = 8
-"""Files whose examples are read in turn; the order of the examples depends on it."""
-
-FEATURES: dict[str, tf.DType] = {
-    "input_ids": tf.int64,
-    "input_mask": tf.int64,
-    "segment_ids": tf.int64,
-    "masked_lm_positions": tf.int64,
-    "masked_lm_ids": tf.int64,
-    "masked_lm_weights": tf.float32,
-    "next_sentence_labels": tf.int64,
-}
-"""The stored features and their types."""
+MAX_CORRUPT_RECORDS = 100
+"""Records that may be left out by default."""
 
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class ExamplesInfo:
-    """What a list of TFRecord files holds. What is None is unknown, since nothing beside the files tells it.
-
-    Attributes:
-        files: Names of the files.
-        examples: Examples in all.
-        max_seq_length: Stored tokens of an example at most, padding counted.
-        max_predictions_per_seq: Stored masked codes of an example at most, padding counted.
-        longest: Real tokens of the longest example.
-        max_id: The last id of the vocabulary, or the largest one found.
-        kind: The kind of examples, see `tutorial.KIND`.
-        mask_id: The id that hides a code.
-        cls_id: The id of the `[CLS]` that leads each example; where `kind` is known, None if there is none.
-        vocabulary: The tokens.
-    """
-
-    files: tuple[str, ...]
-    examples: int
-    max_seq_length: int
-    max_predictions_per_seq: int
-    longest: int
-    max_id: int
-    kind: str | None = None
-    mask_id: int | None = None
-    cls_id: int | None = None
-    vocabulary: Vocabulary | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its values for JSON, with the vocabulary's fingerprint in place of it."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        vocabulary = values.pop("vocabulary")
-        return values | {
-            "files": list(self.files),
-            "vocabulary_sha256": vocabulary.sha256 if vocabulary else None,
-        }
 
 
 def expand(patterns: str) -> list[Path]:
@@ -97,154 +41,110 @@ def expand(patterns: str) -> list[Path]:
 
 
 def describe(files: Sequence[Path]) -> ExamplesInfo:
-    """What the files hold, by their sidecars; a file that has none is read once.
+    """What the files hold, see `open_examples`."""
+    return open_examples(files).info
+
+
+def open_examples(files: Sequence[Path], max_corrupt_records: int = MAX_CORRUPT_RECORDS) -> Examples:
+    """Opens files of examples, once all are read through.
+
+    Args:
+        files: TFRecord files, of one kind of examples.
+        max_corrupt_records: Records at most that are left out since they are damaged or something else.
 
     Raises:
         UserError: a file is missing, cut off or damaged, or holds something else; there are no examples;
             or files were made with different vocabularies or choices.
     """
     sidecars = {file: sidecar for file in files if (sidecar := find_sidecar(file))}
-    infos = [_told(file, sidecars[file]) if file in sidecars else _scanned(file) for file in files]
-    if not any(info.examples for info in infos):
-        raise UserError(f"there are no examples in {', '.join(map(str, files))}: make them of more patients")
-    return ExamplesInfo(
-        files=tuple(file.name for file in files),
-        examples=sum(info.examples for info in infos),
-        max_seq_length=max(info.max_seq_length for info in infos),
-        max_predictions_per_seq=max(info.max_predictions_per_seq for info in infos),
-        longest=max(info.longest for info in infos),
-        max_id=max(info.max_id for info in infos),
-        kind=_common(info.kind for info in infos),
-        mask_id=_common(info.mask_id for info in infos),
-        cls_id=_common(info.cls_id for info in infos),
-        vocabulary=_vocabulary(sidecars),
-    )
+    vocabulary = _vocabulary(sidecars)
+    kinds = {file: sidecars[file].kind if file in sidecars else None for file in files}
+    is_packed = packed.KIND in kinds.values()
+    if is_packed and len(set(kinds.values())) > 1:
+        other = next(file for file, kind in kinds.items() if kind != packed.KIND)
+        raise UserError(f"{other} holds no packed windows, and other files do: name files of one kind")
+    checked: dict[Path, Checked] = {}
+    left_out = 0
+    for file in files:
+        checked[file] = _check(file, sidecars.get(file), max_corrupt_records - left_out)
+        left_out += checked[file].corrupt
+    info = _info(checked, sidecars, vocabulary)
+    if vocabulary is None or not is_packed:
+        return TutorialExamples(info, checked.values())
+    lengths = {file: _window_length(file, sidecar) or 0 for file, sidecar in sidecars.items()}
+    return PackedExamples(info, checked, lengths, vocabulary)
 
 
-def training_batches(
-    files: Sequence[Path],
-    *,
-    examples: int,
-    batch_size: int,
-    max_seq_length: int,
-    max_predictions_per_seq: int,
-    max_visits: int,
-    seed: int,
-    start_step: int = 0,
-    shuffle_buffer: int = 50_000,
-) -> tf.data.Dataset:
-    """Endless full batches, each epoch in an order of its own that follows from `seed` and its number.
-
-    Args:
-        files: TFRecord files.
-        examples: How many they hold, see `describe`.
-        batch_size: B; a batch may span two epochs.
-        max_seq_length: L.
-        max_predictions_per_seq: P.
-        max_visits: Segment ids are clamped below it, see `ModelConfig.type_vocab_size`.
-        seed: Of the order.
-        start_step: Batches that have been used: the stream begins with the one after them.
-        shuffle_buffer: Examples that are shuffled among themselves at a time; the files are shuffled too.
-    """
-    start_epoch, used = divmod(start_step * batch_size, examples)
-    paths = [str(file) for file in files]
-
-    def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
-        # `Dataset.shuffle` would depend on `tf.random.set_seed` too.
-        epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
-        shuffled_paths = tf.random.experimental.stateless_shuffle(paths, epoch_seed, alg="philox")
-        records = tf.data.Dataset.from_tensor_slices(shuffled_paths).interleave(
-            tf.data.TFRecordDataset,
-            cycle_length=FILES_AT_A_TIME,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
+def _check(file: Path, sidecar: Sidecar | None, most_corrupt: int) -> Checked:
+    facts = sidecar.files[file.name] if sidecar else None
+    size = file.stat().st_size if file.exists() else 0
+    if facts and size != facts.bytes:
+        raise UserError(
+            f"{file} is missing, cut off or replaced, for it has {size:,} bytes and was written with "
+            f"{facts.bytes:,}: make it again"
         )
+    length = sidecar and _window_length(file, sidecar)
+    if sidecar and length:
+        packed_measure = packed_reading.PackedMeasure(length, sidecar.vocab_size)
+        found = check(file, packed_reading.parse, packed_measure, most_corrupt)
+    else:
+        found = check(file, tutorial_reading.parse, tutorial_reading.measure, most_corrupt)
+    if facts and found.records + found.corrupt != facts.records:
+        raise UserError(
+            f"{file} is damaged, for {found.records:,} of its {facts.records:,} records can be read: "
+            "make it again"
+        )
+    if found.corrupt:
+        print(f"{file}: left out {found.corrupt:,} damaged record(s), read {found.records:,}")
+    return found
 
-        def shuffle(number: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
-            block_seed = tf.random.fold_in(epoch_seed, number, alg="philox")
-            return tf.random.experimental.stateless_shuffle(block, block_seed, alg="philox")
 
-        return records.batch(shuffle_buffer).enumerate().map(shuffle).unbatch()
-
-    records = tf.data.Dataset.counter(start_epoch).flat_map(epoch_records).skip(used)
-    return _batches(records, batch_size, max_seq_length, max_predictions_per_seq, max_visits)
-
-
-def evaluation_batches(
-    files: Sequence[Path],
-    *,
-    batch_size: int,
-    max_seq_length: int,
-    max_predictions_per_seq: int,
-    max_visits: int,
-    max_steps: int,
-) -> tf.data.Dataset:
-    """The examples once, in stored order, `max_steps` batches at most.
-
-    The last batch is filled up with rows of zeros, whose `example_weight` is 0.
-
-    Args:
-        files: TFRecord files.
-        batch_size: B.
-        max_seq_length: L.
-        max_predictions_per_seq: P.
-        max_visits: Segment ids are clamped below it, see `ModelConfig.type_vocab_size`.
-        max_steps: Batches at most.
-    """
-    records = tf.data.TFRecordDataset([str(file) for file in files])
-    # The empty record is an example without features, whose rows are padding alone.
-    filler = tf.data.Dataset.from_tensors("").repeat(batch_size - 1)
-    batches = _batches(
-        records.concatenate(filler), batch_size, max_seq_length, max_predictions_per_seq, max_visits
+def _info(
+    checked: Mapping[Path, Checked], sidecars: Mapping[Path, Sidecar], vocabulary: Vocabulary | None
+) -> ExamplesInfo:
+    sound = [found for found in checked.values() if found.records]
+    corrupt = sum(found.corrupt for found in checked.values())
+    if not sound:
+        raise UserError(
+            f"there are no examples in {', '.join(map(str, checked))}, and {corrupt:,} other records: make "
+            "them of more patients, or name files of examples, packed ones with examples.json beside them"
+        )
+    sums = dict(zip(FIGURES, np.sum([found.sums for found in sound], axis=0).tolist(), strict=True))
+    largest = dict(zip(FIGURES, np.max([found.largest for found in sound], axis=0).tolist(), strict=True))
+    told = [sidecars.get(file) for file in checked]
+    windows: Counter[int] = Counter()
+    for file, found in checked.items():
+        length = _window_length(file, sidecars[file]) if file in sidecars else None
+        windows[length or largest["max_seq_length"]] += found.records
+    return ExamplesInfo(
+        files=tuple(file.name for file in checked),
+        kind=_common(each.kind if each else None for each in told),
+        examples=sum(found.records for found in sound),
+        windows=tuple((count, length) for length, count in sorted(windows.items()) if count),
+        patients=sums["patients"],
+        real_tokens=sums["real_tokens"],
+        longest=largest["longest"],
+        # Of packed windows the length that was asked for, be there a window of it or not.
+        max_seq_length=max(_longest_window(each) or largest["max_seq_length"] for each in told),
+        max_predictions_per_seq=largest["max_predictions_per_seq"] or None,
+        max_id=max(each.vocab_size - 1 if each else largest["max_id"] for each in told),
+        corrupt=corrupt,
+        mask_id=_common(each.mask_id if each else None for each in told),
+        cls_id=_common(each.cls_id if each else None for each in told),
+        vocabulary=vocabulary,
     )
-    return batches.take(max_steps)
 
 
-def _batches(
-    records: tf.data.Dataset,
-    batch_size: int,
-    max_seq_length: int,
-    max_predictions_per_seq: int,
-    max_visits: int,
-) -> tf.data.Dataset:
-    """Serialized examples as full batches."""
-
-    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:  # [B]
-        stored = _parse(serialized)
-
-        def rows(name: str, width: int) -> tf.Tensor:  # [B, width]
-            values = tf.ensure_shape(stored[name].to_tensor(shape=[None, width]), [batch_size, width])
-            return values if values.dtype == tf.float32 else tf.cast(values, tf.int32)
-
-        positions = rows("masked_lm_positions", max_predictions_per_seq)
-        seen = positions < max_seq_length
-        return {
-            "input_ids": rows("input_ids", max_seq_length),
-            "input_mask": rows("input_mask", max_seq_length),
-            "segment_ids": tf.minimum(rows("segment_ids", max_seq_length), max_visits - 1),
-            "masked_lm_positions": tf.where(seen, positions, 0),
-            "masked_lm_ids": tf.where(seen, rows("masked_lm_ids", max_predictions_per_seq), 0),
-            "masked_lm_weights": tf.where(seen, rows("masked_lm_weights", max_predictions_per_seq), 0.0),
-            "next_sentence_labels": rows("next_sentence_labels", 1)[:, 0],
-            "example_weight": tf.cast(tf.strings.length(serialized) > 0, tf.float32),
-        }
-
-    batches = (
-        records.batch(batch_size, drop_remainder=True)
-        .map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(tf.data.AUTOTUNE)
-    )
-    options = tf.data.Options()
-    # Every host reads all files and takes its share of each batch: the batches are the same on any number.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return batches.with_options(options)
+def _window_length(file: Path, sidecar: Sidecar) -> int | None:
+    """The length of a file's packed windows, None of other examples."""
+    facts = sidecar.files[file.name]
+    return facts.window_length if isinstance(facts, PackedFacts) else None
 
 
-def _parse(serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
-    """The stored features of serialized examples: a row an example, as long as it was stored."""
-    return tf.io.parse_example(
-        serialized, {name: tf.io.RaggedFeature(dtype) for name, dtype in FEATURES.items()}
-    )
+def _longest_window(sidecar: Sidecar | None) -> int | None:
+    """The length at which patients were packed, None of other examples."""
+    settings = sidecar.settings if sidecar else None
+    return settings.window_lengths[-1] if isinstance(settings, packed.PackedSettings) else None
 
 
 def _vocabulary(sidecars: Mapping[Path, Sidecar]) -> Vocabulary | None:
@@ -266,62 +166,6 @@ def _vocabulary(sidecars: Mapping[Path, Sidecar]) -> Vocabulary | None:
     if vocabulary.sha256 != sidecar.vocabulary_sha256:
         raise UserError(f"{path} is not the vocabulary that {first} was made with: make both again")
     return vocabulary
-
-
-def _told(file: Path, sidecar: Sidecar) -> ExamplesInfo:
-    facts = sidecar.files[file.name]
-    size = file.stat().st_size if file.exists() else 0
-    if size != facts.bytes:
-        raise UserError(
-            f"{file} is missing, cut off or replaced, for it has {size:,} bytes and was written with "
-            f"{facts.bytes:,}: make it again"
-        )
-    return ExamplesInfo(
-        files=(file.name,),
-        examples=facts.records,
-        max_seq_length=sidecar.settings.max_seq_length,
-        max_predictions_per_seq=sidecar.settings.max_predictions_per_seq,
-        longest=facts.longest,
-        max_id=sidecar.vocab_size - 1,
-        kind=sidecar.kind,
-        mask_id=sidecar.mask_id,
-        cls_id=sidecar.cls_id,
-    )
-
-
-def _scanned(file: Path) -> ExamplesInfo:
-    count = 0
-    extremes = np.zeros(4, np.int64)
-    try:
-        with tqdm(desc=f"reading {file}", unit=" examples", disable=None) as progress:
-            for serialized in tf.data.TFRecordDataset(str(file)).batch(4096):
-                stored = _parse(serialized)
-                ids = tf.concat([stored["input_ids"].values, stored["masked_lm_ids"].values], axis=0)
-                of_batch = [
-                    tf.reduce_max(stored["input_ids"].row_lengths()),
-                    tf.reduce_max(stored["masked_lm_ids"].row_lengths()),
-                    tf.reduce_max(tf.reduce_sum(stored["input_mask"], axis=1)),
-                    tf.reduce_max(ids),
-                ]
-                extremes = np.maximum(extremes, of_batch)
-                count += len(serialized)
-                progress.update(len(serialized))
-    except tf.errors.OpError as error:
-        raise UserError(
-            f"{file} is missing, cut off or no TFRecord file of examples ({count:,} could be read): "
-            "make it again"
-        ) from error
-    max_seq_length, max_predictions_per_seq, longest, max_id = extremes.tolist()
-    if count and not max_seq_length:
-        raise UserError(f"{file} holds records without input_ids: name a file of examples")
-    return ExamplesInfo(
-        files=(file.name,),
-        examples=count,
-        max_seq_length=max_seq_length,
-        max_predictions_per_seq=max_predictions_per_seq,
-        longest=longest,
-        max_id=max_id,
-    )
 
 
 def _common(values: Iterable[Value]) -> Value | None:

@@ -8,40 +8,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 from ehr_bert.errors import UserError
-from ehr_bert.examples.tutorial import KIND, TutorialSettings
-from ehr_bert.examples.windows import Accounts, LongPatients
+from ehr_bert.examples import packed, tutorial
+from ehr_bert.examples.facts import FileFacts, PackedFacts
+from ehr_bert.examples.packed import PackedSettings
+from ehr_bert.examples.tutorial import TutorialSettings
+from ehr_bert.examples.windows import Accounts
 from ehr_bert.files import FOLDER_MARK, written_aside
 
 INFO_NAME, VOCABULARY_NAME = "examples.json", "vocabulary.tsv"
 """Names of the sidecars in a folder; after a file's name and a dot those of that file."""
 
 
-@dataclass(frozen=True)
-class FileFacts:
-    """What one TFRecord file holds.
-
-    Attributes:
-        records: Examples.
-        bytes: The file's size.
-        real_tokens: Tokens of all examples, padding not counted.
-        longest: Real tokens of the longest example.
-    """
-
-    records: int = 0
-    bytes: int = 0
-    real_tokens: int = 0
-    longest: int = 0
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(
-            self.records + other.records,
-            self.bytes + other.bytes,
-            self.real_tokens + other.real_tokens,
-            max(self.longest, other.longest),
-        )
+FORMS: Mapping[str, tuple[type[TutorialSettings | PackedSettings], type[FileFacts]]] = {
+    tutorial.KIND: (TutorialSettings, FileFacts),
+    packed.KIND: (PackedSettings, PackedFacts),
+}
+"""The kinds of examples: what tells how they were made, and what each file holds."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +36,7 @@ class Sidecar:
         kind: The kind of examples.
         settings: How they were made.
         mask_id: The id that hides a code.
-        cls_id: The id of the `[CLS]` that leads each example, or None.
+        cls_id: The id of the `[CLS]` that leads each patient, or None.
         vocab_size: Ids of the vocabulary.
         vocabulary_sha256: `Vocabulary.sha256`.
         accounts: What became of the patients, by split, or by input file.
@@ -60,7 +44,7 @@ class Sidecar:
     """
 
     kind: str
-    settings: TutorialSettings
+    settings: TutorialSettings | PackedSettings
     mask_id: int
     cls_id: int | None
     vocab_size: int
@@ -82,16 +66,17 @@ class Sidecar:
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            if values["kind"] != KIND:
-                raise UserError(f"{path} describes examples of kind {values['kind']!r}, not {KIND!r}")
-            settings = values["settings"]
-            long_patients = LongPatients(settings["long_patients"])
+            if values["kind"] not in FORMS:
+                raise UserError(
+                    f"{path} describes examples of kind {values['kind']!r}, not {' or '.join(FORMS)}"
+                )
+            settings, facts = FORMS[values["kind"]]
             return cls(
                 **values
                 | {
-                    "settings": TutorialSettings(**settings | {"long_patients": long_patients}),
+                    "settings": settings.from_dict(values["settings"]),
                     "accounts": {name: Accounts(**each) for name, each in values["accounts"].items()},
-                    "files": {name: FileFacts(**each) for name, each in values["files"].items()},
+                    "files": {name: facts(**each) for name, each in values["files"].items()},
                 }
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -8,17 +8,20 @@ next_sentence_labels: whether a stay was prolonged        int64 [1]
 Segment ids are visits, from 1 in each window; 0 is padding, and the segment of `[CLS]`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
 from ehr_bert.errors import UserError
+from ehr_bert.examples.facts import FileFacts
 from ehr_bert.examples.masking import Masking
 from ehr_bert.examples.protobuf import Column
 from ehr_bert.examples.ragged import starts_of
-from ehr_bert.examples.windows import Accounts, LongPatients, cut
-from ehr_bert.schemas import SpecialToken
+from ehr_bert.examples.windows import Accounts, LongPatients, check_ids, cut
+from ehr_bert.schemas import PROLONGED_STAY_DAYS, SpecialToken
 from ehr_bert.vocabulary import Vocabulary
 
 KIND = "tutorial"
@@ -62,15 +65,27 @@ class TutorialSettings:
         if self.seed < 0:
             raise UserError(f"the seed is {self.seed}: it must be 0 at least")
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The settings of a sidecar's JSON."""
+        return cls(**{**values, "long_patients": LongPatients(values["long_patients"])})
+
 
 class TutorialFeatures:
     """Makes the seven features of batches of patients.
 
     Attributes:
+        kind: `KIND`.
+        always_written: Lengths whose files are written even if they hold nothing.
+        no_facts: Those of an empty file.
         settings: As given, with what `med_bert` implies.
         mask_id: The id that hides a code.
         cls_id: The id of the `[CLS]` that leads each window, or None.
     """
+
+    kind = KIND
+    always_written: tuple[int | None, ...] = (None,)
+    no_facts = FileFacts()
 
     def __init__(self, settings: TutorialSettings, vocabulary: Vocabulary) -> None:
         self.vocab_size = len(vocabulary)
@@ -104,18 +119,14 @@ class TutorialFeatures:
         settings = self.settings
         capacity = settings.max_seq_length - (self.cls_id is not None)
         windows, accounts = cut(batch, capacity, settings.long_patients, settings.med_bert)
-        lowest, highest = windows.tokens.min(initial=0), windows.tokens.max(initial=0)
-        if lowest < 0 or highest >= self.vocab_size:
-            raise UserError(
-                f"the sequences hold id {lowest if lowest < 0 else highest}, and the vocabulary has ids from "
-                f"0 to {self.vocab_size - 1}: give the vocabulary that was made with these sequences"
-            )
+        check_ids(windows.tokens, self.vocab_size)
         if self.cls_id is not None:
             windows = windows.with_cls(self.cls_id)
         masked = self.masking.mask(windows, generator)
 
         positions = masked.places - np.repeat(starts_of(windows.lengths), masked.counts)  # [M]
         one_each = np.ones_like(windows.lengths)  # [W]
+        prolonged = windows.longest_stays > PROLONGED_STAY_DAYS  # [W]
 
         def of_tokens(values: np.ndarray) -> Column:
             return Column(values, windows.lengths, settings.max_seq_length)
@@ -130,5 +141,19 @@ class TutorialFeatures:
             "masked_lm_positions": of_masked(positions),
             "masked_lm_ids": of_masked(windows.tokens[masked.places]),
             "masked_lm_weights": of_masked(np.ones(len(positions), np.float32)),
-            "next_sentence_labels": Column(windows.prolonged.astype(np.int32), one_each, 1),
+            "next_sentence_labels": Column(prolonged.astype(np.int32), one_each, 1),
         }, accounts
+
+    def by_length(
+        self, batch: pa.RecordBatch, generator: np.random.Generator
+    ) -> tuple[dict[int | None, dict[str, Column]], Accounts]:
+        """The features of a batch's windows, which all go to the same files, of no one length."""
+        columns, accounts = self.columns(batch, generator)
+        return {None: columns}, accounts
+
+    def facts(self, _: int | None, columns: Mapping[str, Column], own: slice) -> FileFacts:
+        """What some of the examples hold; `bytes` is left at 0."""
+        lengths = columns["input_ids"].lengths[own]
+        return FileFacts(
+            records=len(lengths), real_tokens=int(lengths.sum()), longest=int(lengths.max(initial=0))
+        )

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples.ragged import spans, starts_of
-from ehr_bert.schemas import PROLONGED_STAY_DAYS
 
 
 class LongPatients(StrEnum):
@@ -67,13 +66,13 @@ class Windows:
         tokens: Token ids, int32 [N].
         visits: The visit of each token, from 1 in each window; 0 for `[CLS]`. int32 [N].
         lengths: Tokens a window, at least 1. int64 [W].
-        prolonged: Whether one of the window's visits was a prolonged stay, bool [W].
+        longest_stays: The longest stay of the window's visits in days, int32 [W].
     """
 
     tokens: np.ndarray
     visits: np.ndarray
     lengths: np.ndarray
-    prolonged: np.ndarray
+    longest_stays: np.ndarray
 
     def with_cls(self, cls_id: int) -> "Windows":
         """The same windows, each led by `[CLS]` as visit 0."""
@@ -82,7 +81,21 @@ class Windows:
             np.insert(self.tokens, starts, cls_id),
             np.insert(self.visits, starts, 0),
             self.lengths + 1,
-            self.prolonged,
+            self.longest_stays,
+        )
+
+
+def check_ids(tokens: np.ndarray, vocab_size: int) -> None:
+    """Refuses tokens of another vocabulary.
+
+    Raises:
+        UserError: an id is outside of the vocabulary.
+    """
+    lowest, highest = tokens.min(initial=0), tokens.max(initial=0)
+    if lowest < 0 or highest >= vocab_size:
+        raise UserError(
+            f"the sequences hold id {lowest if lowest < 0 else highest}, and the vocabulary has ids from "
+            f"0 to {vocab_size - 1}: give the vocabulary that was made with these sequences"
         )
 
 
@@ -109,7 +122,7 @@ def cut(
             "the sequences hold a visit id without a stay: visit ids are 1 to the number of stays"
         )
     first_codes, first_stays = starts_of(counts), starts_of(stay_counts)
-    prolonged = los_days[np.repeat(first_stays, counts) + visits - 1] > PROLONGED_STAY_DAYS  # [codes]
+    stays = los_days[np.repeat(first_stays, counts) + visits - 1]  # [codes]
 
     without_codes = counts == 0
     long = counts > capacity
@@ -135,7 +148,7 @@ def cut(
         tokens[codes],
         visits[codes] - np.repeat(visits[starts] - 1, lengths),
         lengths,
-        np.logical_or.reduceat(prolonged[codes], starts_of(lengths)) if len(lengths) else np.zeros(0, bool),
+        np.maximum.reduceat(stays[codes], starts_of(lengths)) if len(lengths) else stays[:0],
     )
     accounts = Accounts(
         patients=len(counts),

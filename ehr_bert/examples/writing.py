@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,11 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ehr_bert.errors import UserError
+from ehr_bert.examples.facts import FileFacts
+from ehr_bert.examples.packed import PackedFeatures, PackedSettings
 from ehr_bert.examples.protobuf import serialize
-from ehr_bert.examples.sidecars import INFO_NAME, VOCABULARY_NAME, FileFacts, Sidecar, sidecar_path
-from ehr_bert.examples.tutorial import KIND, TutorialFeatures, TutorialSettings
+from ehr_bert.examples.sidecars import INFO_NAME, VOCABULARY_NAME, Sidecar, sidecar_path
+from ehr_bert.examples.tutorial import TutorialFeatures, TutorialSettings
 from ehr_bert.examples.windows import Accounts
 from ehr_bert.files import FOLDER_MARK, folder_written_aside, written_aside
 from ehr_bert.quiet import import_tensorflow
@@ -25,7 +29,9 @@ from ehr_bert.tasks import Processes, TaskRunner
 from ehr_bert.vocabulary import Vocabulary
 
 PATIENTS_AT_A_TIME = 4096
-"""Patients that are in memory as examples at one time; the examples don't depend on it."""
+"""Patients that are in memory as examples at one time; the tutorial's examples don't depend on it."""
+
+Features = TutorialFeatures | PackedFeatures
 
 PRETRAINING_SPLITS = (Split.TRAIN, Split.VALID)
 """Nothing is pretrained on test patients."""
@@ -59,29 +65,32 @@ def write_files(
         aside = dict(zip((*files, *vocabularies, *infos), asides, strict=True))
         generator = np.random.default_rng(settings.seed)
         with tqdm(desc="examples", unit=" patients", disable=None) as progress:
-            accounts, facts = _write_records(
-                _counted(batches, progress), features, generator, [aside[file] for file in files]
-            )
-        for file, vocabulary_path, info, fact in zip(files, vocabularies, infos, facts, strict=True):
+            writer = _Writer(features, len(files), lambda _, shard: aside[files[shard]])
+            accounts, facts = writer.write(_smaller(_counted(batches, progress)), generator)
+        for shard, (file, vocabulary_path, info) in enumerate(zip(files, vocabularies, infos, strict=True)):
             vocabulary.write(aside[vocabulary_path])
-            _sidecar(features, vocabulary, {source: accounts}, {file.name: fact}).write(aside[info])
+            told = {file.name: facts[None, shard]}
+            _sidecar(features, vocabulary, {source: accounts}, told).write(aside[info])
     return accounts
 
 
 def write_folder(
     sequences: Path,
     output: Path,
-    settings: TutorialSettings,
+    settings: TutorialSettings | PackedSettings,
     shards: int,
     run: TaskRunner | None = None,
 ) -> dict[str, Accounts]:
-    """Writes the examples of a folder of sequences: `<split>-<shard>-of-<shards>.tfrecord` and sidecars.
+    """Writes the examples of a folder of sequences, as TFRecord files with sidecars.
+
+    The files are `<split>-<shard>-of-<shards>.tfrecord`; packed windows of each length have their own,
+    `<split>-<length>-<shard>-of-<shards>.tfrecord`.
 
     Args:
         sequences: A folder of `ehr-bert preprocess`: `sequences/<split>/*.parquet` and `vocabulary.tsv`.
         output: The folder to write; an earlier one is replaced.
-        settings: How to make examples.
-        shards: Files a split; examples are dealt out to them.
+        settings: How to make examples, and of which kind.
+        shards: Files a split, or a split and length; examples are dealt out to them.
         run: Runs a task for each file of sequences, by default here, one by one. The examples are the same,
             whatever runs them.
 
@@ -94,7 +103,11 @@ def write_folder(
     if shards < 1:
         raise UserError(f"shards is {shards}: it must be 1 at least")
     vocabulary = Vocabulary.read(sequences / VOCABULARY_NAME)
-    features = TutorialFeatures(settings, vocabulary)
+    features: Features = (
+        TutorialFeatures(settings, vocabulary)
+        if isinstance(settings, TutorialSettings)
+        else PackedFeatures(settings, vocabulary)
+    )
     run = run or Processes(1)
     accounts: dict[str, Accounts] = {}
     facts: dict[str, FileFacts] = {}
@@ -113,15 +126,28 @@ def write_folder(
         results = dict(zip(tasks, written, strict=True))
         for split, of_split in parts.items():
             accounts[split] = sum((results[part][0] for part in of_split), Accounts())
-            for shard in range(shards):
-                name = f"{split}-{shard:05}-of-{shards:05}.tfrecord"
-                _concatenate([part.path(shard) for part in of_split], folder / name)
-                facts[name] = sum((results[part][1][shard] for part in of_split), FileFacts())
+            of_files = {part: results[part][1] for part in of_split}
+            for length, shard in sorted(set(chain.from_iterable(of_files.values())), key=_by_length):
+                stem = split if length is None else f"{split}-{length}"
+                name = f"{stem}-{shard:05}-of-{shards:05}.tfrecord"
+                holders = [part for part in of_split if (length, shard) in of_files[part]]
+                _concatenate([part.path(length, shard) for part in holders], folder / name)
+                first, *others = (of_files[part][length, shard] for part in holders)
+                facts[name] = sum(others, first)
         vocabulary.write(folder / VOCABULARY_NAME)
         _sidecar(features, vocabulary, accounts, facts).write(folder / INFO_NAME)
         summary = {split: asdict(each) for split, each in accounts.items()}
         (folder / FOLDER_MARK).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return accounts
+
+
+FactsOfFiles = dict[tuple[int | None, int], FileFacts]
+"""What each file holds, by the length of its windows, None where that is not one, and its number."""
+
+
+def _by_length(key: tuple[int | None, int]) -> tuple[int, int]:
+    length, shard = key
+    return length or 0, shard
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,20 +157,21 @@ class _Part:
     sequences: Path
     folder: Path
     shards: int
-    features: TutorialFeatures
+    features: Features
     seed: tuple[int, int, int]
     """The seed of all, the number of the split, and that of the file."""
 
-    def path(self, shard: int) -> Path:
+    def path(self, length: int | None, shard: int) -> Path:
         _, split, file = self.seed
-        return self.folder / f".{split}-{file:05}-{shard:05}"
+        return self.folder / f".{split}-{file:05}-{length}-{shard:05}"
 
 
-def _write_part(part: _Part) -> tuple[Accounts, list[FileFacts]]:
-    files = [part.path(shard) for shard in range(part.shards)]
-    return _write_records(
-        _read_sequences(part.sequences), part.features, np.random.default_rng(part.seed), files
-    )
+def _write_part(part: _Part) -> tuple[Accounts, FactsOfFiles]:
+    batches = _read_sequences(part.sequences)
+    # Packing wants all patients at once: the more there are, the better they fit.
+    pieces = _smaller(batches) if isinstance(part.features, TutorialFeatures) else _together(batches)
+    writer = _Writer(part.features, part.shards, part.path)
+    return writer.write(pieces, np.random.default_rng(part.seed))
 
 
 def _concatenate(parts: Sequence[Path], path: Path) -> None:
@@ -159,13 +186,13 @@ def _concatenate(parts: Sequence[Path], path: Path) -> None:
 
 
 def _sidecar(
-    features: TutorialFeatures,
+    features: Features,
     vocabulary: Vocabulary,
     accounts: Mapping[str, Accounts],
     facts: Mapping[str, FileFacts],
 ) -> Sidecar:
     return Sidecar(
-        kind=KIND,
+        kind=features.kind,
         settings=features.settings,
         mask_id=features.mask_id,
         cls_id=features.cls_id,
@@ -176,34 +203,56 @@ def _sidecar(
     )
 
 
-def _write_records(
-    batches: Iterable[pa.RecordBatch],
-    features: TutorialFeatures,
-    generator: np.random.Generator,
-    files: Sequence[Path],
-) -> tuple[Accounts, list[FileFacts]]:
-    """Writes the examples to the files in turn; gives the accounts, and what each file holds."""
-    import_tensorflow()  # Here and not above, for the processes that run tasks to be quiet.
-    import tensorflow as tf
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the examples of each length to `shards` files in turn, at `path(length, shard)`."""
 
-    accounts = Accounts()
-    records, real_tokens, longest = np.zeros((3, len(files)), np.int64)
-    with ExitStack() as stack:
-        writers = [stack.enter_context(tf.io.TFRecordWriter(str(file))) for file in files]
-        for batch in _smaller(batches):
-            columns, batch_accounts = features.columns(batch, generator)
-            examples, lengths = serialize(columns), columns["input_ids"].lengths
-            for index, writer in enumerate(writers):
-                own = slice((index - accounts.examples) % len(files), None, len(files))
-                for example in examples[own]:
-                    writer.write(example)
-                records[index] += len(lengths[own])
-                real_tokens[index] += lengths[own].sum()
-                longest[index] = lengths[own].max(initial=longest[index])
-            accounts += batch_accounts
-    sizes = [file.stat().st_size for file in files]
-    facts = zip(records.tolist(), sizes, real_tokens.tolist(), longest.tolist(), strict=True)
-    return accounts, [FileFacts(*fact) for fact in facts]
+    features: Features
+    shards: int
+    path: Callable[[int | None, int], Path]
+
+    def write(
+        self, batches: Iterable[pa.RecordBatch], generator: np.random.Generator
+    ) -> tuple[Accounts, FactsOfFiles]:
+        """Writes the examples of all patients; gives the accounts, and what each file holds."""
+        import_tensorflow()  # Here and not above, for the processes that run tasks to be quiet.
+        import tensorflow as tf
+
+        accounts = Accounts()
+        facts: FactsOfFiles = {}
+        writers: dict[int | None, list[tf.io.TFRecordWriter]] = {}
+        dealt: Counter[int | None] = Counter()
+        with ExitStack() as stack:
+
+            def open_files(length: int | None) -> None:
+                paths = [str(self.path(length, shard)) for shard in range(self.shards)]
+                writers[length] = [stack.enter_context(tf.io.TFRecordWriter(path)) for path in paths]
+                facts.update({(length, shard): self.features.no_facts for shard in range(self.shards)})
+
+            for length in self.features.always_written:
+                open_files(length)
+            for batch in batches:
+                by_length, batch_accounts = self.features.by_length(batch, generator)
+                accounts += batch_accounts
+                for length, columns in by_length.items():
+                    if length not in writers:
+                        open_files(length)
+                    examples = serialize(columns)
+                    for shard, writer in enumerate(writers[length]):
+                        own = slice((shard - dealt[length]) % self.shards, None, self.shards)
+                        for example in examples[own]:
+                            writer.write(example)
+                        facts[length, shard] += self.features.facts(length, columns, own)
+                    dealt[length] += len(examples)
+        return accounts, {
+            file: replace(each, bytes=self.path(*file).stat().st_size) for file, each in facts.items()
+        }
+
+
+def _together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """All patients in one batch, none if there are none."""
+    if read := list(batches):
+        yield from pa.Table.from_batches(read).combine_chunks().to_batches()
 
 
 def _smaller(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

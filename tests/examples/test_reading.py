@@ -1,18 +1,19 @@
 import itertools
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from ehr_bert.errors import UserError
-from ehr_bert.examples.reading import describe, evaluation_batches, expand, training_batches
+from ehr_bert.examples.packed import PackedSettings
+from ehr_bert.examples.reading import describe, expand, open_examples
+from ehr_bert.examples.sidecars import find_sidecar
 from ehr_bert.examples.tutorial import KIND, TutorialSettings
-from ehr_bert.examples.writing import write_files
+from ehr_bert.examples.updates import Batch
+from ehr_bert.examples.writing import write_files, write_folder
 from tests.examples.patients import CLS, MASK, batch_of, random_patients, vocabulary
+from tests.examples.test_writing import sequences_folder
 
 SETTINGS = TutorialSettings(max_seq_length=64, max_predictions_per_seq=9, masked_lm_prob=0.3, seed=5)
 PATIENTS = 101
@@ -32,35 +33,6 @@ def files(tmp_path_factory):
     return write([folder / f"F{index}" for index in range(3)])
 
 
-def stream(files, start_step=0, steps=20, **changes):
-    settings = {
-        "examples": PATIENTS,
-        "batch_size": 13,
-        "max_seq_length": 7,
-        "max_predictions_per_seq": 2,
-        "max_visits": 4,
-        "seed": 3,
-        "shuffle_buffer": 17,
-    } | changes
-    batches = training_batches(files, start_step=start_step, **settings)
-    return [{name: t.numpy() for name, t in batch.items()} for batch in batches.take(steps)]
-
-
-def evaluation(files, **changes):
-    settings = {
-        "batch_size": 13,
-        "max_seq_length": 64,
-        "max_predictions_per_seq": 9,
-        "max_visits": 100,
-        "max_steps": 1000,
-    } | changes
-    return [{n: t.numpy() for n, t in batch.items()} for batch in evaluation_batches(files, **settings)]
-
-
-def joined(batches, name):
-    return np.concatenate([batch[name] for batch in batches])
-
-
 def stored(files):
     """The examples as another parser reads them."""
     specs = {
@@ -73,129 +45,125 @@ def stored(files):
     return {name: values.numpy() for name, values in tf.io.parse_example(records, specs).items()}
 
 
-def assert_equal_batches(one, other):
-    assert len(one) == len(other)
-    for batch, twin in zip(one, other, strict=True):
-        assert batch.keys() == twin.keys()
-        for name in batch:
-            np.testing.assert_array_equal(batch[name], twin[name])
+def evaluated(files, **changes):
+    """All cells of an evaluation of the tutorial's examples, joined, and the length of their windows."""
+    settings = {"batch_tokens": 500, "replicas": 1, "max_visits": 100} | changes
+    evaluation = open_examples(files).evaluation(**settings)
+    ((windows, length),) = evaluation.layout.windows
+    cells = [{name: values.numpy() for name, values in cell.items()} for cell in evaluation.dataset()]
+    assert len(cells) * windows >= PATIENTS
+    rows = {}
+    for name in cells[0].keys() - {"masked_total", "patients_total"}:
+        of_window = [cell[name].reshape(windows, -1) for cell in cells]
+        rows[name] = np.concatenate([w[c["stay_weights"] > 0] for w, c in zip(of_window, cells, strict=True)])
+    starts = np.concatenate([cell["patient_places"][cell["stay_weights"] > 0] for cell in cells])
+    assert not (starts % length).any()
+    rows["masked_places"] = (rows["masked_places"] - starts[:, None]) * (rows["masked_weights"] > 0)
+    assert sum(cell["patients_total"] for cell in cells) == PATIENTS
+    assert sum(cell["masked_total"] for cell in cells) == rows["masked_weights"].sum()
+    return rows, length
 
 
-def test_evaluation_gives_the_stored_examples_once_in_order(files):
-    batches = evaluation(files)
-    assert len(batches) == 8
-    for name, values in stored(files).items():
-        np.testing.assert_array_equal(joined(batches, name)[:PATIENTS], values)
-
-
-def test_the_last_evaluation_batch_is_filled_with_rows_of_no_weight(files):
-    batches = evaluation(files)
-    weights = joined(batches, "example_weight")
-    assert weights.tolist() == [1] * PATIENTS + [0] * 3
-    last = batches[-1]
-    assert not any(last[name][-3:].any() for name in last)
-
-
-def test_evaluation_stops_after_max_steps(files):
-    assert_equal_batches(evaluation(files, max_steps=2), evaluation(files)[:2])
-
-
-def test_a_batch_has_fixed_shapes_and_types(files):
-    for dataset in (
-        training_batches(
-            files,
-            examples=PATIENTS,
-            batch_size=13,
-            max_seq_length=7,
-            max_predictions_per_seq=2,
-            max_visits=4,
-            seed=1,
-        ),
-        evaluation_batches(
-            files, batch_size=13, max_seq_length=7, max_predictions_per_seq=2, max_visits=4, max_steps=1
-        ),
-    ):
-        shapes = {name: (tuple(spec.shape), spec.dtype) for name, spec in dataset.element_spec.items()}
-        assert shapes == {
-            "input_ids": ((13, 7), tf.int32),
-            "input_mask": ((13, 7), tf.int32),
-            "segment_ids": ((13, 7), tf.int32),
-            "masked_lm_positions": ((13, 2), tf.int32),
-            "masked_lm_ids": ((13, 2), tf.int32),
-            "masked_lm_weights": ((13, 2), tf.float32),
-            "next_sentence_labels": ((13,), tf.int32),
-            "example_weight": ((13,), tf.float32),
-        }
-
-
-def test_short_examples_are_padded_to_a_long_window(files):
-    batches = evaluation(files, max_seq_length=512, max_predictions_per_seq=77)
-    for name, values in stored(files).items():
-        read = joined(batches, name)[:PATIENTS]
-        if values.ndim == 2:
-            np.testing.assert_array_equal(read[:, : values.shape[1]], values)
-            assert not read[:, values.shape[1] :].any()
-
-
-def test_long_examples_are_cut_to_a_short_window(files):
-    batches = evaluation(files, max_seq_length=7, max_predictions_per_seq=5, max_visits=3)
+def test_the_tutorials_examples_are_windows_of_one_patient_masked_as_written(files):
+    rows, length = evaluated(files)
     whole = stored(files)
-    np.testing.assert_array_equal(joined(batches, "input_ids")[:PATIENTS], whole["input_ids"][:, :7])
-    segments = joined(batches, "segment_ids")[:PATIENTS]
-    np.testing.assert_array_equal(segments, np.minimum(whole["segment_ids"][:, :7], 2))
-    seen = (whole["masked_lm_positions"] < 7)[:, :5]
-    for name in ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights"):
-        expected = np.where(seen, whole[name][:, :5], 0)
-        np.testing.assert_array_equal(joined(batches, name)[:PATIENTS], expected)
-    assert 0 < joined(batches, "masked_lm_weights").sum() < whole["masked_lm_weights"].sum()
+    assert length == whole["input_mask"].sum(axis=1).max()
+    for name, of_file in (
+        ("token_ids", "input_ids"),
+        ("visit_ids", "segment_ids"),
+        ("patient_ids", "input_mask"),
+    ):
+        np.testing.assert_array_equal(rows[name], whole[of_file][:, :length])
+    np.testing.assert_array_equal(rows["position_ids"], np.arange(length) * whole["input_mask"][:, :length])
+    for name in ("places", "ids", "weights"):
+        of_file = "positions" if name == "places" else name
+        np.testing.assert_array_equal(rows[f"masked_{name}"], whole[f"masked_lm_{of_file}"])
+    np.testing.assert_array_equal(rows["stay_labels"][:, 0], whole["next_sentence_labels"])
 
 
-def test_a_stream_started_later_goes_on_with_the_same_batches(files):
-    whole = stream(files, steps=20)  # 13 x 20 = 260 examples: epochs end inside batches 7 and 15
-    for start in (1, 7, 8, 15, 16):
-        assert_equal_batches(stream(files, start_step=start, steps=20 - start), whole[start:])
+def test_the_tutorials_examples_are_cut_to_a_short_window(files):
+    rows, length = evaluated(files, max_seq_length=7, max_visits=3)
+    whole = stored(files)
+    assert length == 7
+    np.testing.assert_array_equal(rows["token_ids"], whole["input_ids"][:, :7])
+    np.testing.assert_array_equal(rows["visit_ids"], np.minimum(whole["segment_ids"][:, :7], 2))
+    seen = (whole["masked_lm_positions"] < 7) & (whole["masked_lm_weights"] > 0)
+    np.testing.assert_array_equal(rows["masked_weights"], seen)
+    np.testing.assert_array_equal(rows["masked_ids"], np.where(seen, whole["masked_lm_ids"], 0))
+    assert 0 < seen.sum() < whole["masked_lm_weights"].sum()
 
 
-def test_each_epoch_holds_every_example_once_in_another_order(files):
-    sizes = {"max_seq_length": 64, "max_predictions_per_seq": 9, "max_visits": 100}
-    ids = joined(stream(files, steps=101, batch_size=3, **sizes), "input_ids")
-    epochs = [
-        [row.tobytes() for row in ids[start : start + PATIENTS]] for start in (0, PATIENTS, 2 * PATIENTS)
-    ]
-    stored_ids = stored(files)["input_ids"].astype(np.int32)
-    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(row.tobytes() for row in stored_ids)
-    assert len({tuple(epoch) for epoch in epochs}) == 3
-
-
-def test_the_seed_sets_the_order(files):
-    assert not np.array_equal(
-        joined(stream(files, seed=3), "input_ids"), joined(stream(files, seed=4), "input_ids")
+def test_an_update_of_the_tutorials_examples_holds_exactly_so_many(files):
+    updates = open_examples(files).updates(
+        batch=Batch(patients=13), micro_batch_tokens=150, replicas=2, seed=(1, 0), max_visits=9
     )
+    assert updates.micro_batches > 1
+    cells = list(updates.dataset().take(9 * 2 * updates.micro_batches))
+    assert {float(cell["patients_total"]) for cell in cells} == {13}
+    tokens = [cell["token_ids"].numpy().reshape(-1, updates.layout.windows[0][1]) for cell in cells]
+    rows = [row.tobytes() for part in tokens for row in part if row.any()]
+    assert len(rows) == 9 * 13
+    assert len(set(rows)) == PATIENTS == updates.updates_per_epoch * 13
 
 
-def test_the_global_seed_does_not_matter(files):
-    before = stream(files)
-    tf.random.set_seed(99)
-    assert_equal_batches(stream(files), before)
+def test_the_tutorials_labels_have_one_threshold(files):
+    with pytest.raises(UserError, match="over 9 days"):
+        open_examples(files).evaluation(batch_tokens=9, replicas=1, max_visits=9, stay_threshold_days=9)
 
 
-def test_another_process_sees_the_same_order(files, tmp_path):
-    code = (
-        "import sys; import numpy as np; from pathlib import Path;"
-        "from tests.examples.test_reading import joined, stream;"
-        "np.save(sys.argv[1], joined(stream([Path(file) for file in sys.argv[2:]]), 'input_ids'))"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "ids.npy"), *map(str, files)],
-        check=True,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-    )
-    np.testing.assert_array_equal(np.load(tmp_path / "ids.npy"), joined(stream(files), "input_ids"))
+@pytest.fixture
+def packed(tmp_path):
+    sequences = sequences_folder(tmp_path / "in")
+    write_folder(sequences, tmp_path / "out", PackedSettings(5, (16, 64)), shards=2)
+    return expand(f"{tmp_path}/out/train-*")
 
 
-def test_training_rows_all_have_weight(files):
-    assert joined(stream(files), "example_weight").tolist() == [1] * 260
+def test_packed_windows_are_described(packed):
+    info = describe(packed)
+    told = [find_sidecar(file).files[file.name] for file in packed]
+    assert info.kind == "packed"
+    assert info.examples == sum(each.records for each in told) == sum(count for count, _ in info.windows)
+    assert [length for _, length in info.windows] == [16, 64]
+    assert info.patients == 58
+    assert info.real_tokens == sum(each.real_tokens for each in told)
+    assert info.longest == max(each.longest for each in told)
+    assert (info.max_seq_length, info.max_predictions_per_seq) == (64, None)
+    assert (info.mask_id, info.cls_id, info.max_id) == (MASK, CLS, 305)
+    assert len(info.fingerprint) == 64
+    assert info.fingerprint != describe(packed[:1]).fingerprint
+
+
+def test_a_damaged_window_is_left_out_and_told_of(packed, capsys):
+    before = describe(packed)
+    content = bytearray(packed[-1].read_bytes())
+    content[30] ^= 1
+    packed[-1].write_bytes(content)
+    after = describe(packed)
+    assert (after.corrupt, after.examples) == (1, before.examples - 1)
+    assert after.patients < before.patients
+    assert "left out 1 damaged record(s), read " in capsys.readouterr().out
+    with pytest.raises(UserError, match=rf"{packed[-1].name} has 1 or more records that are damaged"):
+        open_examples(packed, max_corrupt_records=0)
+    evaluation = open_examples(packed).evaluation(batch_tokens=300, replicas=1, max_visits=9)
+    assert sum(float(cell["patients_total"]) for cell in evaluation.dataset()) == after.patients
+
+
+def test_a_file_cut_off_and_as_long_as_told_is_named(packed):
+    size = packed[-1].stat().st_size
+    packed[-1].write_bytes(packed[-1].read_bytes()[: size // 2].ljust(size, b"\0"))
+    with pytest.raises(UserError, match=packed[-1].name):
+        describe(packed)
+
+
+def test_packed_windows_without_their_sidecar_are_refused(packed):
+    (packed[0].parent / "examples.json").unlink()
+    with pytest.raises(UserError, match=r"examples\.json"):
+        describe(packed)
+
+
+def test_two_kinds_are_refused(packed, files):
+    with pytest.raises(UserError, match="F0 holds no packed windows"):
+        describe([*packed, *files[:1]])
 
 
 def test_describe_merges_the_sidecars(files):
@@ -268,14 +236,14 @@ def test_other_files_are_refused(tmp_path, content):
     file = tmp_path / "A"
     if content:
         file.write_bytes(content)
-    with pytest.raises(UserError, match="no TFRecord file of examples"):
+    with pytest.raises(UserError, match=r"A is missing|A is .*no TFRecord file of examples"):
         describe([file])
 
 
 def test_records_of_other_features_are_refused(tmp_path):
     with tf.io.TFRecordWriter(str(tmp_path / "A")) as writer:
         writer.write(tf.train.Example().SerializeToString())
-    with pytest.raises(UserError, match="A holds records without input_ids"):
+    with pytest.raises(UserError, match="A, and 1 other records"):
         describe([tmp_path / "A"])
 
 

@@ -14,6 +14,6 @@ def test_other_json_is_refused(tmp_path, text):
 
 def test_another_kind_is_refused(tmp_path):
     path = tmp_path / "F.examples.json"
-    path.write_text('{"kind": "packed"}')
-    with pytest.raises(UserError, match="kind 'packed'"):
+    path.write_text('{"kind": "other"}')
+    with pytest.raises(UserError, match="kind 'other'"):
         Sidecar.read(path)

@@ -14,11 +14,11 @@ visits = st.lists(
 
 
 def as_lists(windows):
-    """Each window as its tokens, its visits and its label."""
+    """Each window as its tokens, its visits and its longest stay."""
     stops = np.cumsum(windows.lengths)
     return [
-        (windows.tokens[a:b].tolist(), windows.visits[a:b].tolist(), bool(label))
-        for a, b, label in zip(stops - windows.lengths, stops, windows.prolonged, strict=True)
+        (windows.tokens[a:b].tolist(), windows.visits[a:b].tolist(), int(stay))
+        for a, b, stay in zip(stops - windows.lengths, stops, windows.longest_stays, strict=True)
     ]
 
 
@@ -51,7 +51,7 @@ def one_by_one(history, capacity, long_patients):
         (
             [token for token, _, _ in piece],
             [visit - piece[0][1] + 1 for _, visit, _ in piece],
-            any(stay > 7 for _, _, stay in piece),
+            max(stay for _, _, stay in piece),
         )
         for piece in pieces
     ]
@@ -74,9 +74,9 @@ def test_a_long_patient_is_split_at_visits_and_a_long_visit_is_cut():
     history = [(1, [5, 6]), (8, [7, 8]), (2, [9, 10, 11, 12, 13, 14])]
     windows, accounts = cut_to_lists([history], 5, LongPatients.SPLIT)
     assert windows == [
-        ([5, 6, 7, 8], [1, 1, 2, 2], True),
-        ([9, 10, 11, 12, 13], [1, 1, 1, 1, 1], False),
-        ([14], [1], False),
+        ([5, 6, 7, 8], [1, 1, 2, 2], 8),
+        ([9, 10, 11, 12, 13], [1, 1, 1, 1, 1], 2),
+        ([14], [1], 2),
     ]
     assert accounts == Accounts(patients=1, written=1, split=1, examples=3)
 
@@ -84,24 +84,24 @@ def test_a_long_patient_is_split_at_visits_and_a_long_visit_is_cut():
 def test_the_latest_whole_visits_are_kept():
     history = [(9, [5, 6]), (1, [7, 8, 9]), (2, [10])]
     windows, accounts = cut_to_lists([history], 5, LongPatients.LATEST)
-    assert windows == [([7, 8, 9, 10], [1, 1, 1, 2], False)]
+    assert windows == [([7, 8, 9, 10], [1, 1, 1, 2], 2)]
     assert accounts == Accounts(patients=1, written=1, truncated=1, examples=1)
 
 
 def test_a_last_visit_that_is_too_long_keeps_its_last_codes():
     windows, _ = cut_to_lists([[(9, [5]), (1, [6, 7, 8, 9])]], 3, LongPatients.LATEST)
-    assert windows == [([7, 8, 9], [1, 1, 1], False)]
+    assert windows == [([7, 8, 9], [1, 1, 1], 1)]
 
 
-def test_a_stay_of_seven_days_is_not_prolonged():
-    windows, _ = cut_to_lists([[(7, [5])], [(8, [6])]], 3, LongPatients.SPLIT)
-    assert [label for _, _, label in windows] == [False, True]
+def test_a_window_tells_the_longest_of_its_own_stays():
+    windows, _ = cut_to_lists([[(9, [5, 6]), (3, [7]), (-1, [8])], [(-1, [9])]], 2, LongPatients.SPLIT)
+    assert [stay for _, _, stay in windows] == [9, 3, -1]
 
 
 def test_short_first_stays_are_left_out_on_demand():
     patients = [[(0, [5]), (3, [6])], [(1, [7]), (0, [8])], [(-1, [9])], [], [(0, [5] * 9)]]
     windows, accounts = cut(batch_of(patients), 4, LongPatients.DROP, True)
-    assert as_lists(windows) == [([7, 8], [1, 2], False)]
+    assert as_lists(windows) == [([7, 8], [1, 2], 1)]
     assert accounts == Accounts(
         patients=5, written=1, without_codes=1, too_long=1, short_first_stay=2, examples=1
     )
@@ -116,14 +116,14 @@ def test_a_slice_of_a_batch_is_cut_as_it_stands_alone():
     patients = [[(1, [5, 6])], [(9, [7]), (1, [8, 9])], [(2, [10])]]
     part, _ = cut(batch_of(patients).slice(1, 1), 2, LongPatients.SPLIT, False)
     alone, _ = cut(batch_of(patients[1:2]), 2, LongPatients.SPLIT, False)
-    assert as_lists(part) == as_lists(alone) == [([7], [1], True), ([8, 9], [1, 1], False)]
+    assert as_lists(part) == as_lists(alone) == [([7], [1], 9), ([8, 9], [1, 1], 1)]
 
 
 def test_cls_leads_each_window_as_visit_0():
     windows, _ = cut(batch_of([[(1, [5, 6]), (1, [7])], [(9, [8])]]), 5, LongPatients.SPLIT, False)
     assert as_lists(windows.with_cls(2)) == [
-        ([2, 5, 6, 7], [0, 1, 1, 2], False),
-        ([2, 8], [0, 1], True),
+        ([2, 5, 6, 7], [0, 1, 1, 2], 1),
+        ([2, 8], [0, 1], 9),
     ]
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples import writing
+from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.sidecars import Sidecar, find_sidecar
 from ehr_bert.examples.tutorial import TutorialSettings
 from ehr_bert.examples.writing import write_files, write_folder
@@ -183,3 +184,51 @@ def test_the_number_of_shards_changes_no_example_of_a_folder(tmp_path):
         write_folder(tmp_path / "in", tmp_path / "out", SETTINGS, shards)
         found.append(sorted(record for path in (tmp_path / "out").glob("train*") for record in records(path)))
     assert found[0] == found[1]
+
+
+def packed_folder(folder, shards=1, run=None):
+    write_folder(folder / "in", folder / "out", PackedSettings(5, (16, 64)), shards, run)
+    return {path.name: path.read_bytes() for path in sorted((folder / "out").iterdir())}
+
+
+def test_packed_windows_of_each_length_have_files_of_their_own(tmp_path):
+    sequences_folder(tmp_path / "in")
+    write_folder(tmp_path / "in", tmp_path / "out", PackedSettings(5, (16, 64, 999)), shards=2)
+    names = [
+        f"{split}-{length}-0000{shard}-of-00002.tfrecord"
+        for split in ("train", "valid")
+        for length in (16, 64)
+        for shard in (0, 1)
+    ]
+    sidecar = Sidecar.read(tmp_path / "out" / "examples.json")
+    assert list(sidecar.files) == names
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        [*names, "vocabulary.tsv", "examples.json", "summary.json"]
+    )
+    for name, facts in sidecar.files.items():
+        windows = [
+            tf.train.Example.FromString(record).features.feature
+            for record in records(tmp_path / "out" / name)
+        ]
+        patients = [list(window["patient_lengths"].int64_list.value) for window in windows]
+        assert facts.records == len(windows) > 0
+        assert facts.bytes == (tmp_path / "out" / name).stat().st_size
+        assert facts.window_length == int(name.split("-")[1]) >= max(map(sum, patients))
+        assert facts.patients == sum(map(len, patients)) == facts.real_tokens - facts.codes
+        assert facts.real_tokens == sum(map(sum, patients))
+        assert facts.most_patients == max(map(len, patients))
+        assert facts.longest == max(map(max, patients))
+    held = sum(facts.patients for name, facts in sidecar.files.items() if name.startswith("train"))
+    assert held == sidecar.accounts["train"].patients == 58
+
+
+def test_packed_windows_do_not_depend_on_tasks_or_shards(tmp_path):
+    sequences_folder(tmp_path / "in")
+    one = packed_folder(tmp_path)
+    backwards = packed_folder(tmp_path, run=lambda function, tasks: [function(t) for t in tasks[::-1]][::-1])
+    assert one == backwards
+    windows = sorted(record for path in (tmp_path / "out").glob("train-64-*") for record in records(path))
+    packed_folder(tmp_path, shards=3)
+    assert windows == sorted(
+        record for path in (tmp_path / "out").glob("train-64-*") for record in records(path)
+    )

@@ -1,0 +1,127 @@
+"""From the tutorial's examples to what a batch holds of them, masked as they were written.
+
+Each example is a window of one patient, cut or filled up to T positions.
+
+Legend: W windows, T positions of each, P places for masked codes of each.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from ehr_bert.errors import UserError
+from ehr_bert.examples.records import Checked
+from ehr_bert.examples.source import Examples, ExamplesInfo, figures
+from ehr_bert.examples.training_masking import TrainingMasking
+from ehr_bert.examples.updates import WindowClass
+from ehr_bert.schemas import PROLONGED_STAY_DAYS
+
+FEATURES: dict[str, tf.DType] = {
+    "input_ids": tf.int64,
+    "input_mask": tf.int64,
+    "segment_ids": tf.int64,
+    "masked_lm_positions": tf.int64,
+    "masked_lm_ids": tf.int64,
+    "masked_lm_weights": tf.float32,
+    "next_sentence_labels": tf.int64,
+}
+"""The stored features and their types."""
+
+
+def parse(serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
+    """The stored features: a row an example, as long as it was stored."""
+    return tf.io.parse_example(
+        serialized, {name: tf.io.RaggedFeature(dtype) for name, dtype in FEATURES.items()}
+    )
+
+
+def measure(stored: Mapping[str, tf.RaggedTensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Whether each example is of this kind, bool [B], and its `FIGURES`, int64 [B, F]."""
+    tokens, masked = stored["input_ids"].row_lengths(), stored["masked_lm_ids"].row_lengths()
+    sound = (
+        (tokens > 0)
+        & (stored["input_mask"].row_lengths() == tokens)
+        & (stored["segment_ids"].row_lengths() == tokens)
+        & (stored["masked_lm_positions"].row_lengths() == masked)
+        & (stored["masked_lm_weights"].row_lengths() == masked)
+        & (tf.reduce_min(stored["input_ids"], axis=1) >= 0)
+    )
+    real = tf.reduce_sum(stored["input_mask"], axis=1)
+    ids = tf.concat([stored["input_ids"], stored["masked_lm_ids"]], axis=1)
+    return sound, figures(
+        patients=tf.ones_like(real),
+        real_tokens=real,
+        longest=real,
+        max_seq_length=tokens,
+        max_predictions_per_seq=masked,
+        max_id=tf.reduce_max(ids, axis=1),
+    )
+
+
+@dataclass(frozen=True)
+class TutorialDecoder:
+    """Decodes the tutorial's examples, see `WindowClass.decode`.
+
+    Attributes:
+        length: T.
+        masked: P.
+        max_visits: Visit ids are clamped below it.
+    """
+
+    length: int
+    masked: int
+    max_visits: int
+
+    def __call__(self, serialized: tf.Tensor, _: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What a batch holds of the examples, by example."""
+        stored = parse(serialized)
+        windows = serialized.shape[0]
+
+        def rows(name: str, width: int) -> tf.Tensor:  # [W, width]
+            dense = tf.ensure_shape(stored[name].to_tensor(shape=[windows, width]), [windows, width])
+            return dense if dense.dtype == tf.float32 else tf.cast(dense, tf.int32)
+
+        real = rows("input_mask", self.length)
+        places = rows("masked_lm_positions", self.masked)
+        weights = rows("masked_lm_weights", self.masked)
+        seen = (weights > 0) & (places < self.length)
+        # An empty record is an empty window.
+        present = tf.strings.length(serialized)[:, None] > 0
+        return {
+            "token_ids": rows("input_ids", self.length),
+            "visit_ids": tf.minimum(rows("segment_ids", self.length), self.max_visits - 1),
+            "position_ids": tf.range(self.length) * real,
+            "patient_ids": real,
+            "masked_places": tf.where(seen, places, 0),
+            "masked_ids": tf.where(seen, rows("masked_lm_ids", self.masked), 0),
+            "masked_weights": tf.cast(seen, tf.float32),
+            "patient_places": tf.zeros([windows, 1], tf.int32),
+            "stay_labels": rows("next_sentence_labels", 1),
+            "stay_weights": tf.cast(present, tf.float32),
+        }
+
+
+class TutorialExamples(Examples):
+    """The tutorial's examples: windows of one length, no longer than any example.
+
+    Args:
+        info: What the files hold.
+        checked: What was found in each file.
+    """
+
+    def __init__(self, info: ExamplesInfo, checked: Iterable[Checked]) -> None:
+        super().__init__(info)
+        self._stretches = tuple(stretch for found in checked for stretch in found.stretches)
+
+    def _classes(
+        self, masking: TrainingMasking, stay_threshold_days: int, max_visits: int, max_seq_length: int | None
+    ) -> list[WindowClass]:
+        if stay_threshold_days != PROLONGED_STAY_DAYS:
+            raise UserError(
+                f"a stay over {stay_threshold_days} days is to be a prolonged one, and the tutorial's "
+                f"examples were written for {PROLONGED_STAY_DAYS}: take that, or packed windows"
+            )
+        length = min(max_seq_length or self.info.longest, self.info.longest)
+        masked = self.info.max_predictions_per_seq or 1
+        return [WindowClass(self._stretches, length, masked, 1, TutorialDecoder(length, masked, max_visits))]

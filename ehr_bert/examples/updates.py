@@ -1,0 +1,330 @@
+"""Updates: windows in the order of training, dealt out to devices as flat batches.
+
+An update takes windows of each length in proportion to how many there are: an epoch ends in all lengths at
+once. Its windows are decoded and masked together and then dealt out to cells, one for each
+micro-batch of each replica. All follows from the seed and the update's number.
+
+A batch is a dict of one cell (N positions, M places for masked codes, S places for patients, see `Layout`):
+
+token_ids        int32 [N]    after masking; 0 at padding
+visit_ids        int32 [N]    from 1 at codes, 0 at `[CLS]` and padding
+position_ids     int32 [N]    from 0 in each patient
+patient_ids      int32 [N]    from 1 in each window; 0 at padding
+dropout_keys     int32 [N]    random, of the full range
+masked_places    int32 [M]    places among the N; 0 where unused, as below
+masked_ids       int32 [M]    what stood there
+masked_weights   float32 [M]  1 or 0
+patient_places   int32 [S]    where each patient begins
+stay_labels      int32 [S]    1 for a prolonged stay
+stay_weights     float32 [S]  1 or 0
+masked_total, patients_total  float32, the sums of the weights over the whole update
+
+Legend: W windows of one length in an update, T positions of each, C cells.
+"""
+
+import bisect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import tensorflow as tf
+
+from ehr_bert.errors import UserError
+from ehr_bert.examples.layout import Layout
+from ehr_bert.examples.records import Stretch, records_from
+
+STRETCHES_AT_A_TIME = 8
+"""Stretches of files whose records are read in turn; the order of the windows depends on it."""
+
+SHUFFLED_TOGETHER = 50_000
+"""Windows of one length that are shuffled among themselves at a time; the order depends on it."""
+
+Cells = dict[str, tf.Tensor]
+
+plain_graph = tf.autograph.experimental.do_not_convert
+"""Autograph has nothing to do here, and takes longer than all else to do it."""
+
+_ORDER, _MASKING = 0, 1
+"""What a seed is for."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How large an update is on average: one of the two.
+
+    Attributes:
+        patients: Patients.
+        tokens: Real tokens.
+
+    Raises:
+        UserError: none or both are given, or one below 1.
+    """
+
+    patients: int | None = None
+    tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.patients is None) == (self.tokens is None):
+            raise UserError("a batch is given in patients or in tokens: give one of the two")
+        if (self.patients or self.tokens or 0) < 1:
+            raise UserError(
+                f"a batch of {self.patients or self.tokens or 0} is asked for: it must be 1 at least"
+            )
+
+
+@dataclass(frozen=True)
+class WindowClass:
+    """All windows of one length.
+
+    Attributes:
+        stretches: Where they lie.
+        length: Positions of each, T.
+        masked: Places for masked codes in each, P.
+        patients: Places for patients in each, S.
+        decode: From records, string [W], where an empty one stands for an empty window, and a seed, int64
+            [2], to what a batch holds, by window: [W, T], [W, P], [W, S]; places from the window's start.
+    """
+
+    stretches: tuple[Stretch, ...]
+    length: int
+    masked: int
+    patients: int
+    decode: Callable[[tf.Tensor, tf.Tensor], Cells]
+
+    @property
+    def windows(self) -> int:
+        """How many there are."""
+        return sum(stretch.records for stretch in self.stretches)
+
+
+class Updates:
+    """The updates of a training, or the batches of an evaluation.
+
+    Args:
+        classes: The windows, by ascending length.
+        fraction: Of an epoch, that an update takes.
+        micro_batch_tokens: Positions of a cell at most, if one window of each length is not more.
+        replicas: Devices, R.
+        seed: Of the order and the masking.
+        steps: How many there are, taken from the windows in stored order; None: endless, shuffled.
+
+    Attributes:
+        layout: Of a cell.
+        micro_batches: Cells of each replica in an update, k.
+        replicas: R.
+        steps: As given.
+        updates_per_epoch: How many updates an epoch takes.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[WindowClass],
+        fraction: Fraction,
+        micro_batch_tokens: int,
+        replicas: int,
+        seed: tuple[int, int],
+        steps: int | None = None,
+    ) -> None:
+        self.replicas = replicas
+        self.steps = steps
+        self.updates_per_epoch = float(1 / fraction)
+        self._seed = seed
+        self._quotas = [_Quota(each, fraction * each.windows) for each in classes]
+        # No more micro-batches than needed: each has room for a window of every length, used or not.
+        self.micro_batches = smallest_fitting(
+            max(quota.most for quota in self._quotas), micro_batch_tokens, lambda k: self._layout(k).positions
+        )
+        self.layout = self._layout(self.micro_batches)
+
+    def dataset(self, first_step: int = 0, replicas: range | None = None) -> tf.data.Dataset:
+        """The cells of each update: by micro-batch, and in each by replica.
+
+        Args:
+            first_step: Updates that have been made: the cells begin with those of the next.
+            replicas: Those whose cells are wanted, by default all.
+        """
+        steps = tf.data.Dataset.range(first_step, self.steps or tf.int64.max)
+        records = [quota.records(steps, first_step, self._seed, self.steps is None) for quota in self._quotas]
+        cells = tf.constant(
+            [
+                micro_batch * self.replicas + replica
+                for micro_batch in range(self.micro_batches)
+                for replica in replicas or range(self.replicas)
+            ]
+        )
+
+        @plain_graph
+        def update(step: tf.Tensor, *records: tf.Tensor) -> Cells:
+            return {name: tf.gather(values, cells) for name, values in self._cells(step, records).items()}
+
+        return (
+            tf.data.Dataset.zip((steps, *records))
+            .map(update, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .prefetch(tf.data.AUTOTUNE)
+            .unbatch()
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def _layout(self, micro_batches: int) -> Layout:
+        cells = micro_batches * self.replicas
+        rows = [(-(-quota.most // cells), quota.windows) for quota in self._quotas]
+        return Layout(
+            windows=tuple((count, windows.length) for count, windows in rows),
+            masked=sum(count * windows.masked for count, windows in rows),
+            patients=sum(count * windows.patients for count, windows in rows),
+        )
+
+    def _cells(self, step: tf.Tensor, records: Sequence[tf.Tensor]) -> Cells:
+        """An update's batches, [C, ...] each."""
+        cells = self.micro_batches * self.replicas
+        step_seed = _fold(self._seed, _MASKING, step)
+        parts: list[Cells] = []
+        totals = {"masked_total": tf.constant(0.0), "patients_total": tf.constant(0.0)}
+        offset = 0
+        for quota, serialized, (rows, length) in zip(self._quotas, records, self.layout.windows, strict=True):
+            seed, keys_seed = tf.unstack(tf.random.split(_fold(step_seed, length), 2, alg="philox"))
+            if self.steps is None:
+                windows = quota.windows.decode(serialized, seed)
+            else:
+                numbers = quota.taken(step) + tf.range(quota.most, dtype=tf.int64)
+                windows = _one_by_one(quota.windows, serialized, _fold(self._seed, _MASKING, length), numbers)
+            windows["dropout_keys"] = tf.random.stateless_uniform(
+                [quota.most, length], keys_seed, None, None, tf.int32, alg="philox"
+            )
+            totals["masked_total"] += tf.reduce_sum(windows["masked_weights"])
+            totals["patients_total"] += tf.reduce_sum(windows["stay_weights"])
+            dealt = {name: _deal(values, rows, cells) for name, values in windows.items()}  # [C, rows, ...]
+            starts = (offset + length * tf.range(rows))[:, None]  # [rows, 1]
+            for name, weights in (("masked_places", "masked_weights"), ("patient_places", "stay_weights")):
+                dealt[name] = tf.where(dealt[weights] > 0, dealt[name] + starts, 0)
+            parts.append({name: tf.reshape(values, [cells, -1]) for name, values in dealt.items()})
+            offset += rows * length
+        joined = {name: tf.concat([part[name] for part in parts], axis=1) for name in parts[0]}
+        return joined | {name: tf.fill([cells], total) for name, total in totals.items()}
+
+
+def _one_by_one(windows: WindowClass, serialized: tf.Tensor, seed: tf.Tensor, numbers: tf.Tensor) -> Cells:
+    """Windows decoded each by a seed of its own, so that it is masked alike in whatever batch it comes."""
+
+    def decode(one: tuple[tf.Tensor, tf.Tensor]) -> Cells:
+        record, number = one
+        decoded = windows.decode(tf.reshape(record, [1]), _fold(seed, number))
+        return {name: values[0] for name, values in decoded.items()}
+
+    empty = windows.decode(tf.constant([""]), tf.cast(seed, tf.int64))
+    signature = {name: tf.TensorSpec(values.shape[1:], values.dtype) for name, values in empty.items()}
+    return tf.map_fn(decode, (serialized, numbers), fn_output_signature=signature)
+
+
+def smallest_fitting(most: int, limit: int, size: Callable[[int], int]) -> int:
+    """The smallest number from 1 to `most` whose size is within the limit; sizes don't grow with the number.
+
+    If none is, the smallest whose size is the least.
+    """
+    reachable = max(limit, size(most))
+    return 1 + bisect.bisect_left(range(1, most), True, key=lambda number: size(number) <= reachable)
+
+
+class _Quota:
+    """What each update takes of the windows of one length.
+
+    Args:
+        windows: The windows.
+        share: How many an update takes on average.
+    """
+
+    def __init__(self, windows: WindowClass, share: Fraction) -> None:
+        self.windows = windows
+        self.most = math.ceil(share)
+        self._whole, self._rest = divmod(share.numerator, share.denominator)
+        self._denominator = share.denominator
+
+    def taken(self, steps: Any) -> Any:
+        """Windows that so many updates take, rounded down; in whole numbers, so that none is ever lost."""
+        return steps * self._whole + steps * self._rest // self._denominator
+
+    def records(
+        self, steps: tf.data.Dataset, first_step: int, seed: tuple[int, int], shuffled: bool
+    ) -> tf.data.Dataset:
+        """The records of each of the steps, string [W]; empty ones fill up what a step has no window for."""
+        used = self.taken(first_step)
+        records = self._shuffled(seed, used) if shuffled else _in_order(self.windows.stretches).skip(used)
+
+        @plain_graph
+        def sources(step: tf.Tensor) -> tf.Tensor:  # [W], 0 for a record and 1 for an empty one
+            count = self.taken(step + 1) - self.taken(step)
+            return tf.cast(tf.range(self.most, dtype=tf.int64) >= count, tf.int64)
+
+        empty = tf.data.Dataset.from_tensors("").repeat()
+        filled = tf.data.Dataset.choose_from_datasets([records, empty], steps.map(sources).unbatch())
+        return filled.batch(self.most, drop_remainder=True)
+
+    def _shuffled(self, seed: tuple[int, int], used: int) -> tf.data.Dataset:
+        """The records, epoch after epoch, each in an order of its own, without the first `used`."""
+        stretches = self.windows.stretches
+        order_seed = _fold(seed, _ORDER, self.windows.length)
+        first_epoch, used_of_epoch = divmod(used, self.windows.windows)
+
+        @plain_graph
+        def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
+            # `Dataset.shuffle` would depend on `tf.random.set_seed` too.
+            epoch_seed = _fold(order_seed, epoch)
+            order = tf.random.experimental.stateless_shuffle(
+                tf.range(len(stretches)), epoch_seed, alg="philox"
+            )
+            records = _as_dataset(stretches, order).interleave(
+                _read,
+                cycle_length=STRETCHES_AT_A_TIME,
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+
+            @plain_graph
+            def shuffle(number: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+                return tf.random.experimental.stateless_shuffle(
+                    block, _fold(epoch_seed, number), alg="philox"
+                )
+
+            return records.batch(SHUFFLED_TOGETHER).enumerate().map(shuffle).unbatch()
+
+        return tf.data.Dataset.counter(first_epoch).flat_map(epoch_records).skip(used_of_epoch)
+
+
+def _in_order(stretches: Sequence[Stretch]) -> tf.data.Dataset:
+    return _as_dataset(stretches, tf.range(len(stretches))).flat_map(_read)
+
+
+def _as_dataset(stretches: Sequence[Stretch], order: tf.Tensor) -> tf.data.Dataset:
+    columns = (
+        [str(stretch.path) for stretch in stretches],
+        [stretch.offset for stretch in stretches],
+        [stretch.records for stretch in stretches],
+    )
+    dtypes = (tf.string, tf.int64, tf.int64)
+    return tf.data.Dataset.from_tensor_slices(
+        tuple(
+            tf.gather(tf.constant(column, dtype), order)
+            for column, dtype in zip(columns, dtypes, strict=True)
+        )
+    )
+
+
+def _read(path: tf.Tensor, offset: tf.Tensor, records: tf.Tensor) -> tf.data.Dataset:
+    return records_from(path, offset).take(records)
+
+
+def _deal(values: tf.Tensor, rows: int, cells: int) -> tf.Tensor:
+    """Deals windows out in turn, and fills up with empty ones: [C, rows, ...] of [W, ...]."""
+    missing = rows * cells - values.shape[0]
+    filled = tf.pad(values, [[0, missing], [0, 0]])
+    return tf.transpose(tf.reshape(filled, [rows, cells, values.shape[1]]), [1, 0, 2])
+
+
+def _fold(seed: Any, *numbers: Any) -> tf.Tensor:
+    """A seed that follows from another one and numbers, int64 [2]."""
+    folded = tf.cast(seed, tf.int64)
+    for number in numbers:
+        folded = tf.random.fold_in(folded, tf.cast(number, tf.int64), alg="philox")
+    return folded
