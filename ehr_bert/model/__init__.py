@@ -2,8 +2,9 @@
 
 Dimensions, as they stand beside the tensors of this room:
 
-    B  patients (or windows) in a batch      N  attention heads
-    T  positions of a window                 D  width of a head, H / N
-    H  hidden width                          V  vocabulary size
-    I  inner width of the feed-forward part  P  masked positions of a window
+    N  positions of a batch, one flat list      A  attention heads
+    W  windows of one length                    D  width of a head, H / A
+    T  positions of a window                    V  vocabulary size
+    M  places for masked codes of a batch       H  hidden width
+    S  places for patients of a batch           I  inner width of the feed-forward part
 """

@@ -5,50 +5,122 @@ from typing import Any
 import keras
 from keras import ops
 
+from ehr_bert.examples.layout import Layout
 from ehr_bert.model.config import ModelConfig
+from ehr_bert.model.dropout import drop
+from ehr_bert.model.fusing import fused
 
 MASKED_SCORE = -1e9
-"""Added to the score of a position that must not be seen: its weight is exactly 0 in float32."""
+"""The score of a position that must not be seen: its weight is exactly 0 in float32."""
+
+
+def patients_alike(patient_ids: Any, layout: Layout) -> list[Any]:
+    """Which positions of a window belong to one patient: booleans [W, 1, T, T] for each length of windows.
+
+    Args:
+        patient_ids: [N], 0 at padding.
+        layout: The batch's windows.
+    """
+    alike = []
+    for (count, length), part in zip(layout.windows, by_length(patient_ids, layout), strict=True):
+        ids = ops.reshape(part, (count, 1, length))
+        alike.append(ops.equal(ids[:, :, :, None], ids[:, :, None, :]))
+    return alike
+
+
+def by_length(values: Any, layout: Layout) -> list[Any]:
+    """The part of `values`, [N, ...], that each length of windows has."""
+    parts, start = [], 0
+    for count, length in layout.windows:
+        parts.append(values[start : start + count * length])
+        start += count * length
+    return parts
 
 
 class SelfAttention(keras.Layer):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, equation 1 and section 3.2.2)."""
 
-    def __init__(self, config: ModelConfig, **kwargs: Any):
+    def __init__(self, config: ModelConfig, site: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.heads = config.num_attention_heads
         self.head_width = config.hidden_size // config.num_attention_heads
+        self.dropout_rate = config.attention_probs_dropout_prob
+        self.site = site
 
         def projection(name: str) -> keras.layers.Dense:
             start = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
-            return keras.layers.Dense(config.hidden_size, kernel_initializer=start, name=name)
+            return keras.layers.Dense(
+                config.hidden_size, kernel_initializer=start, name=name, dtype=self.dtype_policy
+            )
 
         self.query = projection("query")
         self.key = projection("key")
         self.value = projection("value")
         self.output_projection = projection("output")
-        self.dropout = keras.layers.Dropout(config.attention_probs_dropout_prob)
 
-    def call(self, hidden: Any, bias: Any, training: bool = False) -> Any:
+    def build(self, hidden_shape: Any, *_: Any) -> None:
+        """Makes the weights, which `call` takes together."""
+        for projection in (self.query, self.key, self.value, self.output_projection):
+            projection.build(hidden_shape)
+
+    def call(self, hidden: Any, alike: list[Any], keys: Any, layout: Layout, training: bool) -> Any:
         """Attends.
 
         Args:
-            hidden: [B, T, H].
-            bias: Added to the scores, broadcast to [B, N, T, T]: 0 or `MASKED_SCORE`.
+            hidden: [N, H].
+            alike: As `patients_alike` gives it.
+            keys: Of dropout, [N].
+            layout: The batch's windows.
             training: Whether weights are dropped.
 
         Returns:
-            [B, T, H].
+            [N, H].
         """
-        query = self._split(self.query(hidden)) * self.head_width**-0.5  # [B, N, T, D]
-        key = self._split(self.key(hidden))  # [B, N, T, D]
-        value = self._split(self.value(hidden))  # [B, N, T, D]
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) + bias  # [B, N, T, T]
-        weights = self.dropout(ops.softmax(scores, axis=-1), training=training)
-        seen = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # [B, T, N, D]
-        return self.output_projection(ops.reshape(seen, ops.shape(hidden)))
+        inputs = (self.query, self.key, self.value)
+        kernel = ops.concatenate([projection.kernel for projection in inputs], axis=1)  # [H, 3H]
+        bias = ops.concatenate([projection.bias for projection in inputs], axis=0)  # [3H]
+        projected = ops.matmul(hidden, ops.cast(kernel, hidden.dtype))  # [N, 3H]
+        bias = ops.cast(bias, hidden.dtype)
+        parts = zip(layout.windows, alike, by_length(projected, layout), by_length(keys, layout), strict=True)
+        seen = [self._attend(*part, bias, training) for part in parts]
+        return self.output_projection(ops.concatenate(seen, axis=0) if len(seen) > 1 else seen[0])
 
-    def _split(self, hidden: Any) -> Any:
-        batch, length, _ = ops.shape(hidden)
-        split = ops.reshape(hidden, (batch, length, self.heads, self.head_width))
-        return ops.transpose(split, (0, 2, 1, 3))  # [B, N, T, D]
+    def _attend(
+        self, shape: tuple[int, int], alike: Any, projected: Any, keys: Any, bias: Any, training: bool
+    ) -> Any:
+        """Attention within the windows of one length, [W * T, H]."""
+        query, key, value = fused(split_heads, projected, bias, shape=shape, heads=self.heads)  # [W, A, T, D]
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # [W, A, T, T]
+        weights = fused(
+            attention_weights, scores, alike, keys, self.site, dropout=self.dropout_rate if training else 0.0
+        )
+        return fused(merge_heads, ops.matmul(weights, value))
+
+
+def split_heads(projected: Any, bias: Any, *, shape: tuple[int, int], heads: int) -> tuple[Any, Any, Any]:
+    """Scaled queries, keys and values [W, A, T, D] of a projection [W * T, 3H], its bias not yet added."""
+    by_head = ops.reshape(projected + bias, (*shape, 3, heads, -1))
+    query, key, value = ops.unstack(ops.transpose(by_head, (2, 0, 3, 1, 4)), 3)
+    return query * query.shape[-1] ** -0.5, key, value
+
+
+def attention_weights(scores: Any, alike: Any, keys: Any, site: Any, *, dropout: float) -> Any:
+    """Softmax over the positions of the same patient, some dropped: [W, A, T, T] of as much.
+
+    Args:
+        scores: [W, A, T, T].
+        alike: As in `patients_alike`, [W, 1, T, T].
+        keys: Of dropout, [W * T].
+        site: Of dropout, see `dropout.drop`.
+        dropout: The share to drop.
+    """
+    weights = ops.softmax(ops.where(alike, ops.cast(scores, "float32"), MASKED_SCORE), axis=-1)
+    count, _, length, _ = scores.shape
+    by_query = ops.reshape(keys, (count, 1, length, 1))
+    return ops.cast(drop(weights, dropout, by_query, site, stacked_axis=1), scores.dtype)
+
+
+def merge_heads(seen: Any) -> Any:
+    """[W * T, H] of [W, A, T, D]."""
+    count, heads, length, width = seen.shape
+    return ops.reshape(ops.transpose(seen, (0, 2, 1, 3)), (count * length, heads * width))

@@ -3,29 +3,34 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from ehr_bert.model.config import ModelConfig
+from ehr_bert.model.dropout import drop
 
 
 class Embeddings(keras.Layer):
     """Sum of token, position and visit embeddings, normalised (Devlin et al. 2019, figure 2)."""
 
-    def __init__(self, config: ModelConfig, **kwargs: Any):
+    def __init__(self, config: ModelConfig, site: int, **kwargs: Any):
         super().__init__(**kwargs)
 
         def table(rows: int | None, name: str) -> keras.layers.Embedding:
             start = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
-            return keras.layers.Embedding(rows, config.hidden_size, embeddings_initializer=start, name=name)
+            return keras.layers.Embedding(
+                rows, config.hidden_size, embeddings_initializer=start, name=name, dtype=self.dtype_policy
+            )
 
         self.tokens = table(config.vocab_size, "tokens")  # [V, H]
         self.positions = table(config.max_position_embeddings, "positions")
         self.visits = table(config.type_vocab_size, "visits")
-        self.norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, name="norm")
-        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob)
+        self.norm = keras.layers.LayerNormalization(
+            epsilon=config.layer_norm_eps, name="norm", dtype=self.dtype_policy
+        )
+        self.dropout_rate = config.hidden_dropout_prob
+        self.site = site
 
-    def call(self, token_ids: Any, visit_ids: Any, training: bool = False) -> Any:
-        """Embeds `token_ids` and `visit_ids`, both [B, T] integers, as [B, T, H]."""
-        positions = ops.arange(ops.shape(token_ids)[1])  # [T]
-        summed = self.tokens(token_ids) + self.visits(visit_ids) + self.positions(positions)
-        return self.dropout(self.norm(summed), training=training)  # [B, T, H]
+    def call(self, token_ids: Any, visit_ids: Any, position_ids: Any, keys: Any, training: bool) -> Any:
+        """Embeds ids, [N] each, as [N, H]; `keys` are those of dropout, [N]."""
+        summed = self.tokens(token_ids) + self.visits(visit_ids) + self.positions(position_ids)
+        normed = self.norm(summed)  # [N, H]
+        return drop(normed, self.dropout_rate, keys[:, None], self.site) if training else normed

@@ -5,9 +5,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from ehr_bert.model.attention import MASKED_SCORE, SelfAttention
+from ehr_bert.examples.layout import Layout
+from ehr_bert.model.attention import SelfAttention, patients_alike
 from ehr_bert.model.config import ModelConfig
+from ehr_bert.model.dropout import drop
 from ehr_bert.model.embeddings import Embeddings
+from ehr_bert.model.fusing import fused
+
+DROPOUTS_A_BLOCK = 3
+"""Places in a block where units are dropped."""
 
 
 def activation(name: str) -> Any:
@@ -20,29 +26,58 @@ def activation(name: str) -> Any:
 class EncoderBlock(keras.Layer):
     """Attention, then a feed-forward part, each added to its input and normalised after (post-norm)."""
 
-    def __init__(self, config: ModelConfig, **kwargs: Any):
+    def __init__(self, config: ModelConfig, site: int, **kwargs: Any):
         super().__init__(**kwargs)
 
         def dense(width: int, name: str, **dense_kwargs: Any) -> keras.layers.Dense:
             start = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
-            return keras.layers.Dense(width, kernel_initializer=start, name=name, **dense_kwargs)
+            return keras.layers.Dense(
+                width, kernel_initializer=start, name=name, dtype=self.dtype_policy, **dense_kwargs
+            )
 
         def norm(name: str) -> keras.layers.LayerNormalization:
-            return keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name)
+            return keras.layers.LayerNormalization(
+                epsilon=config.layer_norm_eps, name=name, dtype=self.dtype_policy
+            )
 
-        self.attention = SelfAttention(config, name="attention")
+        self.attention = SelfAttention(config, site, name="attention", dtype=self.dtype_policy)
         self.attention_norm = norm("attention_norm")
         self.inner = dense(config.intermediate_size, "inner", activation=activation(config.hidden_act))
         self.outer = dense(config.hidden_size, "outer")
         self.outer_norm = norm("outer_norm")
-        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob)
+        self.dropout_rate = config.hidden_dropout_prob
+        self.site = site
 
-    def call(self, hidden: Any, bias: Any, training: bool = False) -> Any:
-        """Maps [B, T, H] to [B, T, H]; `bias` is as in `SelfAttention`."""
-        attended = self.dropout(self.attention(hidden, bias, training=training), training=training)
-        hidden = self.attention_norm(hidden + attended)
-        fed = self.dropout(self.outer(self.inner(hidden)), training=training)  # inner: [B, T, I]
-        return self.outer_norm(hidden + fed)
+    def build(self, hidden_shape: Any, *_: Any) -> None:
+        """Makes the weights that `call` takes itself."""
+        for norm in (self.attention_norm, self.outer_norm):
+            norm.build(hidden_shape)
+
+    def call(self, hidden: Any, alike: list[Any], keys: Any, layout: Layout, training: bool) -> Any:
+        """Maps [N, H] to [N, H]; the arguments are those of `SelfAttention.call`."""
+
+        def added(norm: keras.layers.Layer, number: int, update: Any) -> Any:
+            return fused(
+                add_and_norm,
+                *(hidden, update, keys, self.site + number, norm.gamma, norm.beta),
+                dropout=self.dropout_rate if training else 0.0,
+                epsilon=norm.epsilon,
+            )
+
+        attended = self.attention(hidden, alike, keys, layout=layout, training=training)
+        hidden = added(self.attention_norm, 1, attended)
+        return added(self.outer_norm, 2, self.outer(self.inner(hidden)))  # inner: [N, I]
+
+
+def add_and_norm(
+    hidden: Any, update: Any, keys: Any, site: Any, gamma: Any, beta: Any, *, dropout: float, epsilon: float
+) -> Any:
+    """`hidden` plus `update`, some of it dropped, normalised in float32 (Ba et al. 2016): [N, H]."""
+    update = drop(update, dropout, keys[:, None], site)
+    summed = ops.cast(hidden, "float32") + ops.cast(update, "float32")
+    mean, variance = ops.moments(summed, axes=[-1], keepdims=True)
+    normed = (summed - mean) * ops.rsqrt(variance + epsilon)
+    return ops.cast(normed * ops.cast(gamma, "float32") + ops.cast(beta, "float32"), hidden.dtype)
 
 
 class Encoder(keras.Layer):
@@ -50,26 +85,31 @@ class Encoder(keras.Layer):
 
     def __init__(self, config: ModelConfig, **kwargs: Any):
         super().__init__(**kwargs)
-        self.embeddings = Embeddings(config, name="embeddings")
+        self.embeddings = Embeddings(config, site=0, name="embeddings", dtype=self.dtype_policy)
         self.blocks = [
-            EncoderBlock(config, name=f"block_{index}") for index in range(config.num_hidden_layers)
+            EncoderBlock(
+                config, site=1 + DROPOUTS_A_BLOCK * index, name=f"block_{index}", dtype=self.dtype_policy
+            )
+            for index in range(config.num_hidden_layers)
         ]
 
-    def call(self, token_ids: Any, visit_ids: Any, real: Any, training: bool = False) -> Any:
+    def call(self, batch: dict[str, Any], layout: Layout, training: bool = False) -> Any:
         """Encodes.
 
         Args:
-            token_ids: [B, T] integers below V.
-            visit_ids: [B, T] integers below the config's `type_vocab_size`.
-            real: [B, T], 1 at real positions and 0 at padding, which no position attends to.
+            batch: `token_ids`, `visit_ids`, `position_ids` and `patient_ids`; in training `dropout_keys`; all
+                integers, [N].
+            layout: The batch's windows.
             training: Whether dropout is on.
 
         Returns:
-            [B, T, H]; what stands at padding means nothing.
+            [N, H]; what stands at padding means nothing.
         """
-        hidden = self.embeddings(token_ids, visit_ids, training=training)
-        bias = (1.0 - ops.cast(real, hidden.dtype)) * MASKED_SCORE  # [B, T]
-        bias = bias[:, None, None, :]  # [B, 1, 1, T]
+        keys = batch["dropout_keys"] if training else batch["patient_ids"]  # [N]
+        hidden = self.embeddings(
+            batch["token_ids"], batch["visit_ids"], batch["position_ids"], keys, training=training
+        )  # [N, H]
+        alike = patients_alike(batch["patient_ids"], layout)
         for block in self.blocks:
-            hidden = block(hidden, bias, training=training)
+            hidden = block(hidden, alike, keys, layout=layout, training=training)
         return hidden

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from ehr_bert.examples.layout import Layout
+from ehr_bert.model.attention import by_length
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.encoder import activation
 
@@ -12,7 +14,7 @@ from ehr_bert.model.encoder import activation
 class MaskedCodeHead(keras.Layer):
     """Scores all tokens at the masked positions alone, through the tied embedding and a bias of its own.
 
-    Devlin et al. 2019, section 3.1, task 1.
+    Devlin et al. 2019, section 3.1, task 1. The scores are `transformed @ table.T + bias`.
     """
 
     def __init__(self, config: ModelConfig, **kwargs: Any):
@@ -23,30 +25,24 @@ class MaskedCodeHead(keras.Layer):
             activation=activation(config.hidden_act),
             kernel_initializer=keras.initializers.TruncatedNormal(stddev=config.initializer_range),
             name="transform",
+            dtype=self.dtype_policy,
         )
-        self.norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, name="norm")
+        self.norm = keras.layers.LayerNormalization(
+            epsilon=config.layer_norm_eps, name="norm", dtype=self.dtype_policy
+        )
 
     def build(self, *_: Any) -> None:
         """Makes the output bias, [V]."""
         self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
 
-    def call(self, hidden: Any, positions: Any, table: Any) -> Any:
-        """Scores.
+    def call(self, hidden: Any, places: Any) -> Any:
+        """The positions' vectors, [M, H], before the product with the table.
 
         Args:
-            hidden: [B, T, H].
-            positions: [B, P] integers below T.
-            table: The token embeddings, [V, H].
-
-        Returns:
-            Logits, [B, P, V].
+            hidden: [N, H].
+            places: [M] integers below N.
         """
-        batch, length, width = ops.shape(hidden)
-        flat = ops.reshape(positions + ops.arange(batch)[:, None] * length, (-1,))  # [B * P]
-        masked = ops.take(ops.reshape(hidden, (-1, width)), flat, axis=0)  # [B * P, H]
-        masked = self.norm(self.transform(masked))
-        logits = ops.matmul(masked, ops.transpose(table)) + self.bias  # [B * P, V]
-        return ops.reshape(logits, (batch, -1, self.vocab_size))
+        return self.norm(self.transform(ops.take(hidden, places, axis=0)))
 
 
 class StayHead(keras.Layer):
@@ -62,7 +58,9 @@ class StayHead(keras.Layer):
 
         def dense(width: int, name: str, **dense_kwargs: Any) -> keras.layers.Dense:
             start = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
-            return keras.layers.Dense(width, kernel_initializer=start, name=name, **dense_kwargs)
+            return keras.layers.Dense(
+                width, kernel_initializer=start, name=name, dtype=self.dtype_policy, **dense_kwargs
+            )
 
         self.pooler = dense(config.hidden_size, "pooler", activation="tanh")
         self.relationship = dense(2, "relationship")
@@ -70,26 +68,43 @@ class StayHead(keras.Layer):
     def build(self, hidden_shape: Any, *_: Any) -> None:
         """Makes the pooler whatever the pooling: a stock `BertModel` has one, used or not."""
         self.pooler.build((None, hidden_shape[-1]))
+        self.relationship.build((None, hidden_shape[-1]))
 
-    def call(self, hidden: Any, visit_ids: Any, real: Any) -> Any:
+    def call(self, hidden: Any, batch: dict[str, Any], layout: Layout) -> Any:
         """Scores.
 
         Args:
-            hidden: [B, T, H].
-            visit_ids: [B, T], 0 at `[CLS]` and padding, from 1 on at codes.
-            real: [B, T], 1 at real positions.
+            hidden: [N, H].
+            batch: `patient_places`, [S], where each patient begins; `visit_ids` and `patient_ids`, [N].
+            layout: The batch's windows.
 
         Returns:
-            Logits, [B, 2].
+            Logits, [S, 2].
         """
+        places = batch["patient_places"]  # [S]
         if self.pooling == "cls":
-            pooled = self.pooler(hidden[:, 0])  # [B, H]
+            pooled = self.pooler(ops.take(hidden, places, axis=0))  # [S, H]
         elif self.pooling == "first":
-            first = ops.argmax(ops.cast(visit_ids > 0, "int32"), axis=1)  # [B]
-            pooled = self.pooler(ops.squeeze(ops.take_along_axis(hidden, first[:, None, None], axis=1), 1))
+            is_cls = ops.equal(ops.take(batch["visit_ids"], places, axis=0), 0)
+            pooled = self.pooler(ops.take(hidden, places + ops.cast(is_cls, places.dtype), axis=0))
         else:
-            weights = ops.cast(real, hidden.dtype)[:, :, None]  # [B, T, 1]
-            pooled = ops.sum(hidden * weights, axis=1)  # [B, H]
-            if self.pooling == "mean":
-                pooled = pooled / ops.maximum(ops.sum(weights, axis=1), 1.0)
+            by_position = [
+                self._pooled(*part)
+                for part in zip(
+                    layout.windows,
+                    by_length(hidden, layout),
+                    by_length(batch["patient_ids"], layout),
+                    strict=True,
+                )
+            ]
+            pooled = ops.take(ops.concatenate(by_position, axis=0), places, axis=0)  # [S, H]
         return self.relationship(pooled)
+
+    def _pooled(self, shape: tuple[int, int], hidden: Any, patient_ids: Any) -> Any:
+        """The sum or mean over each position's patient, [W * T, H]."""
+        hidden = ops.reshape(hidden, (*shape, -1))  # [W, T, H]
+        ids = ops.reshape(patient_ids, shape)  # [W, T]
+        own = ops.cast(ops.equal(ids[:, :, None], ids[:, None, :]), hidden.dtype)  # [W, T, T]
+        if self.pooling == "mean":
+            own = own / ops.sum(own, axis=-1, keepdims=True)
+        return ops.reshape(ops.matmul(own, hidden), (shape[0] * shape[1], -1))

@@ -1,12 +1,12 @@
 """A small model and odd batches, so that a transposed axis can't hide."""
 
-from typing import Any
-
 import numpy as np
 
+from ehr_bert.examples.layout import Layout
 from ehr_bert.model.config import ModelConfig
+from ehr_bert.model.pretraining import Batch
 
-BATCH, LENGTH, MASKED, VOCABULARY = 13, 7, 3, 29
+VOCABULARY = 29
 
 SMALL = ModelConfig(
     vocab_size=VOCABULARY,
@@ -18,27 +18,65 @@ SMALL = ModelConfig(
     type_vocab_size=6,
 )
 
+LAYOUT = Layout(windows=((5, 7), (3, 11)), masked=23, patients=19)
 
-def random_batch(seed: int = 0) -> dict[str, np.ndarray]:
-    """Examples of 3 to 7 tokens: `[CLS]` (2), then codes in visits, then padding."""
+
+def random_batch(seed: int = 0, layout: Layout = LAYOUT) -> Batch:
+    """Patients of 2 to 7 tokens, `[CLS]` (2) and codes in visits, in windows; the last window is empty."""
     rng = np.random.default_rng(seed)
-    lengths = rng.integers(3, LENGTH + 1, BATCH)
-    real = np.arange(LENGTH) < lengths[:, None]
-    ids = np.where(real, rng.integers(5, VOCABULARY, (BATCH, LENGTH)), 0)
-    ids[:, 0] = 2
-    visits = np.where(real, np.sort(rng.integers(1, 6, (BATCH, LENGTH)), axis=1), 0)
-    visits[:, 0] = 0
-    weights = (np.arange(MASKED) < rng.integers(1, MASKED + 1, BATCH)[:, None]).astype("float32")
-    batch: dict[str, Any] = {
-        "input_ids": ids,
-        "input_mask": real,
-        "segment_ids": visits,
-        "masked_lm_positions": np.where(weights, rng.integers(1, lengths[:, None], (BATCH, MASKED)), 0),
-        "masked_lm_ids": np.where(weights, rng.integers(5, VOCABULARY, (BATCH, MASKED)), 0),
-        "next_sentence_labels": rng.integers(0, 2, BATCH),
-    }
+    flat = {name: np.zeros(layout.positions, "int32") for name in ("token_ids", "visit_ids", "position_ids")}
+    patient_ids = np.zeros(layout.positions, "int32")
+    first, codes = [], []
+    start = 0
+    for length in [length for count, length in layout.windows for _ in range(count)][:-1]:
+        at, number = start, 0
+        while (room := start + length - at) > 1 and len(first) < layout.patients:
+            tokens = min(int(rng.integers(2, 8)), room)
+            number += 1
+            span = slice(at, at + tokens)
+            flat["token_ids"][span] = [2, *rng.integers(5, VOCABULARY, tokens - 1)]
+            flat["visit_ids"][span] = [0, *np.sort(rng.integers(1, 6, tokens - 1))]
+            flat["position_ids"][span] = np.arange(tokens)
+            patient_ids[span] = number
+            first.append(at)
+            codes.extend(range(at + 1, at + tokens))
+            at += tokens
+        start += length
+    masked = np.sort(rng.choice(codes, min(layout.masked - 2, len(codes)), replace=False))
+
+    def filled(values: np.ndarray | list[int], size: int) -> np.ndarray:
+        return np.pad(np.asarray(values), (0, size - len(values)))
+
+    masked_weights = filled(np.ones(len(masked)), layout.masked).astype("float32")
+    stay_weights = filled(np.ones(len(first)), layout.patients).astype("float32")
     return {
-        **{name: values.astype("int32") for name, values in batch.items()},
-        "masked_lm_weights": weights,
-        "example_weight": np.ones(BATCH, "float32"),
+        **flat,
+        "patient_ids": patient_ids,
+        "dropout_keys": rng.integers(-(2**31), 2**31, layout.positions).astype("int32"),
+        "masked_places": filled(masked, layout.masked).astype("int32"),
+        "masked_ids": (masked_weights * rng.integers(5, VOCABULARY, layout.masked)).astype("int32"),
+        "masked_weights": masked_weights,
+        "patient_places": filled(first, layout.patients).astype("int32"),
+        "stay_labels": (stay_weights * rng.integers(0, 2, layout.patients)).astype("int32"),
+        "stay_weights": stay_weights,
+        "masked_total": masked_weights.sum(),
+        "patients_total": stay_weights.sum(),
     }
+
+
+def alone(batch: Batch, length: int = 8) -> tuple[Batch, Layout]:
+    """The same patients, each in a window of its own."""
+    first = batch["patient_places"][batch["stay_weights"] > 0]
+    moved = np.zeros(len(batch["token_ids"]), "int32")
+    names = ("token_ids", "visit_ids", "position_ids", "patient_ids", "dropout_keys")
+    flat = {name: np.zeros(len(first) * length, "int32") for name in names}
+    for window, start in enumerate(first):
+        end = start + 1
+        while end < len(moved) and batch["patient_ids"][end] and batch["position_ids"][end]:
+            end += 1
+        moved[start:end] = np.arange(window * length, window * length + end - start)
+        for name in names:
+            flat[name][moved[start:end]] = batch[name][start:end]
+    places = {name: moved[batch[name]] for name in ("masked_places", "patient_places")}
+    layout = Layout(((len(first), length),), len(batch["masked_ids"]), len(batch["stay_labels"]))
+    return {**batch, **flat, **places}, layout

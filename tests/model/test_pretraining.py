@@ -7,47 +7,62 @@ import sys
 import numpy as np
 import pytest
 
+from ehr_bert.examples.layout import Layout
 from ehr_bert.model.config import STAY_POOLINGS
 from ehr_bert.model.pretraining import build_model
-from tests.model.small import BATCH, MASKED, SMALL, VOCABULARY, random_batch
+from tests.model.small import LAYOUT, SMALL, VOCABULARY, alone, random_batch
+
+PER_POSITION = ("token_ids", "visit_ids", "position_ids", "patient_ids", "dropout_keys")
 
 
-def outputs(config, batch, seed=3):
-    return {name: value.numpy() for name, value in build_model(config, seed)(batch).items()}
+def outputs(config, batch, layout=LAYOUT, seed=3, **kwargs):
+    model = build_model(config, seed)
+    return {name: value.numpy() for name, value in model(batch, layout=layout, **kwargs).items()}
+
+
+def assert_equal_where_used(found, expected, batch, atol=1e-6):
+    for name, weights in (("masked_lm_logits", "masked_weights"), ("stay_logits", "stay_weights")):
+        used = batch[weights] > 0
+        np.testing.assert_allclose(found[name][used], expected[name][used], atol=atol, err_msg=name)
 
 
 def test_scores_have_the_shapes_of_masked_places_and_patients():
     found = outputs(SMALL, random_batch())
-    assert found["masked_lm_logits"].shape == (BATCH, MASKED, VOCABULARY)
-    assert found["stay_logits"].shape == (BATCH, 2)
+    assert found["masked_lm_logits"].shape == (LAYOUT.masked, VOCABULARY)
+    assert found["stay_logits"].shape == (LAYOUT.patients, 2)
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another():
     batch = random_batch()
-    one, same, other = (outputs(SMALL, batch, seed)["stay_logits"] for seed in (3, 3, 4))
+    one, same, other = (outputs(SMALL, batch, seed=seed)["stay_logits"] for seed in (3, 3, 4))
     np.testing.assert_array_equal(one, same)
     assert np.abs(one - other).max() > 1e-4
 
 
 @pytest.mark.parametrize("pooling", STAY_POOLINGS)
-def test_padding_changes_nothing(pooling):
+@pytest.mark.parametrize("training", [False, True])
+def test_a_patient_among_others_is_scored_as_alone(pooling, training):
+    config = dataclasses.replace(SMALL, stay_pooling=pooling, attention_probs_dropout_prob=0.0)
+    batch = random_batch()
+    separate, layout = alone(batch)
+    expected = outputs(config, separate, layout, training=training)
+    assert_equal_where_used(outputs(config, batch, training=training), expected, batch)
+
+
+@pytest.mark.parametrize("pooling", STAY_POOLINGS)
+def test_what_stands_at_padding_changes_nothing(pooling):
     config = dataclasses.replace(SMALL, stay_pooling=pooling)
     batch = random_batch()
-    longer = dict(batch)
-    for name in ("input_ids", "input_mask", "segment_ids"):
-        longer[name] = np.pad(batch[name], ((0, 0), (0, 4)))
-    longer["input_ids"] = np.where(longer["input_mask"] == 0, 9, longer["input_ids"])
-    expected, found = outputs(config, batch), outputs(config, longer)
-    for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+    other = {**batch, "token_ids": np.where(batch["patient_ids"] == 0, 9, batch["token_ids"])}
+    assert_equal_where_used(outputs(config, other), outputs(config, batch), batch)
 
 
 def test_a_visit_and_a_position_matter():
     batch = random_batch()
     expected = outputs(SMALL, batch)["masked_lm_logits"]
     for name, values in (
-        ("segment_ids", np.where(batch["segment_ids"] == 2, 3, batch["segment_ids"])),
-        ("input_ids", batch["input_ids"][:, [0, 2, 1, 3, 4, 5, 6]]),
+        ("visit_ids", np.where(batch["visit_ids"] == 2, 3, batch["visit_ids"])),
+        ("position_ids", np.where(batch["position_ids"] == 1, 9, batch["position_ids"])),
     ):
         found = outputs(SMALL, {**batch, name: values})["masked_lm_logits"]
         assert np.abs(found - expected).max() > 1e-4
@@ -56,28 +71,46 @@ def test_a_visit_and_a_position_matter():
 def test_first_pooling_reads_the_first_code_whether_or_not_there_is_a_cls():
     batch = random_batch()
     first = build_model(dataclasses.replace(SMALL, stay_pooling="first"), 3)
-    hidden = first.encoder(batch["input_ids"], batch["segment_ids"], batch["input_mask"])
-    expected = first.stay.relationship(first.stay.pooler(hidden[:, 1]))
-    np.testing.assert_allclose(first(batch)["stay_logits"], expected, atol=1e-6)
-    without = {
-        **batch,
-        **{name: batch[name][:, 1:] for name in ("input_ids", "segment_ids", "input_mask")},
-        "masked_lm_positions": np.maximum(batch["masked_lm_positions"] - 1, 0),
-    }
+    hidden = first.encoder(batch, layout=LAYOUT).numpy()
+    used = batch["patient_places"][batch["stay_weights"] > 0]
+    expected = first.stay.relationship(first.stay.pooler(hidden[used + 1])).numpy()
+    found = first(batch, layout=LAYOUT)["stay_logits"].numpy()
+    np.testing.assert_allclose(found[: len(used)], expected, atol=1e-6)
+    without = {**batch, "visit_ids": np.maximum(batch["visit_ids"], 1)}
     cls = build_model(SMALL, 3)
-    np.testing.assert_allclose(first(without)["stay_logits"], cls(without)["stay_logits"], atol=1e-6)
+    np.testing.assert_allclose(
+        first(without, layout=LAYOUT)["stay_logits"], cls(without, layout=LAYOUT)["stay_logits"], atol=1e-6
+    )
+
+
+def test_bfloat16_products_change_little():
+    batch = random_batch()
+    expected = outputs(SMALL, batch)
+    model = build_model(SMALL, 3, precision="bfloat16")
+    assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+    found = {name: np.asarray(value, "float32") for name, value in model(batch, layout=LAYOUT).items()}
+    assert_equal_where_used(found, expected, batch, atol=0.02)
+
+
+def test_dropout_follows_from_its_keys_alone():
+    batch = random_batch()
+    one, same = (outputs(SMALL, batch, training=True) for _ in range(2))
+    other = outputs(SMALL, {**batch, "dropout_keys": batch["dropout_keys"] + 1}, training=True)
+    for name in one:
+        np.testing.assert_array_equal(one[name], same[name])
+        assert np.abs(one[name] - other[name]).max() > 1e-3
 
 
 FORWARD = """
 import json, sys
 import numpy as np, keras
 from ehr_bert.model.pretraining import build_model
-from tests.model.small import SMALL, random_batch
+from tests.model.small import LAYOUT, SMALL, random_batch
 model = build_model(SMALL, 3)
 rng = np.random.default_rng(5)
 for variable in model.trainable_variables:
     variable.assign(rng.normal(0, 0.3, variable.shape))
-scores = model(random_batch())
+scores = model(random_batch(), layout=LAYOUT)
 print(json.dumps({name: keras.ops.convert_to_numpy(value).tolist() for name, value in scores.items()}))
 """
 
@@ -97,3 +130,7 @@ def test_the_model_computes_the_same_under_other_keras_backends(backend):
     expected, found = forward_under("tensorflow"), forward_under(backend)
     for name in ("masked_lm_logits", "stay_logits"):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
+
+
+def test_a_layout_counts_its_positions():
+    assert Layout(((2, 7), (3, 11)), 1, 1).positions == 47
