@@ -31,7 +31,7 @@ flags.DEFINE_bool("do_eval", False, "Evaluate, after training if that is asked f
 flags.DEFINE_integer("max_seq_length", 128, "Window; shorter examples are padded, longer ones cut.")
 flags.DEFINE_integer("max_predictions_per_seq", 20, "Masked codes of a window at most.")
 flags.DEFINE_integer("train_batch_size", 32, "Examples an update, over all devices.")
-flags.DEFINE_integer("eval_batch_size", 8, "Examples a batch of the evaluation.")
+flags.DEFINE_integer("eval_batch_size", 8, "Examples that a device evaluates at a time.")
 flags.DEFINE_float("learning_rate", 5e-5, "The peak learning rate of AdamW.")
 flags.DEFINE_integer("num_train_steps", 100_000, "Updates in all.")
 flags.DEFINE_integer("num_warmup_steps", 10_000, "Updates until the learning rate is at its peak.")
@@ -53,42 +53,47 @@ def main(_: list[str]) -> None:
     import_tensorflow()
     from ehr_bert.examples.reading import expand
     from ehr_bert.model.config import ModelConfig
-    from ehr_bert.training.devices import Tpu
+    from ehr_bert.training.devices import Devices, Tpu
     from ehr_bert.training.folder import read_json
-    from ehr_bert.training.recipe import Recipe
+    from ehr_bert.training.inputs import Features
+    from ehr_bert.training.recipe import Checkpointing, Evaluation, Phase, Recipe
     from ehr_bert.training.run import Run, run
 
     config = ModelConfig.from_dict(read_json(Path(FLAGS.bert_config_file)))
     if FLAGS.stay_pooling:
         config = dataclasses.replace(config, stay_pooling=FLAGS.stay_pooling)
-    run(
+    phase = Phase(
+        max_seq_length=FLAGS.max_seq_length,
+        batch_patients=FLAGS.train_batch_size,
+        steps=FLAGS.num_train_steps,
+        learning_rate=FLAGS.learning_rate,
+        warmup_steps=FLAGS.num_warmup_steps,
+    )
+    recipe = Recipe(
+        init=FLAGS.init_checkpoint,
+        seed=FLAGS.random_seed,
+        report_every=FLAGS.iterations_per_loop,
+        model=config,
+        phases=(phase,),
+        evaluation=Evaluation(max_batches=FLAGS.max_eval_steps),
+        checkpoints=Checkpointing(every_steps=FLAGS.save_checkpoints_steps),
+    )
+    tpu = Tpu(FLAGS.tpu_name, FLAGS.tpu_zone, FLAGS.gcp_project, FLAGS.master, FLAGS.num_tpu_cores)
+    held_out = expand(FLAGS.eval_file) if FLAGS.eval_file else []
+    outcome = run(
         Run(
-            examples=expand(FLAGS.input_file),
+            features=[Features(expand(FLAGS.input_file), held_out)],
             output=Path(FLAGS.output_dir),
-            config=config,
-            recipe=Recipe(
-                max_seq_length=FLAGS.max_seq_length,
-                max_predictions_per_seq=FLAGS.max_predictions_per_seq,
-                batch_size=FLAGS.train_batch_size,
-                steps=FLAGS.num_train_steps,
-                warmup_steps=FLAGS.num_warmup_steps,
-                learning_rate=FLAGS.learning_rate,
-                seed=FLAGS.random_seed,
-            ),
-            eval_examples=expand(FLAGS.eval_file) if FLAGS.eval_file else None,
+            recipe=recipe,
+            devices=Devices(tpu=tpu if FLAGS.use_tpu else None),
             vocabulary=Path(FLAGS.vocab_file) if FLAGS.vocab_file else None,
-            init_checkpoint=Path(FLAGS.init_checkpoint) if FLAGS.init_checkpoint else None,
+            max_predictions_per_seq=FLAGS.max_predictions_per_seq,
+            eval_batch_size=FLAGS.eval_batch_size,
             train=FLAGS.do_train,
             evaluate=FLAGS.do_eval,
-            eval_batch_size=FLAGS.eval_batch_size,
-            max_eval_steps=FLAGS.max_eval_steps,
-            checkpoint_every=FLAGS.save_checkpoints_steps,
-            report_every=FLAGS.iterations_per_loop,
-            tpu=Tpu(FLAGS.tpu_name, FLAGS.tpu_zone, FLAGS.gcp_project, FLAGS.master, FLAGS.num_tpu_cores)
-            if FLAGS.use_tpu
-            else None,
         )
     )
+    sys.exit(outcome.exit_code)
 
 
 def run_program(argv: list[str]) -> None:

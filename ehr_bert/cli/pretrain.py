@@ -1,58 +1,135 @@
 """`ehr-bert pretrain`."""
 
 import argparse
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ehr_bert.training.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
-    parser.add_argument("--features", type=Path, required=True, help="folder that `ehr-bert features` made")
-    parser.add_argument("--output", type=Path, required=True, help="training folder; run again, it goes on")
-    parser.add_argument("--config", type=Path, help="the model's shape, as JSON (Med-BERT's if not given)")
-    parser.add_argument("--init-checkpoint", type=Path, help="training folder to take the first weights from")
-    parser.add_argument("--steps", type=int, default=10_000, help="updates in all")
-    parser.add_argument("--warmup-steps", type=int, default=1000, help="updates until the peak learning rate")
-    parser.add_argument("--learning-rate", type=float, default=5e-5, help="peak learning rate of AdamW")
-    parser.add_argument("--batch-size", type=int, default=32, help="examples an update, over all devices")
-    parser.add_argument("--checkpoint-steps", type=int, default=1000, help="updates between checkpoints")
-    parser.add_argument("--report-steps", type=int, default=100, help="updates between reports")
-    parser.add_argument("--eval-steps", type=int, default=100, help="batches of the evaluation at most")
-    parser.add_argument("--seed", type=int, default=12345, help="seed of weights, dropout and order")
+    parser.add_argument(
+        "--features",
+        type=Path,
+        nargs="+",
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FOLDER",
+        help="what `ehr-bert features` made; several, packed at different lengths, for a recipe's phases",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FOLDER",
+        help="training folder; run again, it goes on",
+    )
+    _add_optional(
+        parser, "--recipe", Path, "how to train, as TOML; without it Med-BERT's shape and objectives"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="go on with a training of another recipe, or other examples"
+    )
+    parser.add_argument("--profile", action="store_true", help="profile a few steps, for TensorBoard")
+
+    group = parser.add_argument_group("where it is computed")
+    _add_optional(group, "--devices", int, "the first N GPUs, or N shares of a CPU; without it all GPUs")
+    _add_optional(group, "--tpu", str, "a TPU's name")
+
+    group = parser.add_argument_group("in place of the recipe's settings (docs/recipes.md)")
+    _add_optional(group, "--steps", int, "updates; a tenth of them warm up, unless --warmup-steps is given")
+    _add_optional(group, "--epochs", float, "times that all patients are seen, in place of --steps")
+    _add_optional(group, "--batch-patients", int, "patients an update, over all devices")
+    _add_optional(group, "--batch-tokens", int, "real tokens an update, in place of --batch-patients")
+    _add_optional(group, "--micro-batch-tokens", int, "positions that a device computes at a time")
+    _add_optional(group, "--max-seq-length", int, "tokens of a window at most")
+    _add_optional(group, "--learning-rate", float, "the peak")
+    _add_optional(group, "--warmup-steps", int, "updates until the peak")
+    _add_optional(group, "--seed", int, "of weights, masks, dropout and the order of patients")
+    _add_optional(group, "--precision", str, "auto, float32 or bfloat16")
+    _add_optional(
+        group, "--init", str, "training folder, or checkpoint in one, to take the first weights from"
+    )
+    _add_optional(group, "--eval-steps", int, "updates between evaluations; 0 for one at the end alone")
+    _add_optional(group, "--checkpoint-steps", int, "updates between checkpoints")
+    _add_optional(group, "--report-steps", int, "updates between reports")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains on the training split of the features, and evaluates on their validation split."""
     from ehr_bert.quiet import import_tensorflow
-
-    import_tensorflow()
-    from ehr_bert.examples.reading import describe, expand
-    from ehr_bert.model.config import ModelConfig
-    from ehr_bert.training import run as training
-    from ehr_bert.training.folder import read_json
     from ehr_bert.training.recipe import Recipe
 
-    examples = expand(f"{arguments.features}/train-*.tfrecord")
-    info = describe(examples)
-    config = ModelConfig.from_dict(read_json(arguments.config)) if arguments.config else ModelConfig()
-    training.run(
+    given = vars(arguments)
+    recipe = Recipe.read(given["recipe"]) if "recipe" in given else Recipe()
+    recipe = with_flags(recipe, given)
+    import_tensorflow()
+    from ehr_bert.examples.reading import expand
+    from ehr_bert.training import run as training
+    from ehr_bert.training.devices import Devices, Tpu
+    from ehr_bert.training.inputs import Features
+
+    outcome = training.run(
         training.Run(
-            examples=examples,
+            features=[
+                Features(expand(f"{folder}/train-*.tfrecord"), expand(f"{folder}/valid-*.tfrecord"))
+                for folder in arguments.features
+            ],
             output=arguments.output,
-            config=config,
-            recipe=Recipe(
-                max_seq_length=info.max_seq_length,
-                max_predictions_per_seq=info.max_predictions_per_seq,
-                batch_size=arguments.batch_size,
-                steps=arguments.steps,
-                warmup_steps=arguments.warmup_steps,
-                learning_rate=arguments.learning_rate,
-                seed=arguments.seed,
-            ),
-            eval_examples=expand(f"{arguments.features}/valid-*.tfrecord"),
-            init_checkpoint=arguments.init_checkpoint,
-            eval_batch_size=arguments.batch_size,
-            max_eval_steps=arguments.eval_steps,
-            checkpoint_every=arguments.checkpoint_steps,
-            report_every=arguments.report_steps,
+            recipe=recipe,
+            devices=Devices(given.get("devices"), Tpu(given["tpu"]) if "tpu" in given else None),
+            force=arguments.force,
+            profile=arguments.profile,
         )
     )
+    if outcome.exit_code:
+        raise SystemExit(outcome.exit_code)
+
+
+def with_flags(recipe: "Recipe", given: Mapping[str, Any]) -> "Recipe":
+    """The recipe with the settings of flags in place of its own.
+
+    Args:
+        recipe: The recipe.
+        given: By a flag's name its value; flags that were not given are absent.
+
+    Raises:
+        UserError: a value doesn't fit, or a flag would count for several phases that differ in it.
+    """
+    from ehr_bert.errors import UserError
+
+    def of(table: Any, **flags: str) -> Any:
+        return dataclasses.replace(
+            table, **{key: given[flag] for key, flag in flags.items() if flag in given}
+        )
+
+    phase_keys = [field.name for field in dataclasses.fields(recipe.phases[0])]
+    changes = {key: given[key] for key in phase_keys if key in given}
+    for key in ("steps", "epochs", "max_seq_length"):
+        if key in changes and len(recipe.phases) > 1:
+            raise UserError(
+                f"--{key.replace('_', '-')} would count for each of the recipe's {len(recipe.phases)} "
+                "phases: change it in a copy of the recipe"
+            )
+    if "steps" in changes or "epochs" in changes:
+        changes = {"steps": None, "epochs": None, "warmup_steps": None} | changes
+    if "batch_patients" in changes or "batch_tokens" in changes:
+        changes = {"batch_patients": None, "batch_tokens": None} | changes
+    recipe = of(recipe, seed="seed", precision="precision", init="init", report_every="report_steps")
+    return dataclasses.replace(
+        recipe,
+        phases=tuple(dataclasses.replace(phase, **changes) for phase in recipe.phases),
+        evaluation=of(recipe.evaluation, every_steps="eval_steps"),
+        checkpoints=of(recipe.checkpoints, every_steps="checkpoint_steps"),
+    )
+
+
+def _add_optional(group: "argparse._ActionsContainer", flag: str, kind: type, purpose: str) -> None:
+    """Adds a flag that the arguments lack unless it is given."""
+    metavar = {int: "N", float: "X", str: "NAME", Path: "FILE"}[kind]
+    group.add_argument(flag, type=kind, metavar=metavar, help=purpose, default=argparse.SUPPRESS)

@@ -1,67 +1,216 @@
 """Checkpoints: all that a training needs to go on as if it had never stopped.
 
-That is the model, with the state of its dropout, and the optimizer, with the number of updates; the place in
-the examples follows from the latter. TensorFlow writes a checkpoint aside, and names it the newest last.
+That is the weights, and the optimizer with the number of updates: the place in the examples follows from it.
+They are copied to the host's memory, and written by a thread while the training goes on. TensorFlow writes a
+checkpoint aside and renames it; the file `checkpoint`, which names the newest, is written last.
+
+The variables are named here, `model/encoder/block_0/...` and `optimizer/...`, and not by TensorFlow, which
+can't see into a Keras layer's lists. `tf.train.load_checkpoint` reads them.
 """
 
+import json
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ehr_bert.errors import UserError
+from ehr_bert.files import written_aside
 from ehr_bert.model.pretraining import PretrainingModel
+from ehr_bert.training.writing import writing
 
 CHECKPOINT_NAME = "model.ckpt"
-KEPT = 5
+NEWEST, BEST = "checkpoint", "best"
+"""Files that name a checkpoint each: the newest, and the one with the lowest held-out loss."""
 
 
 def _weights(model: PretrainingModel) -> dict[str, Any]:
-    """The weights as a tree of their paths. TensorFlow itself can't see into a Keras layer's lists."""
-    tree: dict[str, Any] = {}
-    for variable in model.trainable_variables:
-        *branches, leaf = variable.path.split("/")[1:]
-        branch = tree
-        for name in branches:
-            branch = branch.setdefault(name, {})
-        branch[leaf] = variable.value
-    return tree
+    return {f"model/{variable.path.partition('/')[2]}": variable for variable in model.trainable_variables}
 
 
-def _dropout_states(model: PretrainingModel) -> list[Any]:
-    return [variable.value for variable in model.non_trainable_variables]
+def _optimizer_state(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    return {f"optimizer/{variable.name}": variable for variable in optimizer.variables}
 
 
 class Checkpoints:
-    """The checkpoints `model.ckpt-<step>` of a training folder; the newest five are kept."""
+    """The checkpoints `model.ckpt-<step>` of a training folder: the newest few, and the best.
 
-    def __init__(self, folder: Path, model: PretrainingModel, optimizer: keras.optimizers.Optimizer):
-        self._optimizer = optimizer
-        optimizer_state = {variable.name: variable.value for variable in optimizer.variables}
-        self._checkpoint = tf.train.Checkpoint(
-            model=_weights(model), dropout=_dropout_states(model), optimizer=optimizer_state
+    Within a `with` block they are written by a thread, one at a time. An error of the thread is raised by the
+    next call, or at the block's end.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: PretrainingModel,
+        optimizer: keras.optimizers.Optimizer,
+        keep: int,
+        writes: bool = True,
+    ):
+        """Names the checkpoints.
+
+        Args:
+            folder: The training folder.
+            model: The model.
+            optimizer: Built for the model's variables.
+            keep: How many of the newest are kept.
+            writes: Whether this process writes: of several workers one does, and all read.
+        """
+        self._folder = folder
+        self._variables = _weights(model) | _optimizer_state(optimizer)
+        self._iterations = optimizer.iterations
+        self._keep = keep
+        self._writes = writes
+        self._steps = _steps_named(folder)
+        self._best = _step_named(folder, BEST)
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._jobs: list[Future[None]] = []
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown()
+        if error is None:
+            self._wait()
+
+    def restore(self) -> tuple[int, dict[str, float]]:
+        """Brings back the newest checkpoint, if there is one.
+
+        Returns:
+            The number of updates made so far, and the `state` it was saved with.
+
+        Raises:
+            UserError: it is of another model or optimizer, or damaged.
+        """
+        if not has_checkpoint(self._folder):
+            return 0, {}
+        prefix = newest_checkpoint(self._folder)
+        values = _read(prefix, lambda name: True)
+        state = {name: float(values.pop(name)) for name in list(values) if name.startswith("state/")}
+        _assign(self._variables, values, prefix, "it must be of this training")
+        return int(self._iterations.numpy()), {name.removeprefix("state/"): state[name] for name in state}
+
+    def save(self, step: int, state: Mapping[str, float]) -> None:
+        """Copies all variables, and has them written under the number `step`, with numbers of the caller's.
+
+        Raises:
+            UserError: the checkpoint before couldn't be written.
+        """
+        if not self._writes:
+            return
+        self._wait()
+        values = {name: variable.numpy() for name, variable in self._variables.items()}
+        values |= {f"state/{name}": np.array(value, np.float64) for name, value in state.items()}
+        self._do(lambda: self._write(step, values))
+
+    def mark_best(self, step: int) -> None:
+        """Names the checkpoint of that step, saved before, the best one."""
+        if self._writes:
+            self._do(lambda: self._name_best(step))
+
+    def _do(self, job: Callable[[], None]) -> None:
+        self._jobs.append(self._thread.submit(job))
+
+    def _wait(self) -> None:
+        while self._jobs:
+            self._jobs.pop(0).result()
+
+    def _write(self, step: int, values: dict[str, np.ndarray]) -> None:
+        prefix = self._folder / f"{CHECKPOINT_NAME}-{step}"
+        with writing(f"checkpoint {prefix}", "make room and run again: the checkpoint before it is whole"):
+            for leftover in self._folder.glob(f"{CHECKPOINT_NAME}-*.tempstate*"):
+                leftover.unlink()
+            tf.raw_ops.SaveV2(
+                prefix=str(prefix),
+                tensor_names=list(values),
+                shape_and_slices=[""] * len(values),
+                tensors=list(values.values()),
+            )
+            for file in _files(prefix):
+                with open(file, "rb") as opened:
+                    os.fsync(opened.fileno())
+            self._steps = [other for other in self._steps if other != step] + [step]
+            self._remove_all_but(self._steps[-self._keep :])
+
+    def _name_best(self, step: int) -> None:
+        with writing(self._folder / BEST):
+            _name(self._folder / BEST, [step])
+            self._best = step
+            self._remove_all_but(self._steps[-self._keep :])
+
+    def _remove_all_but(self, newest: list[int]) -> None:
+        """Keeps `newest` and the best, named before others are removed."""
+        removed = [step for step in self._steps if step not in newest and step != self._best]
+        self._steps = [step for step in self._steps if step not in removed]
+        _name(self._folder / NEWEST, self._steps)
+        for step in removed:
+            for file in _files(self._folder / f"{CHECKPOINT_NAME}-{step}"):
+                file.unlink()
+
+
+def _files(prefix: Path) -> list[Path]:
+    return sorted(prefix.parent.glob(f"{prefix.name}.*"))
+
+
+def _name(file: Path, steps: list[int]) -> None:
+    """Writes a file as TensorFlow does: all checkpoints by age, the last as the one that counts."""
+    names = [json.dumps(f"{CHECKPOINT_NAME}-{step}") for step in steps]
+    lines = [
+        f"model_checkpoint_path: {names[-1]}",
+        *(f"all_model_checkpoint_paths: {name}" for name in names),
+    ]
+    with written_aside(file) as (aside,):
+        aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _steps_named(folder: Path) -> list[int]:
+    """The steps of the checkpoints that `_name` named and that are there, by age."""
+    named = tf.train.get_checkpoint_state(str(folder))
+    prefixes = [*named.all_model_checkpoint_paths, named.model_checkpoint_path] if named else []
+    there = [step_of(prefix) for prefix in prefixes if Path(f"{prefix}.index").exists()]
+    return list(dict.fromkeys(there))
+
+
+def _step_named(folder: Path, file: str) -> int | None:
+    prefix = tf.train.latest_checkpoint(str(folder), latest_filename=file)
+    return step_of(prefix) if prefix else None
+
+
+def _read(prefix: str, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
+    """The values of a checkpoint under their names."""
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if wanted(name)}
+    except (ValueError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{prefix} can't be read: {reason} (name another checkpoint)") from error
+
+
+def _assign(variables: dict[str, Any], values: dict[str, np.ndarray], prefix: str, mend: str) -> None:
+    """Sets all variables, or none."""
+    odd = sorted(variables.keys() ^ values.keys())
+    if odd:
+        raise UserError(
+            f"{prefix} holds {len(values)} variables, the recipe asks for {len(variables)}: "
+            f"{odd[0]} is on one side alone ({mend})"
         )
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(folder), max_to_keep=KEPT, checkpoint_name=CHECKPOINT_NAME
-        )
-
-    def restore(self) -> int:
-        """Brings back the newest checkpoint, if there is one; returns the number of updates made so far."""
-        if self._manager.latest_checkpoint:
-            status = self._checkpoint.restore(self._manager.latest_checkpoint)
-            status.assert_existing_objects_matched()
-        return int(self._optimizer.iterations.numpy())
-
-    def save(self, step: int) -> None:
-        """Writes a checkpoint under the number `step`."""
-        try:
-            self._manager.save(checkpoint_number=step)
-        except (OSError, tf.errors.OpError) as error:
-            reason = str(error).splitlines()[0]
+    for name, variable in variables.items():
+        if tuple(variable.shape) != values[name].shape:
             raise UserError(
-                f"checkpoint {step} can't be written: {reason} (the one before is whole: run again)"
-            ) from error
+                f"{prefix} holds {name} of shape {list(values[name].shape)}, the recipe asks for "
+                f"{list(variable.shape)} ({mend})"
+            )
+    for name, variable in variables.items():
+        variable.assign(values[name])
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -70,17 +219,27 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def newest_checkpoint(path: Path) -> str:
-    """The prefix of the newest checkpoint in a folder, or `path` itself if it is the prefix of one.
+    """The prefix of the checkpoint that `path` stands for.
+
+    Args:
+        path: A training folder, for its newest checkpoint; `folder/best`, for its best one; or the prefix
+            `folder/model.ckpt-<step>` itself.
 
     Raises:
         UserError: there is none.
     """
     if Path(f"{path}.index").exists():
         return str(path)
-    newest = tf.train.latest_checkpoint(str(path)) if path.is_dir() else None
-    if newest is None:
-        raise UserError(f"{path} holds no checkpoint: name a training folder, or a model.ckpt-<step> in one")
-    return newest
+    prefix = None
+    if path.is_dir():
+        prefix = tf.train.latest_checkpoint(str(path))
+    elif path.name == BEST and path.is_file():
+        prefix = tf.train.latest_checkpoint(str(path.parent), latest_filename=BEST)
+    if prefix is None:
+        raise UserError(
+            f"{path} holds no checkpoint: name a training folder, its best, or a model.ckpt-<step> in it"
+        )
+    return prefix
 
 
 def step_of(prefix: str) -> int:
@@ -99,17 +258,6 @@ def load_weights(model: PretrainingModel, path: Path) -> str:
         UserError: there is no checkpoint, or its shapes aren't the model's.
     """
     prefix = newest_checkpoint(path)
-    mend = "it must be one of this program's, of the same shape"
-    try:
-        stored = {name for name, _ in tf.train.list_variables(prefix) if name.startswith("model/")}
-        if len(stored) != len(model.trainable_variables):
-            raise UserError(
-                f"{prefix} holds {len(stored)} weights, the model config asks for "
-                f"{len(model.trainable_variables)}: {mend}"
-            )
-        status = tf.train.Checkpoint(model=_weights(model)).restore(prefix)
-        status.assert_existing_objects_matched().expect_partial()
-    except (ValueError, AssertionError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{prefix} doesn't fit the model config: {reason} ({mend})") from error
+    values = _read(prefix, lambda name: name.startswith("model/"))
+    _assign(_weights(model), values, prefix, "it must be one of this program's, of the same shape")
     return prefix

@@ -1,10 +1,10 @@
 """The training folder: what a run leaves, and what later stages read from it.
 
-config.json       the model's shape          model.ckpt-<step>*  checkpoints, the newest five
-vocabulary.tsv    tokens by id, if known     checkpoint          which of them is the newest
-recipe.json       how it was trained         metrics.jsonl       a line a report, and one an evaluation
-examples.json     what it was trained on     eval_results.txt    the last evaluation
-events/           the same for TensorBoard
+config.json       the model's shape          model.ckpt-<step>*  checkpoints: the newest few, and the best
+vocabulary.tsv    tokens by id, if known     checkpoint, best    which of them is the newest, and the best
+recipe.toml       how it was trained         metrics.jsonl       a line a report, and one an evaluation
+examples.json     what it was trained on     events/             the same for TensorBoard
+summary.json      how the training went      eval_results.txt    the last evaluation
 """
 
 import json
@@ -57,8 +57,8 @@ class TrainingFolder:
 
     @property
     def recipe_file(self) -> Path:
-        """`recipe.json`."""
-        return self.path / "recipe.json"
+        """`recipe.toml`."""
+        return self.path / "recipe.toml"
 
     @property
     def examples_file(self) -> Path:
@@ -81,6 +81,11 @@ class TrainingFolder:
         return self.path / "eval_results.txt"
 
     @property
+    def summary_file(self) -> Path:
+        """`summary.json`."""
+        return self.path / "summary.json"
+
+    @property
     def events(self) -> Path:
         """TensorBoard's folder."""
         return self.path / "events"
@@ -95,7 +100,11 @@ class TrainingFolder:
 
 
 def load_model(path: Path) -> PretrainingModel:
-    """The model of a training folder's newest checkpoint, or of the checkpoint `folder/model.ckpt-<step>`.
+    """The model of a checkpoint, in float32.
+
+    Args:
+        path: A training folder, for its newest checkpoint; `folder/best`, for its best one; or the prefix
+            `folder/model.ckpt-<step>` itself.
 
     Raises:
         UserError: `path` holds no checkpoint, or its folder no config.

@@ -1,62 +1,271 @@
-"""The training loop: from the newest checkpoint to the last step."""
+"""The training loop: from the newest checkpoint to the last update, phase by phase."""
 
-from collections.abc import Callable
-from pathlib import Path
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from itertools import accumulate
 
+import keras
+import numpy as np
 import tensorflow as tf
 
+from ehr_bert.examples.updates import Updates
 from ehr_bert.model.pretraining import PretrainingModel
-from ehr_bert.training.checkpoints import Checkpoints
+from ehr_bert.training.checkpoints import Checkpoints, has_checkpoint
+from ehr_bert.training.evaluation import Evaluation, write_eval_results
+from ehr_bert.training.flops import training_flops
 from ehr_bert.training.folder import TrainingFolder
 from ehr_bert.training.metrics_log import MetricsLog
 from ehr_bert.training.optimizer import build_optimizer
-from ehr_bert.training.progress import Progress
-from ehr_bert.training.recipe import Recipe
-from ehr_bert.training.step import build_train_step
+from ehr_bert.training.profiling import Profile
+from ehr_bert.training.progress import Progress, Work
+from ehr_bert.training.recipe import Phase, Recipe
+from ehr_bert.training.schedule import PhasedSchedule
+from ehr_bert.training.step import Objectives, Sums, build_train_step
+from ehr_bert.training.stopping import Stopping
+from ehr_bert.training.streams import distributed_cells
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """A phase, ready to be trained.
+
+    Attributes:
+        updates: Its batches.
+        steps: Updates.
+        phase: As the recipe states it.
+    """
+
+    updates: Updates
+    steps: int
+    phase: Phase
+
+
+class Reason(StrEnum):
+    """Why a training ended."""
+
+    FINISHED = "finished"
+    EARLY_STOP = "early stop"
+    STOPPED = "told to stop"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a training.
+
+    Attributes:
+        steps: Updates that the model has had, in whatever process.
+        reason: Why it ended.
+        evaluation: That of the last update, if one was asked for and the training was not told to stop.
+        unreported: Sums since the last report.
+    """
+
+    steps: int
+    reason: Reason
+    evaluation: Evaluation | None
+    unreported: dict[str, float]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 75 where the training was told to stop: run again, it goes on."""
+        return os.EX_TEMPFAIL if self.reason == Reason.STOPPED else os.EX_OK
 
 
 def train(
     model: PretrainingModel,
     recipe: Recipe,
-    batches_from: Callable[[int], tf.data.Dataset],
-    folder: Path,
+    plans: Sequence[PhasePlan],
+    folder: TrainingFolder,
     strategy: tf.distribute.Strategy,
-    checkpoint_every: int,
-    report_every: int,
-) -> int:
+    *,
+    compiled: bool,
+    evaluate: Callable[[int], Evaluation] | None = None,
+    profile: bool = False,
+) -> Outcome:
     """Trains `model` in place, on from the newest checkpoint in `folder` if there is one.
 
-    Killed at any moment and started again, it ends with the same weights as if it had run through.
+    Killed at any moment and started again, it ends with the same weights as if it had run through. Several
+    workers call it together; one of them writes.
 
     Args:
         model: Made under `strategy`.
         recipe: How to train.
-        batches_from: Gives the endless batches from a step on, counted from 0.
+        plans: Its phases.
         folder: The training folder.
         strategy: Where to train.
-        checkpoint_every: Steps between checkpoints; the last step always makes one.
-        report_every: Steps between reports.
+        compiled: As in `build_train_step`.
+        evaluate: Evaluates the model after so many updates.
+        profile: Whether to write a profile of some updates for TensorBoard.
 
-    Returns:
-        The number of updates that the model has had.
+    Raises:
+        UserError: the folder can't be written, holds a checkpoint of another training, or three updates in a
+            row had no finite loss and gradient. The last checkpoint is whole.
     """
-    with strategy.scope():
-        optimizer = build_optimizer(recipe, model.trainable_variables)
-    checkpoints = Checkpoints(folder, model, optimizer)
-    first = checkpoints.restore()
-    if first:
-        print(f"going on from the checkpoint at step {first:,} in {folder}", flush=True)
-    if first >= recipe.steps:
-        return first
-    batches = strategy.experimental_distribute_dataset(batches_from(first))
-    train_step = build_train_step(strategy, model, optimizer, recipe.clip_norm)
-    log = MetricsLog(TrainingFolder(folder))
-    log.cut_back(first)
-    with Progress(log, first, recipe.steps, report_every) as progress:
-        for step, batch in zip(range(first + 1, recipe.steps + 1), batches, strict=False):
-            learning_rate = float(optimizer.learning_rate)
-            sums = train_step(batch)
-            progress.step(step, sums, learning_rate)
-            if step % checkpoint_every == 0 or step == recipe.steps:
-                checkpoints.save(step)
-    return recipe.steps
+    return _Training(model, recipe, plans, folder, strategy, compiled, evaluate).run(profile)
+
+
+class _Training:
+    def __init__(
+        self,
+        model: PretrainingModel,
+        recipe: Recipe,
+        plans: Sequence[PhasePlan],
+        folder: TrainingFolder,
+        strategy: tf.distribute.Strategy,
+        compiled: bool,
+        evaluate: Callable[[int], Evaluation] | None,
+    ):
+        self.model = model
+        self.recipe = recipe
+        self.plans = plans
+        self.folder = folder
+        self.strategy = strategy
+        self.compiled = compiled
+        self.evaluate = evaluate
+        steps = [plan.steps for plan in plans]
+        self.total = sum(steps)
+        self.schedule = PhasedSchedule([plan.phase for plan in plans], steps)
+        with strategy.scope():
+            self.optimizer: keras.optimizers.Optimizer = build_optimizer(
+                recipe, steps, model.trainable_variables
+            )
+        self.chief = strategy.extended.should_checkpoint
+        self.evaluation: Evaluation | None = None
+
+    def run(self, profile: bool) -> Outcome:
+        keep = self.recipe.checkpoints.keep
+        with (
+            Stopping(self.strategy) as self.stopping,
+            Checkpoints(self.folder.path, self.model, self.optimizer, keep, self.chief) as self.checkpoints,
+            Profile(self.folder.events if profile and self.chief else None) as profiled,
+        ):
+            step, state = self.checkpoints.restore()
+            self.saved = step if has_checkpoint(self.folder.path) else None
+            self.saved_at = time.monotonic()
+            self.log = MetricsLog(self.folder, self.chief)
+            self.log.cut_back(step)
+            with Progress(
+                self.log,
+                step,
+                self.total,
+                self.recipe.report_every,
+                lambda step: float(self.schedule(step)),
+                state,
+                self.chief,
+            ) as self.progress:
+                if step:
+                    self.progress.say(f"going on from the checkpoint at step {step:,} in {self.folder.path}")
+                    if self.log.best_step() == step:
+                        self.checkpoints.mark_best(step)
+                reason = self._after(step)
+                updates = self._updates(step)
+                first = step
+                while reason is None:
+                    profiled.update(step - first)
+                    sums = next(updates)
+                    step += 1
+                    self.progress.step(step, sums)
+                    reason = self._after(step)
+                return Outcome(step, reason, self.evaluation, self.progress.state())
+
+    def _updates(self, step: int) -> Iterator[Sums]:
+        """Makes updates from `step` on, one each time it is asked, and gives their sums."""
+        recipe = self.recipe
+        objectives = Objectives(
+            recipe.masked_codes.weight if recipe.masked_codes.enabled else 0.0,
+            recipe.prolonged_stay.weight if recipe.prolonged_stay.enabled else 0.0,
+        )
+        ends = accumulate(plan.steps for plan in self.plans)
+        for plan, end in zip(self.plans, ends, strict=True):
+            if step >= end:
+                continue
+            updates = plan.updates
+            cells = updates.micro_batches * self.strategy.num_replicas_in_sync
+            flops = partial(training_flops, self.model.config, updates.layout)
+            self.progress.begin(Work(cells * updates.layout.positions, flops))
+            train_step = build_train_step(
+                self.strategy,
+                self.model,
+                self.optimizer,
+                updates.layout,
+                updates.micro_batches,
+                objectives,
+                recipe.optimizer.clip_norm,
+                self.compiled,
+            )
+            batches = iter(distributed_cells(self.strategy, updates, step - (end - plan.steps)))
+            while step < end:
+                yield train_step(batches)
+                step += 1
+
+    def _after(self, step: int) -> Reason | None:
+        """All that happens after an update but the report, and says whether to end.
+
+        It is called after a restart too, for what was not done before the process was killed.
+        """
+        last = step == self.total
+        every, patience = self.recipe.evaluation.every_steps, self.recipe.early_stopping.patience
+        told = self.stopping.asked()
+        if not told and (last or (step and every and step % every == 0 and step not in self.log.losses)):
+            self._evaluate(step)
+            told = not last and self.stopping.asked()
+        reason = None
+        if told:
+            reason = Reason.STOPPED
+            self.progress.say(f"told to stop by {self.stopping.by or 'another worker'}: run again to go on")
+        elif last:
+            reason = Reason.FINISHED
+        elif patience and self.log.evaluations_since_best() >= patience:
+            reason = Reason.EARLY_STOP
+            self.progress.say(f"ended early: {patience} evaluations in a row without a lower loss")
+            if self.evaluation is None:  # the training had ended before, and was started again
+                self._evaluate(step)
+            self.progress.report(step)
+        if reason or self._save_is_due(step):
+            self._save(step)
+        return reason
+
+    def _save_is_due(self, step: int) -> bool:
+        checkpoints = self.recipe.checkpoints
+        minutes = (time.monotonic() - self.saved_at) / 60
+        return step > 0 and (step % checkpoints.every_steps == 0 or minutes >= checkpoints.every_minutes)
+
+    def _save(self, step: int) -> None:
+        if step != self.saved:
+            self.checkpoints.save(step, self.progress.state())
+            self.saved, self.saved_at = step, time.monotonic()
+
+    def _evaluate(self, step: int) -> None:
+        """Evaluates; the state is saved before, so that an evaluation that is cut off costs no update."""
+        if self.evaluate is None:
+            return
+        with self.progress.paused():
+            self._save(step)
+            self.evaluation = self.evaluate(step)
+            if step not in self.log.losses:
+                self.log.write(step, "eval", self.evaluation.figures())
+                self.log.histograms(step, _watched(self.model))
+                if self.log.best_step() == step:
+                    self.checkpoints.mark_best(step)
+            if self.chief:
+                write_eval_results(self.folder, self.evaluation)
+        self.progress.say(str(self.evaluation))
+
+
+def _watched(model: PretrainingModel) -> dict[str, np.ndarray]:
+    """Weights whose values are shown: token embeddings, kernels of the outer blocks, the output bias."""
+    blocks = model.encoder.blocks
+    variables = [*blocks[0].trainable_variables]
+    if len(blocks) > 1:
+        variables += blocks[-1].trainable_variables
+    kernels = {
+        variable.path.partition("/")[2]: variable for variable in variables if variable.name == "kernel"
+    }
+    table, bias = model.output_table()
+    return {
+        name: variable.value.numpy()
+        for name, variable in {"token_embeddings": table, "output_bias": bias, **kernels}.items()
+    }

@@ -1,24 +1,30 @@
-"""One run of the pretraining program: its inputs are checked, then it trains, evaluates, or both."""
+"""One run of pretraining: its inputs are checked, then it trains, evaluates, or both."""
 
-import dataclasses
-from dataclasses import dataclass
+import contextlib
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from ehr_bert.errors import UserError
-from ehr_bert.examples.reading import ExamplesInfo, describe, evaluation_batches, training_batches
-from ehr_bert.files import written_aside
-from ehr_bert.model.config import ModelConfig
+from ehr_bert.examples import packed
+from ehr_bert.examples.training_masking import TrainingMasking
+from ehr_bert.examples.updates import Batch
 from ehr_bert.model.pretraining import PretrainingModel, build_model
+from ehr_bert.settings import differences
+from ehr_bert.toml import toml_value
 from ehr_bert.training.checkpoints import has_checkpoint, load_weights, newest_checkpoint, step_of
-from ehr_bert.training.devices import Tpu, choose_strategy
-from ehr_bert.training.evaluation import Evaluation, evaluate
+from ehr_bert.training.devices import Devices, choose_strategy, device_kind, is_chief, resolve_precision
+from ehr_bert.training.evaluation import Evaluator, record_evaluation
 from ehr_bert.training.folder import TrainingFolder, read_json, write_json
-from ehr_bert.training.loop import train
-from ehr_bert.training.metrics_log import MetricsLog
-from ehr_bert.training.recipe import Recipe
-from ehr_bert.vocabulary import Vocabulary
+from ehr_bert.training.inputs import Features, Inputs, open_inputs
+from ehr_bert.training.loop import Outcome, PhasePlan, Reason, train
+from ehr_bert.training.recipe import Phase, Recipe
+from ehr_bert.training.summary import summarise
 
 
 @dataclass(frozen=True)
@@ -26,209 +32,229 @@ class Run:
     """What is asked of a run.
 
     Attributes:
-        examples: TFRecord files to train on.
+        features: Examples; of several lengths, for phases whose windows differ.
         output: The training folder, made if it is missing and gone on with if it holds a training.
-        config: The model's shape.
         recipe: How to train.
-        eval_examples: TFRecord files to evaluate on; those of the training if None.
-        vocabulary: A vocabulary file; the one beside the examples if None.
-        init_checkpoint: Where the first weights come from: a training folder or a checkpoint in one.
+        devices: Where to train.
+        force: Whether a training of another recipe, or of other examples, is gone on with.
+        profile: Whether some steps are profiled, for TensorBoard.
+        vocabulary: Sets the model's `vocab_size`; the vocabulary beside the examples if None.
+        max_predictions_per_seq: Masked codes that count of each of the tutorial's examples; all if None.
+        eval_batch_size: Examples that a device evaluates at a time; as many as fill a micro-batch if None.
         train: Whether to train.
         evaluate: Whether to evaluate.
-        eval_batch_size: Examples a batch.
-        max_eval_steps: Batches of an evaluation at most.
-        checkpoint_every: Steps between checkpoints.
-        report_every: Steps between reports.
-        tpu: The TPU to train on; this machine's GPUs or CPU if None.
     """
 
-    examples: list[Path]
+    features: Sequence[Features]
     output: Path
-    config: ModelConfig
     recipe: Recipe
-    eval_examples: list[Path] | None = None
+    devices: Devices = field(default_factory=Devices)
+    force: bool = False
+    profile: bool = False
     vocabulary: Path | None = None
-    init_checkpoint: Path | None = None
+    max_predictions_per_seq: int | None = None
+    eval_batch_size: int | None = None
     train: bool = True
     evaluate: bool = True
-    eval_batch_size: int = 8
-    max_eval_steps: int = 100
-    checkpoint_every: int = 10_000
-    report_every: int = 1000
-    tpu: Tpu | None = None
 
 
-def run(asked: Run) -> Evaluation | None:
+def run(asked: Run) -> Outcome:
     """Does what is asked, leaves a training folder, and prints what it did.
 
     Returns:
-        The evaluation, if one was asked for.
+        How far the training is, and the evaluation, if one was asked for.
 
     Raises:
-        UserError: nothing is asked for; the examples, the vocabulary, the config and the folder don't fit
+        UserError: nothing is asked for; the examples, the vocabulary, the recipe and the folder don't fit
             together; there is nothing to evaluate.
     """
     if not (asked.train or asked.evaluate):
         raise UserError("nothing to do: ask for training (do_train), evaluation (do_eval) or both")
-    info = describe(asked.examples)
-    vocabulary = _vocabulary(asked, info)
-    if asked.eval_examples:
-        _vocabulary(asked, describe(asked.examples + asked.eval_examples))
-    config = _fitting_config(asked, vocabulary, info)
-    if asked.train:
-        _claim(asked, config, vocabulary, info)
-    strategy = choose_strategy(asked.tpu)
-    with strategy.scope():
-        model = build_model(config, asked.recipe.seed)
-    if asked.train:
-        _train(asked, model, info, strategy)
-    return _evaluate(asked, model, strategy) if asked.evaluate else None
+    strategy = choose_strategy(asked.devices)
+    chief = is_chief(strategy)
+    with contextlib.nullcontext() if chief else contextlib.redirect_stdout(io.StringIO()):
+        inputs = open_inputs(asked.recipe, asked.features, asked.vocabulary, asked.max_predictions_per_seq)
+        if asked.train:
+            _claim(asked, inputs, writes=chief)
+        precision = resolve_precision(inputs.recipe.precision, device_kind(strategy))
+        with strategy.scope():
+            model = build_model(inputs.recipe.model, inputs.recipe.seed, precision)
+        evaluator = _evaluator(asked, inputs, model, strategy) if asked.evaluate else None
+        if evaluator and not asked.train:
+            return _evaluate(asked, model, evaluator)
+        return _train(asked, inputs, model, strategy, evaluator, precision)
 
 
-def _train(asked: Run, model: PretrainingModel, info: ExamplesInfo, strategy: tf.distribute.Strategy) -> None:
-    recipe, config = asked.recipe, model.config
-    if asked.init_checkpoint:
-        print(f"first weights from {load_weights(model, asked.init_checkpoint)}")
-    print(
-        f"pretraining on {info.examples:,} examples of up to {info.longest} tokens: "
-        f"{config.vocab_size:,} tokens, {model.count_params():,} parameters, "
-        f"{recipe.steps:,} steps of {recipe.batch_size} examples "
-        f"({recipe.steps * recipe.batch_size / info.examples:,.1f} epochs)",
-        flush=True,
+def _train(
+    asked: Run,
+    inputs: Inputs,
+    model: PretrainingModel,
+    strategy: tf.distribute.Strategy,
+    evaluator: Evaluator | None,
+    precision: str,
+) -> Outcome:
+    recipe, folder = inputs.recipe, TrainingFolder(asked.output)
+    plans = _plans(inputs, strategy.num_replicas_in_sync)
+    if recipe.init and not has_checkpoint(folder.path):
+        print(f"first weights from {load_weights(model, Path(recipe.init))}")
+    _tell(inputs, plans, model, strategy, precision)
+    outcome = train(
+        model,
+        recipe,
+        plans,
+        folder,
+        strategy,
+        compiled=_compiled(recipe),
+        evaluate=evaluator,
+        profile=asked.profile,
     )
-    if info.longest > recipe.max_seq_length:
-        print(f"some examples are longer (up to {info.longest} codes): what lies beyond is cut off")
-    length, predictions = _window(recipe, info)
-
-    def batches_from(first: int) -> tf.data.Dataset:
-        return training_batches(
-            asked.examples,
-            examples=info.examples,
-            batch_size=recipe.batch_size,
-            max_seq_length=length,
-            max_predictions_per_seq=predictions,
-            max_visits=config.type_vocab_size,
-            seed=recipe.seed,
-            start_step=first,
+    if is_chief(strategy):
+        corrupt = sum(info.corrupt for info in inputs.trained_on)
+        summary = summarise(
+            folder, outcome, model.config, plans, strategy, precision=precision, corrupt_records=corrupt
         )
-
-    done = train(
-        model, recipe, batches_from, asked.output, strategy, asked.checkpoint_every, asked.report_every
-    )
-    print(f"trained: {newest_checkpoint(asked.output)}, {done:,} steps")
+        print(summary)
+        print(f"trained: {newest_checkpoint(folder.path)}")
+    return outcome
 
 
-def _evaluate(asked: Run, model: PretrainingModel, strategy: tf.distribute.Strategy) -> Evaluation:
-    folder = TrainingFolder(asked.output)
-    checkpoint = newest_checkpoint(asked.output if asked.train else asked.init_checkpoint or asked.output)
-    if not asked.train:
-        load_weights(model, Path(checkpoint))
-    if asked.eval_examples is None:
+def _evaluator(
+    asked: Run, inputs: Inputs, model: PretrainingModel, strategy: tf.distribute.Strategy
+) -> Evaluator:
+    recipe, phase, held_out = inputs.recipe, inputs.recipe.phases[-1], inputs.held_out
+    if not inputs.features[-1].held_out:
         print("evaluating on the TRAINING examples: give held-out ones (--eval_file) for honest figures")
-    examples = asked.eval_examples or asked.examples
-    length, predictions = _window(asked.recipe, describe(examples))
-    batches = evaluation_batches(
-        examples,
-        batch_size=asked.eval_batch_size,
-        max_seq_length=length,
-        max_predictions_per_seq=predictions,
-        max_visits=model.config.type_vocab_size,
-        max_steps=asked.max_eval_steps,
+    length = min(held_out.info.longest, phase.max_seq_length or held_out.info.longest)
+    batches = held_out.evaluation(
+        batch_tokens=asked.eval_batch_size * length if asked.eval_batch_size else phase.micro_batch_tokens,
+        replicas=strategy.num_replicas_in_sync,
+        max_batches=recipe.evaluation.max_batches,
+        **_reading(recipe, phase),
     )
-    found = evaluate(strategy, model, batches, step_of(checkpoint))
-    folder.path.mkdir(parents=True, exist_ok=True)
-    lines = [f"{key} = {value}\n" for key, value in found.published().items()]
-    with written_aside(folder.eval_results_file) as (aside,):
-        aside.write_text("".join(lines), encoding="utf-8")
-    MetricsLog(folder).write(found.global_step, "eval", found.figures())
+    return Evaluator(
+        strategy, model, batches, recipe, vocabulary=inputs.vocabulary, compiled=_compiled(recipe)
+    )
+
+
+def _evaluate(asked: Run, model: PretrainingModel, evaluator: Evaluator) -> Outcome:
+    """Evaluates a training that is there already."""
+    step = step_of(load_weights(model, Path(asked.recipe.init or asked.output)))
+    found = evaluator(step)
+    asked.output.mkdir(parents=True, exist_ok=True)
+    record_evaluation(TrainingFolder(asked.output), found)
     print(found)
-    return found
+    return Outcome(step, Reason.FINISHED, found, {})
 
 
-def _window(recipe: Recipe, info: ExamplesInfo) -> tuple[int, int]:
-    """Positions and masked places of a batch: the recipe's, but no more than any example fills.
+def _plans(inputs: Inputs, replicas: int) -> list[PhasePlan]:
+    plans = []
+    recipe = inputs.recipe
+    for number, (phase, examples) in enumerate(zip(recipe.phases, inputs.train, strict=True)):
+        updates = examples.updates(
+            batch=Batch(phase.batch_patients, phase.batch_tokens),
+            micro_batch_tokens=phase.micro_batch_tokens,
+            replicas=replicas,
+            seed=(recipe.seed, number),
+            **_reading(recipe, phase),
+        )
+        steps = phase.steps or math.ceil((phase.epochs or 0) * updates.updates_per_epoch)
+        plans.append(PhasePlan(updates, steps, phase))
+    return plans
 
-    Padding changes no figure, so none is computed that all examples share.
-    """
-    return (
-        min(recipe.max_seq_length, info.longest),
-        min(recipe.max_predictions_per_seq, info.max_predictions_per_seq),
+
+def _reading(recipe: Recipe, phase: Phase) -> dict[str, Any]:
+    """How examples are read, in training and in evaluations."""
+    masked = recipe.masked_codes
+    return {
+        "masking": TrainingMasking(masked.probability, masked.mask_share, masked.random_share),
+        "stay_threshold_days": recipe.prolonged_stay.threshold_days,
+        "max_visits": recipe.model.type_vocab_size,
+        "max_seq_length": phase.max_seq_length,
+    }
+
+
+def _compiled(recipe: Recipe) -> bool:
+    return recipe.compile is not False
+
+
+def _tell(
+    inputs: Inputs,
+    plans: Sequence[PhasePlan],
+    model: PretrainingModel,
+    strategy: tf.distribute.Strategy,
+    precision: str,
+) -> None:
+    """Prints what is about to be trained, on what, and where."""
+    patients = max(info.patients for info in inputs.trained_on)
+    replicas, kind = strategy.num_replicas_in_sync, device_kind(strategy)
+    print(
+        f"pretraining on {patients:,} patients: {model.config.vocab_size:,} tokens, "
+        f"{model.count_params():,} parameters, {precision} on {replicas} {kind}{'s' if replicas > 1 else ''}"
     )
-
-
-def _fitting_config(asked: Run, vocabulary: Vocabulary | None, info: ExamplesInfo) -> ModelConfig:
-    """The config with its `vocab_size`, once it is known to fit the examples and the window."""
-    config = asked.config
-    if vocabulary and (asked.vocabulary or config.vocab_size is None):
-        config = dataclasses.replace(config, vocab_size=len(vocabulary))
-    if config.vocab_size is None:
-        raise UserError("the examples come without a vocabulary: name one (--vocab_file), or set vocab_size")
-    if vocabulary and config.vocab_size != len(vocabulary):
-        raise UserError(
-            f"the config's vocab_size is {config.vocab_size}, the examples' vocabulary has "
-            f'{len(vocabulary)} tokens: write "vocab_size": null, or name the vocabulary (--vocab_file)'
+    for number, (plan, examples) in enumerate(zip(plans, inputs.train, strict=True), 1):
+        phase, updates = plan.phase, plan.updates
+        batch = (
+            f"{phase.batch_patients:,} patients" if phase.batch_patients else f"{phase.batch_tokens:,} tokens"
         )
-    if info.max_id >= config.vocab_size:
-        raise UserError(
-            f"the examples hold ids up to {info.max_id}, and vocab_size is {config.vocab_size}: "
-            "it must be larger, or the vocabulary is another's"
+        print(
+            f"phase {number} of {len(plans)}: {plan.steps:,} updates of {batch} "
+            f"({plan.steps / updates.updates_per_epoch:,.1f} epochs), each {updates.micro_batches} x "
+            f"{updates.layout.positions:,} positions a device"
         )
-    if asked.recipe.max_seq_length > config.max_position_embeddings:
-        raise UserError(
-            f"max_seq_length {asked.recipe.max_seq_length} is over the config's max_position_embeddings "
-            f"{config.max_position_embeddings}"
-        )
-    if config.stay_pooling == "cls" and info.kind is not None and info.cls_id is None:
-        print("the examples have no [CLS]: the stay objective is read off the first code")
-        config = dataclasses.replace(config, stay_pooling="first")
-    return config
+        info, wanted = examples.info, phase.max_seq_length
+        if info.kind == packed.KIND and wanted and wanted > info.max_seq_length:
+            print(f"the examples are packed in windows of up to {info.max_seq_length}, not {wanted}")
+        if wanted and info.longest > wanted:
+            print(f"some examples have up to {info.longest} tokens: what lies beyond {wanted} is cut off")
+        if phase.warmup(plan.steps) >= plan.steps:
+            print("the warm-up is as long as the phase: the learning rate never reaches its peak")
+    print(end="", flush=True)
 
 
-def _vocabulary(asked: Run, info: ExamplesInfo) -> Vocabulary | None:
-    """The vocabulary that is named, or else the examples' own."""
-    if asked.vocabulary is None:
-        return info.vocabulary
-    vocabulary = Vocabulary.read(asked.vocabulary)
-    if info.vocabulary and info.vocabulary.sha256 != vocabulary.sha256:
-        raise UserError(
-            f"{asked.vocabulary} is not the vocabulary that {info.files[0]} was made with: take that one"
-        )
-    return vocabulary
-
-
-def _claim(asked: Run, config: ModelConfig, vocabulary: Vocabulary | None, info: ExamplesInfo) -> None:
+def _claim(asked: Run, inputs: Inputs, writes: bool) -> None:
     """Writes down what the training is; a folder that holds another training is refused.
 
     Raises:
-        UserError: the folder's training has another config or recipe, or other examples.
+        UserError: the folder's training has another recipe, or other examples.
     """
-    folder = TrainingFolder(asked.output)
+    folder, recipe, vocabulary = TrainingFolder(asked.output), inputs.recipe, inputs.vocabulary
+    first = inputs.trained_on[0]
     examples = {
-        **info.to_dict(),
         # Examples that tell nothing of themselves are the original program's, which masks with 0.
-        "mask_id": info.mask_id or 0,
+        "mask_id": first.mask_id or 0,
+        "cls_id": first.cls_id,
         "vocabulary_sha256": vocabulary.sha256 if vocabulary else None,
+        "examples": [info.to_dict() for info in inputs.trained_on],
     }
-    descriptions = {
-        folder.config_file: config.to_dict(),
-        folder.recipe_file: asked.recipe.to_dict(),
-        folder.examples_file: examples,
-    }
-    for file, values in descriptions.items():
-        before = read_json(file) if has_checkpoint(folder.path) else values
-        for key in values:
-            if before.get(key) != values[key]:
-                raise UserError(
-                    f"{folder.path} holds a training whose {key} is {before.get(key)}, not {values[key]} "
-                    f"({file.name}): take the same, or another folder"
-                )
+    if has_checkpoint(folder.path) and not asked.force:
+        _refuse(folder.recipe_file, Recipe.read(folder.recipe_file).differences(recipe))
+        # Where the examples lie is no part of what the training is: they may be moved.
+        before = {key: value for key, value in read_json(folder.examples_file).items() if key != "paths"}
+        _refuse(folder.examples_file, differences(before, examples))
+    if not writes:
+        return
     folder.path.mkdir(parents=True, exist_ok=True)
     if vocabulary:
         vocabulary.write(folder.vocabulary_file)
-    # Where the examples lie is no part of what the training is: they may be moved.
-    descriptions[folder.examples_file] = {
-        **examples,
-        "paths": [str(file.absolute()) for file in asked.examples],
-    }
-    for file, values in descriptions.items():
-        write_json(file, values)
+    paths = [str(file.absolute()) for file in inputs.features[-1].train]
+    write_json(folder.config_file, recipe.model.to_dict())
+    write_json(folder.examples_file, {**examples, "paths": paths})
+    recipe.write(folder.recipe_file)
+
+
+def _refuse(file: Path, found: dict[str, tuple[Any, Any]]) -> None:
+    """Refuses to go on where something differs.
+
+    Raises:
+        UserError: it does.
+    """
+    if found:
+        told = [f"{key} is {_shown(there)}, not {_shown(asked)}" for key, (there, asked) in found.items()]
+        raise UserError(
+            f"{file.parent} holds a training whose {', '.join(told[:4])}{', ...' * (len(told) > 4)} "
+            f"({file.name}): take the same, or another folder, or go on all the same (--force)"
+        )
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else toml_value(value)

@@ -1,0 +1,19 @@
+"""Batches on their way to the devices."""
+
+import tensorflow as tf
+
+from ehr_bert.examples.updates import Updates
+
+
+def distributed_cells(
+    strategy: tf.distribute.Strategy, updates: Updates, first_step: int = 0
+) -> tf.distribute.DistributedDataset:
+    """The cells of updates, from one on, each on its replica."""
+
+    def cells(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        """Those of the replicas of one worker."""
+        own = context.num_replicas_in_sync // context.num_input_pipelines
+        first = context.input_pipeline_id * own
+        return updates.dataset(first_step, range(first, first + own))
+
+    return strategy.distribute_datasets_from_function(cells)

@@ -1,0 +1,110 @@
+import subprocess
+import sys
+
+import pytest
+
+from ehr_bert.cli import main
+from ehr_bert.cli.pretrain import with_flags
+from ehr_bert.errors import UserError
+from ehr_bert.training.recipe import Checkpointing, EarlyStopping, Evaluation, Phase, Recipe
+
+
+def test_without_flags_a_recipe_stays_as_it_is():
+    recipe = Recipe(phases=(Phase(epochs=3), Phase(batch_tokens=5)), seed=7)
+    assert with_flags(recipe, {"output": "D", "force": False}) == recipe
+
+
+def test_each_flag_takes_the_place_of_its_setting():
+    given = {
+        "steps": 30,
+        "batch_tokens": 4096,
+        "micro_batch_tokens": 512,
+        "max_seq_length": 64,
+        "learning_rate": 1e-3,
+        "warmup_steps": 2,
+        "seed": 3,
+        "precision": "float32",
+        "init": "E",
+        "eval_steps": 4,
+        "checkpoint_steps": 5,
+        "report_steps": 6,
+    }
+    phase = Phase(
+        steps=30,
+        batch_tokens=4096,
+        micro_batch_tokens=512,
+        max_seq_length=64,
+        learning_rate=1e-3,
+        warmup_steps=2,
+        decay="cosine",
+    )
+    assert with_flags(Recipe(phases=(Phase(epochs=3, decay="cosine"),)), given) == Recipe(
+        phases=(phase,),
+        seed=3,
+        precision="float32",
+        init="E",
+        evaluation=Evaluation(every_steps=4),
+        checkpoints=Checkpointing(every_steps=5),
+        report_every=6,
+    )
+
+
+@pytest.mark.parametrize("given", [{"steps": 200}, {"epochs": 2.5}])
+def test_another_length_warms_up_over_a_tenth(given):
+    (phase,) = with_flags(Recipe(phases=(Phase(steps=4_500_000, warmup_steps=10_000),)), given).phases
+    assert phase == Phase(**given)
+    (phase,) = with_flags(Recipe(), given | {"warmup_steps": 7}).phases
+    assert phase.warmup_steps == 7
+
+
+def test_flags_count_for_every_phase_where_that_makes_sense():
+    recipe = Recipe(phases=(Phase(steps=9, warmup_steps=3), Phase(steps=1)))
+    found = with_flags(recipe, {"batch_patients": 7, "learning_rate": 0.5}).phases
+    assert found == (
+        Phase(steps=9, warmup_steps=3, batch_patients=7, learning_rate=0.5),
+        Phase(steps=1, batch_patients=7, learning_rate=0.5),
+    )
+    for given, flag in (({"steps": 3}, "--steps"), ({"max_seq_length": 3}, "--max-seq-length")):
+        with pytest.raises(UserError, match=f"{flag} would count for each of the recipe's 2 phases"):
+            with_flags(recipe, given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"steps": 0}, "steps must be a whole number, 1 or more, not 0"),
+        ({"steps": 3, "epochs": 1.0}, "steps and epochs are both stated"),
+        ({"batch_patients": 3, "batch_tokens": 3}, "batch_patients and batch_tokens are both stated"),
+        ({"precision": "half"}, 'precision must be one of "auto", "float32", "bfloat16", not "half"'),
+        ({"eval_steps": -1}, "every_steps must be a whole number, 0 or more, not -1"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(given, message):
+    with pytest.raises(UserError, match=message):
+        with_flags(Recipe(), given)
+
+
+def test_no_evaluations_but_early_stopping_is_refused():
+    recipe = Recipe(evaluation=Evaluation(every_steps=3), early_stopping=EarlyStopping(patience=1))
+    with pytest.raises(UserError, match="early_stopping"):
+        with_flags(recipe, {"eval_steps": 0})
+
+
+def test_a_wrong_recipe_is_told_before_tensorflow_is_imported(tmp_path, capsys):
+    (tmp_path / "my.toml").write_text("sede = 3")
+    features = ["--features", str(tmp_path), "--output", str(tmp_path / "D")]
+    assert main(["pretrain", *features, "--recipe", str(tmp_path / "my.toml")]) == 1
+    assert capsys.readouterr().err == (
+        f"ehr-bert pretrain: {tmp_path / 'my.toml'}: unknown key 'sede': did you mean seed?\n"
+    )
+
+
+def test_help_shows_every_flag_and_imports_no_tensorflow():
+    program = (
+        "import sys\nfrom ehr_bert.cli import main\n"
+        "try: main(['pretrain', '--help'])\nexcept SystemExit: print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+    assert "--micro-batch-tokens N" in done.stdout
+    assert "None" not in done.stdout
