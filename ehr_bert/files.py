@@ -11,6 +11,9 @@ from ehr_bert.errors import UserError
 FOLDER_MARK = "summary.json"
 """The file by which a folder is known as an earlier output, which a new run may replace."""
 
+TRAINING_MARK = "checkpoint"
+"""The file by which a folder is known as a training, hours of work that no other stage replaces."""
+
 
 def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
@@ -61,7 +64,7 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
     """
     if path.exists() and not _replaceable(path):
         raise UserError(
-            f"{path} exists and is not an earlier output (it has no {FOLDER_MARK}): "
+            f"{path} exists and is not an earlier output (it has no {FOLDER_MARK}, or it holds a training): "
             "name another folder, or remove it"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,4 +87,6 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
 
 
 def _replaceable(path: Path) -> bool:
-    return path.is_dir() and ((path / FOLDER_MARK).exists() or not any(path.iterdir()))
+    if not path.is_dir() or (path / TRAINING_MARK).exists():
+        return False
+    return (path / FOLDER_MARK).exists() or not any(path.iterdir())

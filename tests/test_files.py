@@ -1,7 +1,7 @@
 import pytest
 
 from ehr_bert.errors import UserError
-from ehr_bert.files import FOLDER_MARK, folder_written_aside, written_aside
+from ehr_bert.files import FOLDER_MARK, TRAINING_MARK, folder_written_aside, written_aside
 
 
 def names(folder):
@@ -49,6 +49,14 @@ def test_an_earlier_output_folder_is_replaced(tmp_path):
     make(tmp_path / "out", "2")
     assert names(tmp_path / "out") == [FOLDER_MARK]
     assert names(tmp_path) == ["out"]
+
+
+def test_a_training_is_never_replaced(tmp_path):
+    make(tmp_path / "out", "1")
+    (tmp_path / "out" / TRAINING_MARK).touch()
+    with pytest.raises(UserError, match="or it holds a training"):
+        make(tmp_path / "out", "2")
+    assert names(tmp_path / "out") == [TRAINING_MARK, FOLDER_MARK]
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

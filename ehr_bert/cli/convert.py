@@ -6,7 +6,11 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
-    parser.add_argument("training", type=Path, help="training folder, or a model.ckpt-<step> in one")
+    parser.add_argument(
+        "training",
+        type=Path,
+        help="training folder for its newest checkpoint, or `best` or a model.ckpt-<step> in one",
+    )
     parser.add_argument("output", type=Path, help="folder to write, for `AutoModel.from_pretrained`")
     parser.add_argument("--vocab-file", type=Path, help="vocabulary, where the training folder has none")
     parser.add_argument(

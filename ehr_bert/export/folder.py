@@ -11,11 +11,11 @@ from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 from transformers import BertForPreTraining
 
 from ehr_bert.errors import UserError
-from ehr_bert.examples.reading import describe, evaluation_batches
+from ehr_bert.examples.layout import Layout
+from ehr_bert.examples.reading import open_examples
 from ehr_bert.export.card import model_card
 from ehr_bert.export.model import hugging_face_model
 from ehr_bert.export.parity import TOLERANCE, check_parity
@@ -23,12 +23,13 @@ from ehr_bert.export.random_examples import random_examples
 from ehr_bert.export.tokenizer import unwritable, write_tokenizer
 from ehr_bert.files import FOLDER_MARK, folder_written_aside
 from ehr_bert.model.config import ModelConfig
+from ehr_bert.model.pretraining import Batch
 from ehr_bert.training.checkpoints import newest_checkpoint
 from ehr_bert.training.folder import TrainingFolder, load_model, read_json, write_json
 from ehr_bert.vocabulary import Vocabulary
 
-COMPARED_BATCHES, COMPARED_BATCH_SIZE = 4, 8
-"""How many real examples the models are compared on: enough to tell a difference, few enough to wait for."""
+COMPARED_BATCHES, COMPARED_TOKENS = 4, 2048
+"""How much of the real examples the models are compared on: enough to tell a difference, soon done."""
 
 
 def export(
@@ -90,23 +91,21 @@ def _vocabulary(source: TrainingFolder, file: Path | None) -> Vocabulary:
     return named
 
 
-def _real_batches(config: ModelConfig, files: Sequence[Path]) -> Iterator[dict[str, np.ndarray]]:
+def _real_batches(config: ModelConfig, files: Sequence[Path]) -> Iterator[tuple[Batch, Layout]]:
     if not files:
         return
-    held = describe(files)
-    batches = evaluation_batches(
-        files,
-        batch_size=COMPARED_BATCH_SIZE,
-        max_seq_length=min(held.max_seq_length, config.max_position_embeddings),
-        max_predictions_per_seq=held.max_predictions_per_seq,
+    examples = open_examples(files)
+    batches = examples.evaluation(
+        batch_tokens=COMPARED_TOKENS,
+        replicas=1,
         max_visits=config.type_vocab_size,
-        max_steps=COMPARED_BATCHES,
+        max_seq_length=config.max_position_embeddings,
+        max_batches=COMPARED_BATCHES,
     )
-    for batch in batches.as_numpy_iterator():
-        if (largest := batch["input_ids"].max()) >= (config.vocab_size or 0):
+    for batch in batches.dataset().as_numpy_iterator():
+        if (largest := batch["token_ids"].max()) >= (config.vocab_size or 0):
             raise UserError(
                 f"the examples hold the id {largest}, the model has {config.vocab_size} tokens: "
                 "name examples like those that it was trained on"
             )
-        present = batch["example_weight"] > 0
-        yield {name: values[present] for name, values in batch.items()}
+        yield batch, batches.layout

@@ -1,6 +1,6 @@
 """Whether the Keras model and the exported one compute the same."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,14 @@ import torch
 from transformers import BertForPreTraining
 
 from ehr_bert.errors import UserError
-from ehr_bert.model.pretraining import PretrainingModel
+from ehr_bert.examples.layout import Layout
+from ehr_bert.model.pretraining import Batch, PretrainingModel
 
 TOLERANCE = 1e-4
 """The largest difference of two logits that counts as equal, in float32."""
+
+OBJECTIVES = {"masked_lm_logits": "masked", "stay_logits": "stay"}
+"""What the model puts out, and whose weights tell which of its places are used."""
 
 
 @dataclass(frozen=True)
@@ -41,30 +45,32 @@ class Parity:
 
 
 def check_parity(
-    model: PretrainingModel, exported: BertForPreTraining, batches: Iterable[Mapping[str, Any]]
+    model: PretrainingModel, exported: BertForPreTraining, batches: Iterable[tuple[Batch, Layout]]
 ) -> Parity:
     """Compares the logits of both models, on the CPU and in float32.
+
+    The Keras model sees patients as they are packed into windows, the PyTorch one each alone.
 
     Args:
         model: The Keras model.
         exported: The PyTorch model, its dropout off.
-        batches: Examples as the Keras model takes them, with `masked_lm_weights`.
+        batches: Batches as the Keras model takes them, with `masked_weights` and `stay_weights`.
 
     Raises:
         UserError: there are no examples, or a difference is over `TOLERANCE`.
     """
     patients = masked_codes = 0
     differences: dict[str, list[float]] = {"masked_lm_logits": [], "stay_logits": []}
-    for batch in batches:
+    for batch, layout in batches:
         arrays = {name: np.asarray(values) for name, values in batch.items()}
         with keras.device("cpu:0"):
-            expected = {name: np.asarray(logits) for name, logits in model(arrays).items()}
+            expected = {name: np.asarray(logits) for name, logits in model(arrays, layout=layout).items()}
         found = logits(exported, arrays)
-        masked = arrays["masked_lm_weights"] > 0  # [B, P]
-        patients += len(masked)
-        masked_codes += int(masked.sum())
-        for name, rows in (("masked_lm_logits", masked), ("stay_logits", slice(None))):
-            differences[name].append(_largest(expected[name][rows] - found[name][rows]))
+        places = {name: arrays[f"{objective}_weights"] > 0 for name, objective in OBJECTIVES.items()}
+        masked_codes += int(places["masked_lm_logits"].sum())
+        patients += int(places["stay_logits"].sum())
+        for name, used in places.items():
+            differences[name].append(_largest(expected[name][used] - found[name]))
     if patients == 0:
         raise UserError("there are no examples to compare the models on")
     largest = {name: float(np.max(values)) for name, values in differences.items()}
@@ -78,26 +84,34 @@ def check_parity(
 
 
 @torch.no_grad()
-def logits(exported: BertForPreTraining, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the Keras model computes, by the exported one.
+def logits(exported: BertForPreTraining, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the Keras model computes, by the exported one, a patient a row.
 
     Args:
         exported: The PyTorch model.
-        batch: `input_ids`, `input_mask`, `segment_ids` [B, T], `masked_lm_positions` [B, P].
+        batch: A batch of the Keras model.
 
     Returns:
-        `masked_lm_logits` [B, P, V] and `stay_logits` [B, 2].
+        `masked_lm_logits` and `stay_logits` of the used places in turn, [used, V] and [used, 2].
     """
-    ids, real, visit_ids, positions = (
-        torch.as_tensor(batch[name], dtype=torch.long)
-        for name in ("input_ids", "input_mask", "segment_ids", "masked_lm_positions")
-    )
-    encoded = exported.bert(ids, attention_mask=real, token_type_ids=visit_ids)
-    hidden = encoded.last_hidden_state  # [B, T, H]
-    masked = torch.take_along_dim(hidden, positions[:, :, None], dim=1)  # [B, P, H]
-    pooled = _pooled(exported, encoded, visit_ids, real)  # [B, H]
+    real = batch["patient_ids"] > 0  # [N]
+    position = batch["position_ids"]  # [N]
+    patient = np.cumsum(real & (position == 0)) - 1  # [N]
+    shape = patient.max(initial=-1) + 1, position.max(initial=0) + 1  # B, T
+
+    def rows(values: np.ndarray) -> torch.Tensor:  # [B, T]
+        row = torch.zeros(shape, dtype=torch.long)
+        row[patient[real], position[real]] = torch.as_tensor(values[real], dtype=torch.long)
+        return row
+
+    mask, visit_ids = rows(real), rows(batch["visit_ids"])
+    encoded = exported.bert(rows(batch["token_ids"]), attention_mask=mask, token_type_ids=visit_ids)
+    masked = batch["masked_places"][batch["masked_weights"] > 0]
+    first = batch["patient_places"][batch["stay_weights"] > 0]
+    hidden = encoded.last_hidden_state[patient[masked], position[masked]]  # [used, H]
+    pooled = _pooled(exported, encoded, visit_ids, mask)[patient[first]]  # [used, H]
     return {
-        "masked_lm_logits": exported.cls.predictions(masked).numpy(),
+        "masked_lm_logits": exported.cls.predictions(hidden).numpy(),
         "stay_logits": exported.cls.seq_relationship(pooled).numpy(),
     }
 

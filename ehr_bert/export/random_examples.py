@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from ehr_bert.examples.layout import Layout
 from ehr_bert.model.config import ModelConfig
+from ehr_bert.model.pretraining import Batch
 
 PATIENTS, MASKED = 7, 5
 NEW_VISIT = 0.3
@@ -11,7 +13,7 @@ NEW_VISIT = 0.3
 
 def random_examples(
     config: ModelConfig, code_ids: np.ndarray, mask_id: int, cls_id: int | None, seed: int = 0
-) -> dict[str, np.ndarray]:
+) -> tuple[Batch, Layout]:
     """A batch of patients of all lengths up to the model's window, with padding, visits and masks.
 
     Args:
@@ -22,7 +24,7 @@ def random_examples(
         seed: Of the draw.
 
     Returns:
-        `input_ids`, `input_mask`, `segment_ids` [B, T], `masked_lm_positions`, `masked_lm_weights` [B, P].
+        A batch of the model, a patient a window, and its layout.
     """
     rng = np.random.default_rng(seed)
     shape = PATIENTS, config.max_position_embeddings
@@ -41,10 +43,19 @@ def random_examples(
     weights = np.take_along_axis(is_code, drawn, axis=1)  # [B, P]
     rows, columns = np.nonzero(weights)
     ids[rows, drawn[rows, columns]] = mask_id
-    return {
-        "input_ids": ids.astype(np.int32),
-        "input_mask": real.astype(np.int32),
-        "segment_ids": np.where(is_code, visits, 0).astype(np.int32),
-        "masked_lm_positions": np.where(weights, drawn, 0).astype(np.int32),
-        "masked_lm_weights": weights.astype(np.float32),
+    first = shape[1] * np.arange(PATIENTS)  # [B]
+    batch = {
+        "token_ids": ids,
+        "visit_ids": np.where(is_code, visits, 0),
+        "position_ids": np.where(real, place, 0),
+        "patient_ids": real,
+        "masked_places": np.where(weights, drawn + first[:, None], 0),
+        "masked_weights": weights,
+        "patient_places": first,
+        "stay_weights": np.ones(PATIENTS),
     }
+    flat = {
+        name: np.reshape(values, -1).astype(np.float32 if name.endswith("_weights") else np.int32)
+        for name, values in batch.items()
+    }
+    return flat, Layout(windows=(shape,), masked=weights.size, patients=PATIENTS)

@@ -40,5 +40,6 @@ def training_folder(
     (path / "examples.json").write_text(json.dumps({"mask_id": mask_id, "cls_id": cls_id}))
     if vocabulary:
         vocabulary.write(path / "vocabulary.tsv")
-    Checkpoints(path, model, keras.optimizers.SGD()).save(7)
+    with Checkpoints(path, model, keras.optimizers.SGD(), keep=1) as checkpoints:
+        checkpoints.save(7, {})
     return path

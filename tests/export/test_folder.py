@@ -11,6 +11,8 @@ from transformers import AutoModel, AutoModelForMaskedLM, BertForPreTraining, pi
 
 import ehr_bert.export.tokenizer  # noqa: F401  AutoTokenizer learns the name here
 from ehr_bert.errors import UserError
+from ehr_bert.examples.layout import Layout
+from ehr_bert.examples.reading import describe
 from ehr_bert.examples.tutorial import TutorialSettings
 from ehr_bert.examples.writing import write_files
 from ehr_bert.export import folder as exporting
@@ -54,14 +56,16 @@ def softmax(logits):
 
 def masked_code_probabilities(model, ids, visits, position):
     """What the Keras model says of the code at one position of one patient: [V]."""
-    row = np.array([ids], np.int32)
     batch = {
-        "input_ids": row,
-        "input_mask": np.ones_like(row),
-        "segment_ids": np.array([visits], np.int32),
-        "masked_lm_positions": np.array([[position]], np.int32),
+        "token_ids": np.array(ids, np.int32),
+        "visit_ids": np.array(visits, np.int32),
+        "position_ids": np.arange(len(ids), dtype=np.int32),
+        "patient_ids": np.ones(len(ids), np.int32),
+        "masked_places": np.array([position], np.int32),
+        "patient_places": np.zeros(1, np.int32),
     }
-    return softmax(np.asarray(model(batch)["masked_lm_logits"])[0, 0])
+    layout = Layout(((1, len(ids)),), masked=1, patients=1)
+    return softmax(np.asarray(model(batch, layout=layout)["masked_lm_logits"])[0])
 
 
 @pytest.mark.parametrize(
@@ -212,7 +216,7 @@ def examples(tmp_path_factory):
 
 def test_real_examples_are_compared_too(training, examples, tmp_path, capsys):
     export(training, tmp_path / "out", examples=[examples])
-    random, real = 7, 4 * 8
+    random, real = 7, describe([examples]).patients
     assert f"agree on {random + real} patients" in capsys.readouterr().out
 
 
