@@ -16,13 +16,13 @@ EHR_BERT := $(BIN)/ehr-bert
 demo: $(INSTALLED)
 	rm -rf $(DEMO)
 	$(EHR_BERT) preprocess example_data/data_file.tsv $(DEMO)/sequences
-	$(EHR_BERT) features $(DEMO)/sequences $(DEMO)/features --max-seq-length 128
+	$(EHR_BERT) features $(DEMO)/sequences $(DEMO)/features
 	$(EHR_BERT) pretrain --features $(DEMO)/features --output $(DEMO)/model \
 		--steps 150 --warmup-steps 15 --learning-rate 1e-3
 	$(EHR_BERT) convert $(DEMO)/model $(DEMO)/export
 	@printf '\nMade in $(DEMO)/:\n'
 	@printf '  sequences/  a row a patient, by split, and the vocabulary\n'
-	@printf '  features/   masked examples for TensorFlow\n'
+	@printf '  features/   patients packed into windows, for TensorFlow\n'
 	@printf '  model/      the training folder (tensorboard --logdir $(DEMO)/model)\n'
 	@printf '  export/     a stock Hugging Face BertModel with its tokenizer\n'
 	@printf 'A few hundred patients show the way, not what the model can learn.\n\n'

@@ -106,7 +106,7 @@ def measure(patients: int, work: Path, options: argparse.Namespace) -> list[Meas
         rows = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 24), b"")) - 1
     sequences, examples = work / "sequences", work / "examples"
     limit = ("--memory-limit", options.memory_limit)
-    shape = ("--max-seq-length", options.max_seq_length, "--shards", 8)
+    shape = ("--tutorial", "--max-seq-length", options.max_seq_length, "--shards", 8)
     preprocess = (*command, "preprocess", table)
     runs = options.runs
     found = [

@@ -1,0 +1,68 @@
+"""How fast TFRecord files of examples become batches, on this machine.
+
+    python benchmarks/input_pipeline.py PACKED/train-*.tfrecord
+    python benchmarks/input_pipeline.py TUTORIAL/train-*.tfrecord --batch-patients 1024
+
+Prints a Markdown row: windows, patients and real tokens a second from file to batch, and what share of the
+positions of a batch are real. Both kinds of examples are read as a training reads them.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from ehr_bert.quiet import import_tensorflow
+
+HEADER = (
+    "| kind | windows/s | patients/s | real tokens/s | real positions | seconds to the first batch |\n"
+    "|---|---|---|---|---|---|"
+)
+
+
+def measure(files: list[Path], batch_patients: int, micro_batch_tokens: int, updates: int) -> str:
+    """The row of some updates, after the first one."""
+    from ehr_bert.examples.reading import open_examples
+    from ehr_bert.examples.updates import Batch
+
+    examples = open_examples(files)
+    planned = examples.updates(
+        batch=Batch(patients=batch_patients),
+        micro_batch_tokens=micro_batch_tokens,
+        replicas=1,
+        seed=(1, 0),
+        max_visits=1000,
+    )
+    start = time.perf_counter()
+    cells = iter(planned.dataset().take((1 + updates) * planned.micro_batches))
+    for _ in range(planned.micro_batches):
+        next(cells)
+    waited = time.perf_counter() - start
+
+    start = time.perf_counter()
+    for _ in cells:
+        pass
+    seconds = time.perf_counter() - start
+    info, epochs = examples.info, updates / planned.updates_per_epoch
+    positions = updates * planned.micro_batches * planned.layout.positions
+    return (
+        f"| {info.kind} | {epochs * info.examples / seconds:,.0f} | {epochs * info.patients / seconds:,.0f} "
+        f"| {epochs * info.real_tokens / seconds:,.0f} | {epochs * info.real_tokens / positions:.1%} "
+        f"| {waited:.1f} |"
+    )
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("files", type=Path, nargs="+", help="TFRecord files of one kind of examples")
+    parser.add_argument("--batch-patients", type=int, default=1024, help="patients an update")
+    parser.add_argument("--micro-batch-tokens", type=int, default=16_384, help="positions a batch")
+    parser.add_argument("--updates", type=int, default=100, help="updates to measure")
+    arguments = parser.parse_args()
+    import_tensorflow()
+    row = measure(arguments.files, arguments.batch_patients, arguments.micro_batch_tokens, arguments.updates)
+    print(f"{HEADER}\n{row}")
+
+
+if __name__ == "__main__":
+    main()
