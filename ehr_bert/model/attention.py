@@ -1,5 +1,6 @@
 """Attention of each position to all positions of its patient."""
 
+from itertools import accumulate
 from typing import Any
 
 import keras
@@ -30,11 +31,8 @@ def patients_alike(patient_ids: Any, layout: Layout) -> list[Any]:
 
 def by_length(values: Any, layout: Layout) -> list[Any]:
     """The part of `values`, [N, ...], that each length of windows has."""
-    parts, start = [], 0
-    for count, length in layout.windows:
-        parts.append(values[start : start + count * length])
-        start += count * length
-    return parts
+    *borders, _ = accumulate(count * length for count, length in layout.windows)
+    return ops.split(values, borders) if borders else [values]
 
 
 class SelfAttention(keras.Layer):

@@ -61,7 +61,8 @@ def vocabulary_loss(
             x = tf.identity(vectors[piece])  # [R, H]
         label, weight = labels[piece], weights[piece]  # [R]
         scores = tf.matmul(x, compute_table, transpose_b=True)  # [R, V]
-        exponentials, highest, total = fused(_exponentials, scores, bias)
+        highest = fused(_highest, scores, bias)
+        exponentials, total = fused(_exponentials, scores, bias, highest)
         own = tf.gather(table, label)  # [R, H]
         x32 = tf.cast(x, tf.float32)
         # From the scores themselves: the same product made another way would not be equal to the greatest.
@@ -73,11 +74,10 @@ def vocabulary_loss(
         share = weight / total  # [R]
         mean = tf.cast(tf.matmul(exponentials, compute_table), tf.float32)  # [R, H]
         d_vectors.append(share[:, None] * mean - weight[:, None] * own)
-        scaled = tf.concat([x32 * share[:, None], share[:, None]], axis=1)  # [R, H + 1]
-        both = tf.matmul(exponentials, tf.cast(scaled, compute), transpose_a=True)  # [V, H + 1]
-        both = tf.cast(both, tf.float32)
-        d_table += both[:, :-1]
-        d_bias += both[:, -1]
+        scaled = tf.cast(x32 * share[:, None], compute)  # [R, H]
+        of_table = tf.matmul(exponentials, scaled, transpose_a=True)  # [V, H]
+        of_bias = tf.matmul(tf.cast(share, compute)[None], exponentials)[0]  # [V]
+        d_table, d_bias = fused(_added, d_table, d_bias, of_table, of_bias)
     d_table = tf.tensor_scatter_nd_sub(
         d_table, labels[:, None], tf.cast(vectors, tf.float32) * weights[:, None]
     )
@@ -85,12 +85,22 @@ def vocabulary_loss(
     return VocabularyLoss(loss, correct, tf.cast(tf.concat(d_vectors, axis=0), compute), d_table, d_bias)
 
 
-def _exponentials(scores: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """exp(score - highest) of each row, [R, V]; the row's highest score and the sum of these, [R]."""
-    biased = tf.cast(scores, tf.float32) + bias
-    highest = tf.reduce_max(biased, axis=1)  # [R]
-    exponentials = tf.exp(biased - highest[:, None])
-    return tf.cast(exponentials, scores.dtype), highest, tf.reduce_sum(exponentials, axis=1)
+def _highest(scores: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """The highest score of each row, [R]."""
+    return tf.reduce_max(tf.cast(scores, tf.float32) + bias, axis=1)
+
+
+def _exponentials(scores: tf.Tensor, bias: tf.Tensor, highest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """exp(score - highest), [R, V], and the sum of each row's, [R]."""
+    exponentials = tf.exp(tf.cast(scores, tf.float32) + bias - highest[:, None])
+    return tf.cast(exponentials, scores.dtype), tf.reduce_sum(exponentials, axis=1)
+
+
+def _added(
+    table: tf.Tensor, bias: tf.Tensor, of_table: tf.Tensor, of_bias: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A piece's part of both gradients added to those of the pieces before."""
+    return table + tf.cast(of_table, table.dtype), bias + tf.cast(of_bias, bias.dtype)
 
 
 def vocabulary_ranks(
