@@ -1,10 +1,12 @@
 """Output that is whole or absent: written aside, then renamed."""
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ehr_bert.errors import UserError
 
@@ -90,3 +92,26 @@ def _replaceable(path: Path) -> bool:
     if not path.is_dir() or (path / TRAINING_MARK).exists():
         return False
     return (path / FOLDER_MARK).exists() or not any(path.iterdir())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file.
+
+    Raises:
+        UserError: the file is missing, or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds a {type(values).__name__}, not an object of keys and values")
+    return values
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes an object as JSON, aside first."""
+    with written_aside(path) as (aside,):
+        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,8 @@
 """Settings as dataclasses, checked key by key against their type hints, wherever they come from.
 
-A hint is `bool`, `int`, `float`, `str`, a `Literal`, `tuple[str, ...]`, one of these or `None`, or one with a
-`Rule`: `Annotated[int, Rule(...)]`. A setting may also be settings itself, or a tuple of settings.
+A hint is `bool`, `int`, `float`, `str`, a `Literal`, `tuple[str, ...]`, `dict[str, float]`, one of these or
+`None`, or one with a `Rule`: `Annotated[int, Rule(...)]`. A setting may also be settings itself, or a tuple
+of settings.
 """
 
 import dataclasses
@@ -129,6 +130,9 @@ def _fitted(key: str, hint: Any, value: Any) -> Any:
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         each_hint = get_args(hint)[0]
         return tuple(_fitted(f"{key}.{number}", each_hint, each) for number, each in enumerate(value, 1))
+    if get_origin(hint) is dict and isinstance(value, Mapping):
+        each_hint = get_args(hint)[1]
+        return {name: _fitted(f"{key}.{name}", each_hint, each) for name, each in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return settings_of(hint, value, f"{key}.")  # type: ignore[arg-type]
     if not _fits(hint, value):

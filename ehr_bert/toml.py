@@ -1,12 +1,16 @@
 """TOML: the standard library reads it; here it is written too, for the plain values that settings hold."""
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ehr_bert.errors import UserError
+
+BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+"""A key that needs no quotes."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -28,7 +32,7 @@ def toml_text(values: Mapping[str, Any]) -> str:
 
     Args:
         values: What `toml_value` writes, by key; or a mapping of such, a table; or a list of such mappings.
-            Keys are letters, digits and underscores.
+            Keys of tables are letters, digits and underscores.
     """
     tables = {key: value for key, value in values.items() if _is_table(value) or _is_tables(value)}
     blocks = [_lines(values, leave_out=tables)] if len(tables) < len(values) else []
@@ -39,7 +43,7 @@ def toml_text(values: Mapping[str, Any]) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """A text, number, truth value, or a list or tuple of them, as TOML writes it."""
+    """A text, number, truth value, or a list, tuple or mapping of them, as TOML writes it on one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -47,6 +51,12 @@ def toml_value(value: Any) -> str:
     if isinstance(value, str):
         # JSON's escapes are TOML's, which also wants DEL escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Mapping):
+        pairs = [
+            f"{key if BARE_KEY.fullmatch(key) else toml_value(key)} = {toml_value(each)}"
+            for key, each in value.items()
+        ]
+        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
     return f"[{', '.join(map(toml_value, value))}]"
 
 

@@ -134,20 +134,15 @@ class Vocabulary:
 
     @classmethod
     def read(cls, path: Path) -> "Vocabulary":
-        """Reads a `vocabulary.tsv`, or a tutorial's `.types` pickle, told apart by their beginning.
+        """Reads a `vocabulary.tsv`, a tutorial's `.types` pickle, or a `vocab.txt` with a token a line.
+
+        Special tokens that the latter two lack are appended.
 
         Raises:
-            UserError: the file is missing, or is neither.
+            UserError: the file is missing, or is none of them.
         """
-        try:
-            with open(path, "rb") as file:
-                is_text = file.read(len(SpecialToken.PAD)) == SpecialToken.PAD.encode()
-        except OSError as error:
-            raise UserError(f"vocabulary {path} can't be read: {error.strerror}") from error
-        if not is_text:
-            types = next(read_pickles(path))
-            if not isinstance(types, dict):
-                raise UserError(f"{path} holds a {type(types).__name__}, not a dict of codes to ids")
+        types = read_types(path)
+        if types is not None:
             return cls.from_types(types)
         try:
             rows = [line.split("\t") for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
@@ -160,3 +155,35 @@ class Vocabulary:
             raise UserError(
                 f"{path} is no vocabulary: each line is token<TAB>patients<TAB>occurrences"
             ) from error
+
+
+def read_types(path: Path) -> dict[str, int] | None:
+    """The `{token: id}` that a tutorial's `.types` pickle or a list of tokens holds, nothing appended.
+
+    Args:
+        path: The file; a list begins with `[PAD]`.
+
+    Returns:
+        None if the file is a `vocabulary.tsv`, or damaged.
+
+    Raises:
+        UserError: the file is missing, holds something else, or a list names a token twice.
+    """
+    try:
+        with open(path, "rb") as file:
+            is_text = file.read(len(SpecialToken.PAD)) == SpecialToken.PAD.encode()
+    except OSError as error:
+        raise UserError(f"vocabulary {path} can't be read: {error.strerror}") from error
+    if not is_text:
+        types = next(read_pickles(path))
+        if not isinstance(types, dict):
+            raise UserError(f"{path} holds a {type(types).__name__}, not a dict of codes to ids")
+        return types
+    tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    if any("\t" in token for token in tokens):
+        return None
+    ids = {token: index for index, token in enumerate(tokens)}
+    if len(ids) < len(tokens):
+        twice = next(token for index, token in enumerate(tokens) if ids[token] != index)
+        raise UserError(f"{path} names {twice!r} twice: ids must be unique")
+    return ids

@@ -14,7 +14,8 @@ plain = (
     | st.floats(allow_nan=False)
     | st.text(st.characters(exclude_categories=["Cs"]))
 )
-tables = st.dictionaries(keys, plain | st.lists(plain))
+inline = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), plain)
+tables = st.dictionaries(keys, plain | st.lists(plain) | inline)
 
 
 @given(st.dictionaries(keys, plain | st.lists(plain) | tables | st.lists(tables, min_size=1)))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import SpecialToken
-from ehr_bert.vocabulary import CodeCount, Vocabulary
+from ehr_bert.vocabulary import CodeCount, Vocabulary, read_types
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CODES = st.lists(
@@ -60,6 +60,16 @@ def test_a_types_pickle_is_read_like_a_vocabulary_file(tmp_path):
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         path.write_bytes(pickle.dumps({"empty_pad": 0, "ICD9_250.00": 1}, protocol=protocol))
         assert Vocabulary.read(path).ids["ICD9_250.00"] == 1
+
+
+def test_a_list_of_tokens_is_read_by_line(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("[PAD]\n[MASK]\nICD9_250.00\n[UNK]\n")
+    assert read_types(path) == {"[PAD]": 0, "[MASK]": 1, "ICD9_250.00": 2, "[UNK]": 3}
+    assert Vocabulary.read(path).tokens == ("[PAD]", "[MASK]", "ICD9_250.00", "[UNK]", "[CLS]", "[SEP]")
+    path.write_text("[PAD]\nx\ny\nx")
+    with pytest.raises(UserError, match=r"vocab\.txt names 'x' twice"):
+        Vocabulary.read(path)
 
 
 def test_the_fingerprint_knows_tokens_and_order_alone():

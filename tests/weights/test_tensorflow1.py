@@ -1,0 +1,310 @@
+import dataclasses
+import json
+import math
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+from transformers import AutoTokenizer, BertForPreTraining
+
+from ehr_bert.cli import main
+from ehr_bert.errors import UserError
+from ehr_bert.export.folder import export
+from ehr_bert.export.tensorflow1 import export_tensorflow1
+from ehr_bert.model.config import ModelConfig
+from ehr_bert.weights.names import parameter_names
+from ehr_bert.weights.tensorflow1 import (
+    is_tensorflow1,
+    pretrained_tensorflow1,
+    read_tensorflow1,
+    variable_names,
+    write_tensorflow1,
+)
+from tests.export.small import trained_model, training_folder
+from tests.model.small import SMALL
+from tests.weights import published
+from tests.weights.published import (
+    GOOGLE,
+    MED_BERT,
+    Forward,
+    erf_gelu,
+    google,
+    med_bert,
+    random_weights,
+    save,
+)
+
+PATIENTS = {
+    "med_bert": [([3, 17, 9, 0, 30], [1, 1, 2, 3, 3]), ([8], [1]), ([12, 0, 4], [1, 2, 9])],
+    "google": [([3, 17, 9, 5, 30], [0, 0, 0, 1, 1]), ([3, 5], [0, 1]), ([3, 12, 5, 7], [0, 0, 1, 1])],
+}
+MAKERS = {"med_bert": (med_bert, MED_BERT), "google": (google, GOOGLE)}
+
+
+def logits_of(folder, patients):
+    """What the exported model says of patients in one padded batch: [T, V] and [2] of each."""
+    model = BertForPreTraining.from_pretrained(folder).eval()
+    longest = max(len(ids) for ids, _ in patients)
+
+    def padded(rows):
+        return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+
+    ids, visits = zip(*patients, strict=True)
+    with torch.no_grad():
+        output = model(
+            padded(ids), attention_mask=padded([[1] * len(row) for row in ids]), token_type_ids=padded(visits)
+        )
+    return [
+        (codes[: len(row)].numpy(), stay.numpy())
+        for row, codes, stay in zip(
+            ids, output.prediction_logits, output.seq_relationship_logits, strict=True
+        )
+    ]
+
+
+def differences(folder, forward, patients):
+    """The largest differences of the logits from an independent forward pass, of codes and of stays."""
+    codes, stays = [0.0], [0.0]
+    for (ids, visits), (found_codes, found_stay) in zip(patients, logits_of(folder, patients), strict=True):
+        hidden = forward.sequence(ids, visits)
+        codes.append(np.abs(found_codes - forward.masked_lm_logits(hidden)).max())
+        stays.append(np.abs(found_stay - forward.stay_logits(hidden)).max())
+    return max(codes), max(stays)
+
+
+@pytest.fixture(scope="module", params=["med_bert", "google"])
+def converted(request, tmp_path_factory):
+    """A published checkpoint and its export: the kind, weights, config, prefix and folder."""
+    make, config = MAKERS[request.param]
+    folder = tmp_path_factory.mktemp("old")
+    weights = random_weights(config)
+    prefix = make(folder / "old", weights)
+    export(prefix, folder / "out")
+    return request.param, weights, config, prefix, folder / "out"
+
+
+def test_the_export_computes_what_the_published_program_does(converted):
+    kind, weights, config, _, folder = converted
+    found = differences(folder, Forward(weights, config), PATIENTS[kind])
+    assert max(found) < 2e-5
+
+
+def test_the_comparison_would_see_any_kernel_that_is_not_transposed_and_the_other_gelu(converted):
+    kind, weights, config, _, folder = converted
+    square = [
+        name for name, shape in published.shapes(config).items() if len(shape) == 2 and shape[0] == shape[1]
+    ]
+    assert len(square) == 4 * config["num_hidden_layers"] + 2
+    for name in square:
+        turned = Forward(weights | {name: weights[name].T}, config)
+        assert max(differences(folder, turned, PATIENTS[kind])) > 1e-2
+    assert max(differences(folder, Forward(weights, config, gelu=erf_gelu), PATIENTS[kind])) > 1e-3
+
+
+def test_the_export_says_how_the_model_was_trained(converted):
+    kind, _, config, _, folder = converted
+    found = json.loads((folder / "config.json").read_text())
+    assert found["hidden_act"] == "gelu_new"
+    assert found["layer_norm_eps"] == 1e-12
+    assert found["stay_pooling"] == ("first" if kind == "med_bert" else "cls")
+    assert all(found[key] == config[key] for key in MED_BERT if key != "hidden_act")
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    first, second = published.CODES[0], published.CODES[1]
+    ids = tokenizer(f"{first} | {second} {tokenizer.mask_token}")["input_ids"]
+    assert ids == ([1, 2, 0] if kind == "med_bert" else [3, 6, 7, 5])
+
+
+def test_there_and_back_again_is_bit_for_bit_the_same(converted, tmp_path, capsys):
+    _, weights, _, _, folder = converted
+    export_tensorflow1(folder, tmp_path / "old")
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'old' / 'bert_model.ckpt'} of {folder}\n"
+    reader = tf.train.load_checkpoint(str(tmp_path / "old" / "bert_model.ckpt"))
+    assert set(reader.get_variable_to_shape_map()) == set(weights)
+    for name, value in weights.items():
+        np.testing.assert_array_equal(reader.get_tensor(name), value)
+    export(tmp_path / "old" / "bert_model.ckpt", tmp_path / "new")
+    for file in ("model.safetensors", "config.json", "vocab.json", "tokenizer_config.json"):
+        assert (tmp_path / "new" / file).read_bytes() == (folder / file).read_bytes()
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+def test_a_model_of_ours_comes_back_as_it_was(tmp_path, activation, capsys):
+    model = trained_model(
+        dataclasses.replace(SMALL, hidden_act=activation, stay_pooling="mean", layer_norm_eps=1e-5)
+    )
+    export(training_folder(tmp_path / "training", model), tmp_path / "out", min_patients=0)
+    assert main(["convert", "--to-tf1", str(tmp_path / "out"), str(tmp_path / "old")]) == 0
+    told = capsys.readouterr().out
+    assert ("its gelu is the exact form" in told) == (activation == "gelu")
+    assert "layer_norm_eps is 1e-05, theirs 1e-12; its stay head reads the mean over positions" in told
+    (tmp_path / "old" / "vocab.txt").unlink()
+    back = pretrained_tensorflow1(tmp_path / "old" / "bert_model.ckpt")
+    assert back.config == model.config
+    assert (back.mask_id, back.cls_id) == (4, 2)
+    for variable in model.weights:
+        np.testing.assert_array_equal(back.weights[variable.path.partition("/")[2]], variable.numpy())
+
+
+def test_a_program_of_tensorflow_1_restores_what_is_written(converted, tmp_path):
+    _, weights, _, _, folder = converted
+    export_tensorflow1(folder, tmp_path / "old")
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        variables = {name: v1.get_variable(name, value.shape) for name, value in weights.items()}
+        v1.train.Saver().restore(session, str(tmp_path / "old" / "bert_model.ckpt"))
+        for name, value in session.run(variables).items():
+            np.testing.assert_array_equal(value, weights[name])
+
+
+def test_every_weight_has_one_variable():
+    names = variable_names(3)
+    assert set(names) == set(parameter_names(3))
+    assert set(names.values()) == set(published.shapes(GOOGLE))
+    assert len(set(names.values())) == len(names)
+
+
+@hypothesis.given(
+    heads=st.integers(1, 3),
+    width=st.integers(1, 3),
+    inner=st.integers(1, 7),
+    layers=st.integers(1, 2),
+    tables=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)),
+)
+@hypothesis.settings(max_examples=10)
+def test_what_is_written_is_read_whatever_the_shape(tmp_path_factory, heads, width, inner, layers, tables):
+    config = ModelConfig(
+        hidden_size=heads * width,
+        num_attention_heads=heads,
+        num_hidden_layers=layers,
+        intermediate_size=inner,
+        vocab_size=tables[0],
+        type_vocab_size=tables[1],
+        max_position_embeddings=tables[2],
+    )
+    variables = random_weights(config.to_dict())
+    names = variable_names(layers)
+    weights = {
+        ours: variables[theirs].T if theirs.endswith("output_weights") else variables[theirs]
+        for ours, theirs in names.items()
+    }
+    prefix = tmp_path_factory.mktemp("old") / "model.ckpt"
+    write_tensorflow1(prefix, weights, config)
+    found = read_tensorflow1(prefix, config)
+    assert found.keys() == weights.keys()
+    for name, value in weights.items():
+        np.testing.assert_array_equal(found[name], value)
+        assert found[name].dtype == np.float32
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A published config and weights, small enough to save many times."""
+    config = {**GOOGLE, "num_hidden_layers": 1, "hidden_size": 10}
+    return config, random_weights(config)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "output_weights",
+        "bert/encoder/layer_1/output/dense/bias",
+        "bert/pooler/dense/kernel/momentum",
+        "step/adam_m",
+    ],
+)
+def test_a_variable_that_is_left_over_is_named(tmp_path, tiny, odd):
+    config, weights = tiny
+    prefix = save(tmp_path / "old", weights | {odd: np.zeros(3, np.float32)}, config, slots=False)
+    with pytest.raises(UserError, match=f"holds {odd}, which a pretrained model of this config has not"):
+        pretrained_tensorflow1(prefix)
+
+
+@pytest.mark.parametrize(
+    "lost", ["cls/seq_relationship/output_bias", "bert/encoder/layer_0/output/LayerNorm/gamma"]
+)
+def test_a_variable_that_is_missing_is_named(tmp_path, tiny, lost):
+    config, weights = tiny
+    kept = {name: value for name, value in weights.items() if name != lost}
+    with pytest.raises(UserError, match=f"lacks {lost}: name a checkpoint of pretraining"):
+        pretrained_tensorflow1(save(tmp_path / "old", kept, config))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("type_vocab_size", 3, r"token_type_embeddings in .* is \[2, 10\], by the config it is \[3, 10\]"),
+        ("vocab_size", 32, r"word_embeddings in .* is \[31, 10\], by the config it is \[32, 10\]"),
+        (
+            "intermediate_size",
+            10,
+            r"intermediate/dense/kernel in .* is \[10, 60\], by the config it is \[10, 10\]",
+        ),
+        ("num_hidden_layers", 2, r"lacks bert/encoder/layer_1/attention/output/LayerNorm/beta, "),
+    ],
+)
+def test_a_config_of_another_shape_is_refused(tmp_path, tiny, key, value, message):
+    config, weights = tiny
+    with pytest.raises(UserError, match=message):
+        pretrained_tensorflow1(save(tmp_path / "old", weights, {**config, key: value}))
+
+
+def test_half_precision_is_read_as_float32(tmp_path, tiny):
+    config, weights = tiny
+    halves = {name: value.astype(np.float16) for name, value in weights.items()}
+    prefix = save(tmp_path / "old", halves, config)
+    found = read_tensorflow1(prefix, pretrained_tensorflow1(prefix).config)
+    assert {value.dtype for value in found.values()} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(found["stay/pooler/kernel"], halves["bert/pooler/dense/kernel"])
+
+
+def test_only_published_checkpoints_are_known_as_such(tmp_path, tiny):
+    config, weights = tiny
+    assert is_tensorflow1(save(tmp_path / "old", weights, config))
+    assert not is_tensorflow1(training_folder(tmp_path / "ours", trained_model()) / "model.ckpt-7")
+    assert not is_tensorflow1(tmp_path / "old" / "model.ckpt-8")
+    assert not is_tensorflow1(tmp_path / "old")
+
+
+def test_without_a_config_or_a_vocabulary_their_flags_are_told(tmp_path, tiny):
+    config, weights = tiny
+    prefix = save(tmp_path / "old", weights, config)
+    with pytest.raises(UserError, match=r"no vocabulary lies beside .*model\.ckpt-7: .*--vocab_file"):
+        export(prefix, tmp_path / "out")
+    (tmp_path / "old" / "bert_config.json").unlink()
+    with pytest.raises(
+        UserError, match=r"no bert_config\.json or config\.json lies beside .*--bert_config_file"
+    ):
+        export(prefix, tmp_path / "out")
+
+
+def test_two_vocabularies_beside_a_checkpoint_are_a_question(tmp_path, tiny):
+    config, weights = tiny
+    prefix = med_bert(tmp_path / "old", weights, config)
+    (tmp_path / "old" / "other.types").write_bytes(b"")
+    with pytest.raises(UserError, match=r"cohort\.types and other\.types lie beside .*--vocab_file"):
+        pretrained_tensorflow1(prefix)
+
+
+def test_files_are_named_where_they_lie_elsewhere(tmp_path, tiny):
+    config, weights = tiny
+    prefix = med_bert(tmp_path / "old", weights, config)
+    for file in ("bert_config.json", "cohort.types"):
+        (tmp_path / "old" / file).rename(tmp_path / file)
+    export(prefix, tmp_path / "out", tmp_path / "cohort.types", config_file=tmp_path / "bert_config.json")
+    assert BertForPreTraining.from_pretrained(tmp_path / "out").num_parameters() == sum(
+        math.prod(value.shape) for value in weights.values()
+    )
+
+
+def test_an_encoder_alone_has_no_way_back(converted, tmp_path):
+    *_, folder = converted
+    model = BertForPreTraining.from_pretrained(folder)
+    model.bert.save_pretrained(tmp_path / "encoder")
+    with pytest.raises(
+        UserError, match=r"encoder lacks masked_codes/bias, .*: take a folder with both heads"
+    ):
+        export_tensorflow1(tmp_path / "encoder", tmp_path / "old")
+    assert not (tmp_path / "old").exists()
