@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=12345, help="seed of the packing, or with --tutorial of the masking"
     )
+    parser.add_argument(
+        "--vocabulary",
+        type=Path,
+        help="of the examples, such as `ehr-bert vocabulary` made; if not given the sequences' own",
+    )
     parser.add_argument("--shards", type=int, default=1, help="files a split, and a length of windows")
     add_task_arguments(parser)
     tutorial = parser.add_argument_group(
@@ -56,10 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Writes the examples of the training and validation patients, and prints what became of them."""
     from ehr_bert.examples.writing import write_folder
+    from ehr_bert.vocabulary import Vocabulary
 
+    vocabulary = Vocabulary.read(arguments.vocabulary) if arguments.vocabulary else None
     settings = _tutorial_settings(arguments) if arguments.tutorial else _packed_settings(arguments)
     with opened_task_runner(arguments, arguments.output.absolute().parent) as run_tasks:
-        accounts = write_folder(arguments.sequences, arguments.output, settings, arguments.shards, run_tasks)
+        accounts = write_folder(
+            arguments.sequences, arguments.output, settings, arguments.shards, run_tasks, vocabulary
+        )
     for split, account in accounts.items():
         print(f"{split}: {account}")
 

@@ -11,11 +11,13 @@ class Layout:
         windows: Pairs of a number of windows and their length, by ascending length.
         masked: Places for masked codes, M.
         patients: Places for patients, S.
+        corpora: Corpora of a mixture, K, whose patients and tokens are counted apart; 0 where they aren't.
     """
 
     windows: tuple[tuple[int, int], ...]
     masked: int
     patients: int
+    corpora: int = 0
 
     @property
     def positions(self) -> int:

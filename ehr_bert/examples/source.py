@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from ehr_bert.examples.training_masking import TrainingMasking
-from ehr_bert.examples.updates import Batch, Updates, WindowClass, smallest_fitting
+from ehr_bert.examples.updates import Batch, Portion, Updates, WindowClass, smallest_fitting
 from ehr_bert.schemas import PROLONGED_STAY_DAYS
 from ehr_bert.vocabulary import Vocabulary
 
@@ -116,13 +116,46 @@ class Examples(ABC):
         Raises:
             UserError: the tutorial's examples are labelled by another threshold.
         """
-        classes = self._classes(masking or TrainingMasking(), stay_threshold_days, max_visits, max_seq_length)
-        fraction = (
-            Fraction(batch.patients, self.info.patients)
-            if batch.patients
-            else Fraction(batch.tokens or 0, self.info.real_tokens)
+        portion = self.portion(
+            batch,
+            max_visits=max_visits,
+            masking=masking,
+            stay_threshold_days=stay_threshold_days,
+            max_seq_length=max_seq_length,
         )
-        return Updates(classes, fraction, micro_batch_tokens, replicas, seed)
+        return Updates([portion], micro_batch_tokens, replicas, seed)
+
+    def portion(
+        self,
+        batch: Batch,
+        share: Fraction = Fraction(1),
+        *,
+        max_visits: int,
+        masking: TrainingMasking | None = None,
+        stay_threshold_days: int = PROLONGED_STAY_DAYS,
+        max_seq_length: int | None = None,
+    ) -> Portion:
+        """What updates take of these examples.
+
+        Args:
+            batch: How large an update is on average, over all replicas.
+            share: Of the update, that these examples make up.
+            max_visits: As in `updates`, and so are all others.
+            masking: See above.
+            stay_threshold_days: See above.
+            max_seq_length: See above.
+
+        Raises:
+            UserError: as in `updates`.
+        """
+        classes = self._classes(masking or TrainingMasking(), stay_threshold_days, max_visits, max_seq_length)
+        return Portion(classes, share * self.fraction(batch), share)
+
+    def fraction(self, batch: Batch) -> Fraction:
+        """Of these examples, that an update takes which is made of them alone."""
+        if batch.patients:
+            return Fraction(batch.patients, self.info.patients)
+        return Fraction(batch.tokens or 0, self.info.real_tokens)
 
     def evaluation(
         self,
@@ -156,7 +189,8 @@ class Examples(ABC):
 
         batches = smallest_fitting(max(each.windows for each in classes), batch_tokens, positions)
         steps = min(batches, max_batches or batches)
-        return Updates(classes, Fraction(1, batches), batch_tokens, replicas, EVALUATION_SEED, steps)
+        portion = Portion(classes, Fraction(1, batches))
+        return Updates([portion], batch_tokens, replicas, EVALUATION_SEED, steps)
 
     @abstractmethod
     def _classes(

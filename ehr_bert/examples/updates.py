@@ -1,10 +1,12 @@
 """Updates: windows in the order of training, dealt out to devices as flat batches.
 
-An update takes windows of each length in proportion to how many there are: an epoch ends in all lengths at
-once. Its windows are decoded and masked together and then dealt out to cells, one for each
-micro-batch of each replica. All follows from the seed and the update's number.
+An update takes a portion of each corpus, and of it windows of each length in proportion to how many there
+are: an epoch of a corpus ends in all lengths at once. The windows are decoded and masked together and then
+dealt out to cells, one for each micro-batch of each replica. All follows from the seed and the number of the
+update.
 
-A batch is a dict of one cell (N positions, M places for masked codes, S places for patients, see `Layout`):
+A batch is a dict of one cell (N positions, M places for masked codes, S places for patients, K corpora of a
+mixture, see `Layout`):
 
 token_ids        int32 [N]    after masking; 0 at padding
 visit_ids        int32 [N]    from 1 at codes, 0 at `[CLS]` and padding
@@ -18,15 +20,18 @@ patient_places   int32 [S]    where each patient begins
 stay_labels      int32 [S]    1 for a prolonged stay
 stay_weights     float32 [S]  1 or 0
 masked_total, patients_total  float32, the sums of the weights over the whole update
+corpus_patients, corpus_tokens  float32 [K], those of each corpus in the cell; in mixtures alone
 
 Legend: W windows of one length in an update, T positions of each, C cells.
 """
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import tensorflow as tf
@@ -40,6 +45,12 @@ STRETCHES_AT_A_TIME = 8
 
 SHUFFLED_TOGETHER = 50_000
 """Windows of one length that are shuffled among themselves at a time; the order depends on it."""
+
+CORPUS_COUNTS = ("corpus_patients", "corpus_tokens")
+"""What is counted of each corpus of a mixture."""
+
+_LARGEST_DENOMINATOR = 1 << 31
+"""Of a quota: with it the product of a step and a quota's rest fits into 64 bits."""
 
 Cells = dict[str, tf.Tensor]
 
@@ -99,12 +110,26 @@ class WindowClass:
         return sum(stretch.records for stretch in self.stretches)
 
 
+@dataclass(frozen=True)
+class Portion:
+    """What each update takes of one corpus.
+
+    Attributes:
+        classes: The corpus' windows.
+        fraction: Of the corpus, that an update takes.
+        share: Of the update, that the corpus makes up.
+    """
+
+    classes: Sequence[WindowClass]
+    fraction: Fraction
+    share: Fraction = Fraction(1)
+
+
 class Updates:
     """The updates of a training, or the batches of an evaluation.
 
     Args:
-        classes: The windows, by ascending length.
-        fraction: Of an epoch, that an update takes.
+        portions: What an update takes of each corpus, K of them.
         micro_batch_tokens: Positions of a cell at most, if one window of each length is not more.
         replicas: Devices, R.
         seed: Of the order and the masking.
@@ -115,13 +140,12 @@ class Updates:
         micro_batches: Cells of each replica in an update, k.
         replicas: R.
         steps: As given.
-        updates_per_epoch: How many updates an epoch takes.
+        updates_per_epoch: How many updates take as much as the corpora have together.
     """
 
     def __init__(
         self,
-        classes: Sequence[WindowClass],
-        fraction: Fraction,
+        portions: Sequence[Portion],
         micro_batch_tokens: int,
         replicas: int,
         seed: tuple[int, int],
@@ -129,12 +153,17 @@ class Updates:
     ) -> None:
         self.replicas = replicas
         self.steps = steps
-        self.updates_per_epoch = float(1 / fraction)
+        self.updates_per_epoch = float(sum(portion.share / portion.fraction for portion in portions))
         self._seed = seed
-        self._quotas = [_Quota(each, fraction * each.windows) for each in classes]
+        self._corpora = len(portions)
+        self._quotas = _by_length(
+            _Quota(each, portion.fraction * each.windows, corpus)
+            for corpus, portion in enumerate(portions)
+            for each in portion.classes
+        )
         # No more micro-batches than needed: each has room for a window of every length, used or not.
         self.micro_batches = smallest_fitting(
-            max(quota.most for quota in self._quotas), micro_batch_tokens, lambda k: self._layout(k).positions
+            max(map(_most, self._quotas.values())), micro_batch_tokens, lambda k: self._layout(k).positions
         )
         self.layout = self._layout(self.micro_batches)
 
@@ -146,7 +175,11 @@ class Updates:
             replicas: Those whose cells are wanted, by default all.
         """
         steps = tf.data.Dataset.range(first_step, self.steps or tf.int64.max)
-        records = [quota.records(steps, first_step, self._seed, self.steps is None) for quota in self._quotas]
+        records = [
+            quota.records(steps, first_step, self._seed, self.steps is None)
+            for quotas in self._quotas.values()
+            for quota in quotas
+        ]
         cells = tf.constant(
             [
                 micro_batch * self.replicas + replica
@@ -169,40 +202,74 @@ class Updates:
 
     def _layout(self, micro_batches: int) -> Layout:
         cells = micro_batches * self.replicas
-        rows = [(-(-quota.most // cells), quota.windows) for quota in self._quotas]
+        rows = {
+            length: (-(-_most(quotas) // cells), [quota.windows for quota in quotas])
+            for length, quotas in self._quotas.items()
+        }
         return Layout(
-            windows=tuple((count, windows.length) for count, windows in rows),
-            masked=sum(count * windows.masked for count, windows in rows),
-            patients=sum(count * windows.patients for count, windows in rows),
+            windows=tuple((count, length) for length, (count, _) in rows.items()),
+            masked=sum(count * max(each.masked for each in classes) for count, classes in rows.values()),
+            patients=sum(count * max(each.patients for each in classes) for count, classes in rows.values()),
+            corpora=self._corpora if self._corpora > 1 else 0,
         )
 
     def _cells(self, step: tf.Tensor, records: Sequence[tf.Tensor]) -> Cells:
         """An update's batches, [C, ...] each."""
         cells = self.micro_batches * self.replicas
-        step_seed = _fold(self._seed, _MASKING, step)
         parts: list[Cells] = []
         totals = {"masked_total": tf.constant(0.0), "patients_total": tf.constant(0.0)}
+        counted = CORPUS_COUNTS if self.layout.corpora else ()
+        counts = {name: tf.zeros([cells, self._corpora]) for name in counted}
         offset = 0
-        for quota, serialized, (rows, length) in zip(self._quotas, records, self.layout.windows, strict=True):
-            seed, keys_seed = tf.unstack(tf.random.split(_fold(step_seed, length), 2, alg="philox"))
-            if self.steps is None:
-                windows = quota.windows.decode(serialized, seed)
-            else:
-                numbers = quota.taken(step) + tf.range(quota.most, dtype=tf.int64)
-                windows = _one_by_one(quota.windows, serialized, _fold(self._seed, _MASKING, length), numbers)
-            windows["dropout_keys"] = tf.random.stateless_uniform(
-                [quota.most, length], keys_seed, None, None, tf.int32, alg="philox"
-            )
+        serialized = iter(records)
+        for rows, length in self.layout.windows:
+            quotas = self._quotas[length]
+            windows = _together([self._decoded(quota, step, next(serialized)) for quota in quotas])
             totals["masked_total"] += tf.reduce_sum(windows["masked_weights"])
             totals["patients_total"] += tf.reduce_sum(windows["stay_weights"])
             dealt = {name: _deal(values, rows, cells) for name, values in windows.items()}  # [C, rows, ...]
+            for name in counted:
+                counts[name] += tf.reduce_sum(dealt.pop(name), axis=1)  # [C, K]
             starts = (offset + length * tf.range(rows))[:, None]  # [rows, 1]
             for name, weights in (("masked_places", "masked_weights"), ("patient_places", "stay_weights")):
                 dealt[name] = tf.where(dealt[weights] > 0, dealt[name] + starts, 0)
             parts.append({name: tf.reshape(values, [cells, -1]) for name, values in dealt.items()})
             offset += rows * length
         joined = {name: tf.concat([part[name] for part in parts], axis=1) for name in parts[0]}
-        return joined | {name: tf.fill([cells], total) for name, total in totals.items()}
+        return joined | {name: tf.fill([cells], total) for name, total in totals.items()} | counts
+
+    def _decoded(self, quota: "_Quota", step: tf.Tensor, serialized: tf.Tensor) -> Cells:
+        """An update's windows of one length and corpus, [W, ...] each."""
+        step_seed = _fold(self._seed, _MASKING, step)
+        seed, keys_seed = tf.unstack(tf.random.split(_fold(step_seed, *quota.key), 2, alg="philox"))
+        if self.steps is None:
+            windows = quota.windows.decode(serialized, seed)
+        else:
+            numbers = quota.taken(step) + tf.range(quota.most, dtype=tf.int64)
+            own_seed = _fold(self._seed, _MASKING, *quota.key)
+            windows = _one_by_one(quota.windows, serialized, own_seed, numbers)
+        windows["dropout_keys"] = tf.random.stateless_uniform(
+            [quota.most, quota.windows.length], keys_seed, None, None, tf.int32, alg="philox"
+        )
+        if self.layout.corpora:
+            own = tf.one_hot(quota.corpus, self._corpora)  # [K]
+            real = tf.cast(windows["patient_ids"] > 0, tf.float32)
+            for name, marks in zip(CORPUS_COUNTS, (windows["stay_weights"], real), strict=True):
+                windows[name] = tf.reduce_sum(marks, axis=1, keepdims=True) * own
+        return windows
+
+
+def _together(parts: Sequence[Cells]) -> Cells:
+    """Windows of one length of several corpora as one, with the most places that any of them has."""
+    if len(parts) == 1:
+        return parts[0]
+    widths = {name: max(part[name].shape[1] for part in parts) for name in parts[0]}
+    return {
+        name: tf.concat(
+            [tf.pad(part[name], [[0, 0], [0, width - part[name].shape[1]]]) for part in parts], axis=0
+        )
+        for name, width in widths.items()
+    }
 
 
 def _one_by_one(windows: WindowClass, serialized: tf.Tensor, seed: tf.Tensor, numbers: tf.Tensor) -> Cells:
@@ -228,18 +295,32 @@ def smallest_fitting(most: int, limit: int, size: Callable[[int], int]) -> int:
 
 
 class _Quota:
-    """What each update takes of the windows of one length.
+    """What each update takes of the windows of one length and corpus.
 
     Args:
         windows: The windows.
         share: How many an update takes on average.
+        corpus: The corpus' place among the portions.
+
+    Attributes:
+        windows: As given.
+        corpus: As given.
+        most: How many windows an update takes at most.
     """
 
-    def __init__(self, windows: WindowClass, share: Fraction) -> None:
+    def __init__(self, windows: WindowClass, share: Fraction, corpus: int = 0) -> None:
         self.windows = windows
+        self.corpus = corpus
+        share = share.limit_denominator(_LARGEST_DENOMINATOR)
         self.most = math.ceil(share)
         self._whole, self._rest = divmod(share.numerator, share.denominator)
         self._denominator = share.denominator
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """Tells it from the others; its seeds follow from it."""
+        # The first corpus has the stream that it has alone.
+        return (self.windows.length, self.corpus) if self.corpus else (self.windows.length,)
 
     def taken(self, steps: Any) -> Any:
         """Windows that so many updates take, rounded down; in whole numbers, so that none is ever lost."""
@@ -264,7 +345,7 @@ class _Quota:
     def _shuffled(self, seed: tuple[int, int], used: int) -> tf.data.Dataset:
         """The records, epoch after epoch, each in an order of its own, without the first `used`."""
         stretches = self.windows.stretches
-        order_seed = _fold(seed, _ORDER, self.windows.length)
+        order_seed = _fold(seed, _ORDER, *self.key)
         first_epoch, used_of_epoch = divmod(used, self.windows.windows)
 
         @plain_graph
@@ -290,6 +371,17 @@ class _Quota:
             return records.batch(SHUFFLED_TOGETHER).enumerate().map(shuffle).unbatch()
 
         return tf.data.Dataset.counter(first_epoch).flat_map(epoch_records).skip(used_of_epoch)
+
+
+def _most(quotas: Iterable[_Quota]) -> int:
+    """How many windows an update takes at most by all of these quotas."""
+    return sum(quota.most for quota in quotas)
+
+
+def _by_length(quotas: Iterable[_Quota]) -> Mapping[int, Sequence[_Quota]]:
+    """The quotas by ascending length of their windows, those of one length by corpus."""
+    ordered = sorted(quotas, key=attrgetter("key"))
+    return {length: tuple(each) for length, each in groupby(ordered, attrgetter("windows.length"))}
 
 
 def _in_order(stretches: Sequence[Stretch]) -> tf.data.Dataset:

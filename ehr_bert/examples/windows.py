@@ -36,6 +36,7 @@ class Accounts:
         split: Of those written, patients in several windows.
         truncated: Of those written, patients of whom only the latest codes are kept.
         examples: Examples, one a window.
+        unknown: Tokens that the vocabulary asked for lacks, and that became `[UNK]`.
     """
 
     patients: int = 0
@@ -46,15 +47,18 @@ class Accounts:
     split: int = 0
     truncated: int = 0
     examples: int = 0
+    unknown: int = 0
 
     def __add__(self, other: Self) -> Self:
         return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def __str__(self) -> str:
+        unknown = f"; {self.unknown:,} tokens became [UNK]" if self.unknown else ""
         return (
             f"{self.patients:,} patients: {self.written:,} written as {self.examples:,} examples "
             f"({self.split:,} split, {self.truncated:,} truncated); left out: {self.without_codes:,} without "
             f"codes, {self.too_long:,} too long, {self.short_first_stay:,} by a first stay of 0 days or less"
+            f"{unknown}"
         )
 
 

@@ -19,6 +19,7 @@ from ehr_bert.errors import UserError
 from ehr_bert.examples.facts import FileFacts
 from ehr_bert.examples.packed import PackedFeatures, PackedSettings
 from ehr_bert.examples.protobuf import serialize
+from ehr_bert.examples.recoding import Recoding
 from ehr_bert.examples.sidecars import INFO_NAME, VOCABULARY_NAME, Sidecar, sidecar_path
 from ehr_bert.examples.tutorial import TutorialFeatures, TutorialSettings
 from ehr_bert.examples.windows import Accounts
@@ -80,6 +81,7 @@ def write_folder(
     settings: TutorialSettings | PackedSettings,
     shards: int,
     run: TaskRunner | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> dict[str, Accounts]:
     """Writes the examples of a folder of sequences, as TFRecord files with sidecars.
 
@@ -93,6 +95,8 @@ def write_folder(
         shards: Files a split, or a split and length; examples are dealt out to them.
         run: Runs a task for each file of sequences, by default here, one by one. The examples are the same,
             whatever runs them.
+        vocabulary: The vocabulary of the examples, for sequences that were made with another; tokens that it
+            lacks become `[UNK]`.
 
     Returns:
         The accounts of each split.
@@ -102,7 +106,9 @@ def write_folder(
     """
     if shards < 1:
         raise UserError(f"shards is {shards}: it must be 1 at least")
-    vocabulary = Vocabulary.read(sequences / VOCABULARY_NAME)
+    own = Vocabulary.read(sequences / VOCABULARY_NAME)
+    recoding = Recoding(own, vocabulary) if vocabulary else None
+    vocabulary = vocabulary or own
     features: Features = (
         TutorialFeatures(settings, vocabulary)
         if isinstance(settings, TutorialSettings)
@@ -114,7 +120,14 @@ def write_folder(
     with folder_written_aside(output) as folder:
         parts = {
             split: [
-                _Part(file.absolute(), folder.absolute(), shards, features, (settings.seed, number, index))
+                _Part(
+                    sequences=file.absolute(),
+                    folder=folder.absolute(),
+                    shards=shards,
+                    features=features,
+                    recoding=recoding,
+                    seed=(settings.seed, number, index),
+                )
                 for index, file in enumerate(_sequence_files(sequences / "sequences" / split))
             ]
             for number, split in enumerate(PRETRAINING_SPLITS)
@@ -158,6 +171,7 @@ class _Part:
     folder: Path
     shards: int
     features: Features
+    recoding: Recoding | None
     seed: tuple[int, int, int]
     """The seed of all, the number of the split, and that of the file."""
 
@@ -170,7 +184,7 @@ def _write_part(part: _Part) -> tuple[Accounts, FactsOfFiles]:
     batches = _read_sequences(part.sequences)
     # Packing wants all patients at once: the more there are, the better they fit.
     pieces = _smaller(batches) if isinstance(part.features, TutorialFeatures) else _together(batches)
-    writer = _Writer(part.features, part.shards, part.path)
+    writer = _Writer(part.features, part.shards, part.path, part.recoding)
     return writer.write(pieces, np.random.default_rng(part.seed))
 
 
@@ -210,6 +224,7 @@ class _Writer:
     features: Features
     shards: int
     path: Callable[[int | None, int], Path]
+    recoding: Recoding | None = None
 
     def write(
         self, batches: Iterable[pa.RecordBatch], generator: np.random.Generator
@@ -232,8 +247,11 @@ class _Writer:
             for length in self.features.always_written:
                 open_files(length)
             for batch in batches:
+                unknown = 0
+                if self.recoding:
+                    batch, unknown = self.recoding(batch)
                 by_length, batch_accounts = self.features.by_length(batch, generator)
-                accounts += batch_accounts
+                accounts += replace(batch_accounts, unknown=unknown)
                 for length, columns in by_length.items():
                     if length not in writers:
                         open_files(length)
