@@ -24,7 +24,7 @@ flags.DEFINE_string("input_file", None, "TFRecord files: a list with commas, or 
 flags.DEFINE_string("output_dir", None, "The training folder.", required=True)
 flags.DEFINE_string("eval_file", None, "TFRecord files to evaluate on, held out from training.")
 flags.DEFINE_string("vocab_file", None, "vocabulary.tsv or .types; it sets the config's vocab_size.")
-flags.DEFINE_string("init_checkpoint", None, "Training folder or checkpoint to take the first weights from.")
+flags.DEFINE_string("init_checkpoint", None, "Model to begin with (docs/continuing.md tells which).")
 flags.DEFINE_enum("stay_pooling", None, ["cls", "first", "sum", "mean"], "Where the stay objective looks.")
 flags.DEFINE_bool("do_train", False, "Train.")
 flags.DEFINE_bool("do_eval", False, "Evaluate, after training if that is asked for too.")
@@ -52,9 +52,9 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     import_tensorflow()
     from ehr_bert.examples.reading import expand
+    from ehr_bert.files import read_json
     from ehr_bert.model.config import ModelConfig
     from ehr_bert.training.devices import Devices, Tpu
-    from ehr_bert.training.folder import read_json
     from ehr_bert.training.inputs import Features
     from ehr_bert.training.recipe import Checkpointing, Evaluation, Phase, Recipe
     from ehr_bert.training.run import Run, run
@@ -87,6 +87,7 @@ def main(_: list[str]) -> None:
             recipe=recipe,
             devices=Devices(tpu=tpu if FLAGS.use_tpu else None),
             vocabulary=Path(FLAGS.vocab_file) if FLAGS.vocab_file else None,
+            init_config=Path(FLAGS.bert_config_file),
             max_predictions_per_seq=FLAGS.max_predictions_per_seq,
             eval_batch_size=FLAGS.eval_batch_size,
             train=FLAGS.do_train,

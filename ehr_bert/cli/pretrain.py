@@ -2,11 +2,14 @@
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ehr_bert.training.inputs import Features
     from ehr_bert.training.recipe import Recipe
 
 
@@ -14,12 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
     parser.add_argument(
         "--features",
-        type=Path,
         nargs="+",
         required=True,
         default=argparse.SUPPRESS,
         metavar="FOLDER",
-        help="what `ehr-bert features` made; several, packed at different lengths, for a recipe's phases",
+        help="what `ehr-bert features` made; several, packed at different lengths, for a recipe's phases; "
+        "NAME=FOLDER for a corpus that its mixtures name",
     )
     parser.add_argument(
         "--output",
@@ -53,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_optional(group, "--seed", int, "of weights, masks, dropout and the order of patients")
     _add_optional(group, "--precision", str, "auto, float32 or bfloat16")
     _add_optional(
-        group, "--init", str, "training folder, or checkpoint in one, to take the first weights from"
+        group, "--init", str, "model to take the first weights from, such as a training or an export folder"
     )
     _add_optional(group, "--eval-steps", int, "updates between evaluations; 0 for one at the end alone")
     _add_optional(group, "--checkpoint-steps", int, "updates between checkpoints")
@@ -61,7 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Trains on the training split of the features, and evaluates on their validation split."""
+    """Trains on the training split of the features, and evaluates on their validation split.
+
+    After a training of several phases it exports the model at the end of each.
+    """
     from ehr_bert.quiet import import_tensorflow
     from ehr_bert.training.recipe import Recipe
 
@@ -69,17 +75,12 @@ def run(arguments: argparse.Namespace) -> None:
     recipe = Recipe.read(given["recipe"]) if "recipe" in given else Recipe()
     recipe = with_flags(recipe, given)
     import_tensorflow()
-    from ehr_bert.examples.reading import expand
     from ehr_bert.training import run as training
     from ehr_bert.training.devices import Devices, Tpu
-    from ehr_bert.training.inputs import Features
 
     outcome = training.run(
         training.Run(
-            features=[
-                Features(expand(f"{folder}/train-*.tfrecord"), expand(f"{folder}/valid-*.tfrecord"))
-                for folder in arguments.features
-            ],
+            features=named_features(arguments.features),
             output=arguments.output,
             recipe=recipe,
             devices=Devices(given.get("devices"), Tpu(given["tpu"]) if "tpu" in given else None),
@@ -89,6 +90,41 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if outcome.exit_code:
         raise SystemExit(outcome.exit_code)
+    if len(recipe.phases) > 1:
+        _export_phases(arguments.output, len(recipe.phases))
+
+
+def named_features(given: Sequence[str]) -> "list[Features]":
+    """The features that are named, each as `FOLDER`, or as `NAME=FOLDER` for a corpus of that name.
+
+    Raises:
+        UserError: a folder holds no examples.
+    """
+    from ehr_bert.examples.reading import expand
+    from ehr_bert.training.inputs import Features
+
+    found = []
+    for text in given:
+        named = re.fullmatch(r"([^/=]+)=(.+)", text)
+        name, folder = named.groups() if named else ("", text)
+        found.append(
+            Features(expand(f"{folder}/train-*.tfrecord"), expand(f"{folder}/valid-*.tfrecord"), name)
+        )
+    return found
+
+
+def _export_phases(folder: Path, phases: int) -> None:
+    """Exports the model at the end of each phase to `exports/phase-<number>`, unless it is there."""
+    for name in (f"phase-{number}" for number in range(1, phases + 1)):
+        output = folder / "exports" / name
+        if output.exists() or not (folder / name).exists():
+            continue
+        if "TF_CONFIG" in os.environ:  # the other workers have ended, and would be missed
+            print(f"to export the model after {name}: ehr-bert convert {folder / name} {output}")
+            continue
+        from ehr_bert.export.folder import export
+
+        export(folder / name, output)
 
 
 def with_flags(recipe: "Recipe", given: Mapping[str, Any]) -> "Recipe":

@@ -10,6 +10,7 @@ can't see into a Keras layer's lists. `tf.train.load_checkpoint` reads them.
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,10 +25,23 @@ from ehr_bert.errors import UserError
 from ehr_bert.files import written_aside
 from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.training.writing import writing
+from ehr_bert.weights.checkpoint_files import read_checkpoint, write_checkpoint
 
 CHECKPOINT_NAME = "model.ckpt"
 NEWEST, BEST = "checkpoint", "best"
 """Files that name a checkpoint each: the newest, and the one with the lowest held-out loss."""
+
+MARKS = re.compile(r"best|phase-\d+")
+"""Files that name a checkpoint which is kept: the best, and those at the end of phases."""
+
+
+def phase_mark(number: int) -> str:
+    """The file that names the checkpoint at the end of a phase, counted from 1."""
+    return f"phase-{number}"
+
+
+FIRST_WEIGHTS = phase_mark(0)
+"""The file that names the checkpoint before the first update, where a phase begins with it anew."""
 
 
 def _weights(model: PretrainingModel) -> dict[str, Any]:
@@ -39,7 +53,7 @@ def _optimizer_state(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
 
 
 class Checkpoints:
-    """The checkpoints `model.ckpt-<step>` of a training folder: the newest few, and the best.
+    """The checkpoints `model.ckpt-<step>` of a training folder: the newest few, and the marked ones.
 
     Within a `with` block they are written by a thread, one at a time. An error of the thread is raised by the
     next call, or at the block's end.
@@ -63,12 +77,13 @@ class Checkpoints:
             writes: Whether this process writes: of several workers one does, and all read.
         """
         self._folder = folder
-        self._variables = _weights(model) | _optimizer_state(optimizer)
+        self._weights = _weights(model)
+        self._variables = self._weights | _optimizer_state(optimizer)
         self._iterations = optimizer.iterations
         self._keep = keep
         self._writes = writes
         self._steps = _steps_named(folder)
-        self._best = _step_named(folder, BEST)
+        self._marked = _marked_steps(folder)
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._jobs: list[Future[None]] = []
 
@@ -94,7 +109,7 @@ class Checkpoints:
         if not has_checkpoint(self._folder):
             return 0, {}
         prefix = newest_checkpoint(self._folder)
-        values = _read(prefix, lambda name: True)
+        values = read_checkpoint(prefix, lambda name: True)
         state = {name: float(values.pop(name)) for name in list(values) if name.startswith("state/")}
         _assign(self._variables, values, prefix, "it must be of this training")
         return int(self._iterations.numpy()), {name.removeprefix("state/"): state[name] for name in state}
@@ -112,10 +127,19 @@ class Checkpoints:
         values |= {f"state/{name}": np.array(value, np.float64) for name, value in state.items()}
         self._do(lambda: self._write(step, values))
 
-    def mark_best(self, step: int) -> None:
-        """Names the checkpoint of that step, saved before, the best one."""
+    def mark(self, name: str, step: int) -> None:
+        """Gives the checkpoint of that step, saved before, a name, one of `MARKS`, by which it is kept."""
         if self._writes:
-            self._do(lambda: self._name_best(step))
+            self._do(lambda: self._mark(name, step))
+
+    def restore_weights(self, name: str) -> None:
+        """Brings back the weights of the checkpoint of that name.
+
+        Raises:
+            UserError: it is not there, or damaged.
+        """
+        self._wait()
+        _load(self._weights, newest_checkpoint(self._folder / name))
 
     def _do(self, job: Callable[[], None]) -> None:
         self._jobs.append(self._thread.submit(job))
@@ -129,27 +153,23 @@ class Checkpoints:
         with writing(f"checkpoint {prefix}", "make room and run again: the checkpoint before it is whole"):
             for leftover in self._folder.glob(f"{CHECKPOINT_NAME}-*.tempstate*"):
                 leftover.unlink()
-            tf.raw_ops.SaveV2(
-                prefix=str(prefix),
-                tensor_names=list(values),
-                shape_and_slices=[""] * len(values),
-                tensors=list(values.values()),
-            )
+            write_checkpoint(prefix, values)
             for file in _files(prefix):
                 with open(file, "rb") as opened:
                     os.fsync(opened.fileno())
             self._steps = [other for other in self._steps if other != step] + [step]
             self._remove_all_but(self._steps[-self._keep :])
 
-    def _name_best(self, step: int) -> None:
-        with writing(self._folder / BEST):
-            _name(self._folder / BEST, [step])
-            self._best = step
+    def _mark(self, name: str, step: int) -> None:
+        with writing(self._folder / name):
+            _name(self._folder / name, [step])
+            self._marked[name] = step
             self._remove_all_but(self._steps[-self._keep :])
 
     def _remove_all_but(self, newest: list[int]) -> None:
-        """Keeps `newest` and the best, named before others are removed."""
-        removed = [step for step in self._steps if step not in newest and step != self._best]
+        """Keeps `newest` and the marked ones, named before others are removed."""
+        kept = {*newest, *self._marked.values()}
+        removed = [step for step in self._steps if step not in kept]
         self._steps = [step for step in self._steps if step not in removed]
         _name(self._folder / NEWEST, self._steps)
         for step in removed:
@@ -180,19 +200,11 @@ def _steps_named(folder: Path) -> list[int]:
     return list(dict.fromkeys(there))
 
 
-def _step_named(folder: Path, file: str) -> int | None:
-    prefix = tf.train.latest_checkpoint(str(folder), latest_filename=file)
-    return step_of(prefix) if prefix else None
-
-
-def _read(prefix: str, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
-    """The values of a checkpoint under their names."""
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if wanted(name)}
-    except (ValueError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{prefix} can't be read: {reason} (name another checkpoint)") from error
+def _marked_steps(folder: Path) -> dict[str, int]:
+    """The steps of the checkpoints that are marked and that are there, by the marks' names."""
+    names = [path.name for path in folder.glob("*") if MARKS.fullmatch(path.name)]
+    prefixes = {name: tf.train.latest_checkpoint(str(folder), latest_filename=name) for name in names}
+    return {name: step_of(prefix) for name, prefix in prefixes.items() if prefix}
 
 
 def _assign(variables: dict[str, Any], values: dict[str, np.ndarray], prefix: str, mend: str) -> None:
@@ -222,8 +234,8 @@ def newest_checkpoint(path: Path) -> str:
     """The prefix of the checkpoint that `path` stands for.
 
     Args:
-        path: A training folder, for its newest checkpoint; `folder/best`, for its best one; or the prefix
-            `folder/model.ckpt-<step>` itself.
+        path: A training folder, for its newest checkpoint; `folder/best`, for its best one, or
+            `folder/phase-1`, for that at the end of a phase; or the prefix `folder/model.ckpt-<step>` itself.
 
     Raises:
         UserError: there is none.
@@ -233,11 +245,12 @@ def newest_checkpoint(path: Path) -> str:
     prefix = None
     if path.is_dir():
         prefix = tf.train.latest_checkpoint(str(path))
-    elif path.name == BEST and path.is_file():
-        prefix = tf.train.latest_checkpoint(str(path.parent), latest_filename=BEST)
+    elif MARKS.fullmatch(path.name) and path.is_file():
+        prefix = tf.train.latest_checkpoint(str(path.parent), latest_filename=path.name)
     if prefix is None:
         raise UserError(
-            f"{path} holds no checkpoint: name a training folder, its best, or a model.ckpt-<step> in it"
+            f"{path} holds no checkpoint: name a training folder, its best, a phase-<number> or a "
+            "model.ckpt-<step> in it"
         )
     return prefix
 
@@ -245,6 +258,19 @@ def newest_checkpoint(path: Path) -> str:
 def step_of(prefix: str) -> int:
     """The number of updates behind the checkpoint `.../model.ckpt-<step>`."""
     return int(prefix.rpartition("-")[2])
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The weights of a checkpoint, by their names below the model's own.
+
+    Args:
+        path: As in `newest_checkpoint`.
+
+    Raises:
+        UserError: there is no checkpoint, or it is damaged.
+    """
+    values = read_checkpoint(newest_checkpoint(path), lambda name: name.startswith("model/"))
+    return {name.removeprefix("model/"): value for name, value in values.items()}
 
 
 def load_weights(model: PretrainingModel, path: Path) -> str:
@@ -258,6 +284,10 @@ def load_weights(model: PretrainingModel, path: Path) -> str:
         UserError: there is no checkpoint, or its shapes aren't the model's.
     """
     prefix = newest_checkpoint(path)
-    values = _read(prefix, lambda name: name.startswith("model/"))
-    _assign(_weights(model), values, prefix, "it must be one of this program's, of the same shape")
+    _load(_weights(model), prefix)
     return prefix
+
+
+def _load(weights: dict[str, Any], prefix: str) -> None:
+    values = read_checkpoint(prefix, lambda name: name.startswith("model/"))
+    _assign(weights, values, prefix, "it must be one of this program's, of the same shape")

@@ -1,47 +1,21 @@
 """The training folder: what a run leaves, and what later stages read from it.
 
-config.json       the model's shape          model.ckpt-<step>*  checkpoints: the newest few, and the best
+config.json       the model's shape          model.ckpt-<step>*  checkpoints: the newest few, and marked ones
 vocabulary.tsv    tokens by id, if known     checkpoint, best    which of them is the newest, and the best
 recipe.toml       how it was trained         metrics.jsonl       a line a report, and one an evaluation
 examples.json     what it was trained on     events/             the same for TensorBoard
 summary.json      how the training went      eval_results.txt    the last evaluation
+ancestry.json     the trainings before it
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ehr_bert.errors import UserError
-from ehr_bert.files import written_aside
+from ehr_bert.files import read_json
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import PretrainingModel, build_model
 from ehr_bert.training.checkpoints import load_weights, newest_checkpoint
 from ehr_bert.vocabulary import Vocabulary
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object of a JSON file.
-
-    Raises:
-        UserError: the file is missing, or holds something else.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds a {type(values).__name__}, not an object of keys and values")
-    return values
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes an object as JSON, aside first."""
-    with written_aside(path) as (aside,):
-        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -103,8 +77,8 @@ def load_model(path: Path) -> PretrainingModel:
     """The model of a checkpoint, in float32.
 
     Args:
-        path: A training folder, for its newest checkpoint; `folder/best`, for its best one; or the prefix
-            `folder/model.ckpt-<step>` itself.
+        path: A training folder, for its newest checkpoint; `folder/best`, for its best one, or
+            `folder/phase-1`, for that at the end of a phase; or the prefix `folder/model.ckpt-<step>` itself.
 
     Raises:
         UserError: `path` holds no checkpoint, or its folder no config.

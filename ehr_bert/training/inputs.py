@@ -1,29 +1,34 @@
 """What a training takes in: its examples are opened, and its recipe is made to fit them, or refused."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples import packed
+from ehr_bert.examples.mixture import Mixture
 from ehr_bert.examples.reading import Examples, ExamplesInfo, open_examples
 from ehr_bert.model.config import ModelConfig
+from ehr_bert.training.initial import inherited_shape
 from ehr_bert.training.recipe import MaskedCodes, Phase, Recipe
 from ehr_bert.vocabulary import Vocabulary
+from ehr_bert.weights.pretrained import Pretrained
 
 
 @dataclass(frozen=True)
 class Features:
-    """Examples of one length.
+    """Examples of one length, of one corpus.
 
     Attributes:
         train: TFRecord files to train on.
         held_out: TFRecord files to evaluate on; those of the training if there are none.
+        name: What mixtures call the corpus; those of a corpus at several lengths have one name.
     """
 
     train: Sequence[Path]
     held_out: Sequence[Path] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,21 +38,29 @@ class Inputs:
     Attributes:
         recipe: With the model's `vocab_size`.
         vocabulary: The tokens, if they are known.
-        features: Where the examples of each phase lie.
         train: Examples to train on, by phase.
-        held_out: Examples to evaluate on, of the last phase's features.
+        files: Those of the last phase.
+        held_out: Examples to evaluate on.
+        evaluates_training: Whether these are examples to train on, for want of others.
     """
 
     recipe: Recipe
     vocabulary: Vocabulary | None
-    features: tuple[Features, ...]
-    train: tuple[Examples, ...]
+    train: tuple[Mixture, ...]
+    files: tuple[Path, ...]
     held_out: Examples
+    evaluates_training: bool
+
+    @property
+    def corpora(self) -> list[tuple[str, ExamplesInfo]]:
+        """What the examples of all phases hold, each once, with the corpus' name, empty if it has none."""
+        pairs = (pair for mixture in self.train for pair in mixture.corpora.items())
+        return [(name, examples.info) for name, examples in dict.fromkeys(pairs)]
 
     @property
     def trained_on(self) -> list[ExamplesInfo]:
         """What the examples of all phases hold, each once."""
-        return [examples.info for examples in dict.fromkeys(self.train)]
+        return [info for _, info in self.corpora]
 
 
 def open_inputs(
@@ -55,38 +68,88 @@ def open_inputs(
     features: Sequence[Features],
     vocabulary_file: Path | None = None,
     max_predictions_per_seq: int | None = None,
+    parent: Pretrained | None = None,
 ) -> Inputs:
     """Opens all examples.
 
     Args:
         recipe: As it was asked for.
-        features: Examples; of several lengths, for phases whose windows differ.
+        features: Examples; of several lengths, for phases whose windows differ, and of several corpora.
         vocabulary_file: Sets the model's `vocab_size`; the vocabulary beside the examples if None.
         max_predictions_per_seq: Masked codes that count of each of the tutorial's examples; all if None.
+        parent: The model that the training begins with; a recipe that states no shape takes its.
 
     Raises:
         UserError: the examples, the vocabulary and the recipe don't fit together.
     """
     opened = [_opened(each.train, max_predictions_per_seq) for each in features]
-    infos = [examples.info for examples in opened]
-    chosen = [features_of(phase, number, infos) for number, phase in enumerate(recipe.phases, 1)]
-    last = chosen[-1]
-    held_out = opened[last]
-    if features[last].held_out:
-        held_out = _opened(features[last].held_out, max_predictions_per_seq)
-    infos = [*infos, held_out.info]
-    vocabulary = _vocabulary(vocabulary_file, infos)
-    model = _fitting(recipe.model, vocabulary_file, vocabulary, infos)
+    offered = [(each.name, examples.info) for each, examples in zip(features, opened, strict=True)]
+    chosen = [mixture_of(phase, number, offered) for number, phase in enumerate(recipe.phases, 1)]
+    place = _held_out_of(recipe, chosen[-1], offered)
+    held_out, held_out_files = opened[place], features[place].held_out
+    if held_out_files:
+        held_out = _opened(held_out_files, max_predictions_per_seq)
+    infos = [*(info for _, info in offered), held_out.info]
+    labels = [each.name or str(each.train[0]) for each in features]
+    labels.append(str(held_out_files[0]) if held_out_files else labels[place])
+    vocabulary = _vocabulary(vocabulary_file, labels, infos)
+    model = inherited_shape(recipe.model, parent, vocabulary) if parent else recipe.model
+    model = _fitting(model, vocabulary_file, vocabulary, infos)
     recipe = dataclasses.replace(recipe, model=model)
-    for number, place in enumerate(chosen, 1):
-        _check_phase(recipe, number, infos[place])
+    for number, places in enumerate(chosen, 1):
+        for each in places.values():
+            _check_phase(recipe, number, infos[each])
     return Inputs(
         recipe=recipe,
         vocabulary=vocabulary,
-        features=tuple(features[place] for place in chosen),
-        train=tuple(opened[place] for place in chosen),
+        train=tuple(
+            Mixture({name: opened[each] for name, each in places.items()}, phase.mixture or {})
+            for phase, places in zip(recipe.phases, chosen, strict=True)
+        ),
+        files=tuple(file for each in chosen[-1].values() for file in features[each].train),
         held_out=held_out,
+        evaluates_training=not held_out_files,
     )
+
+
+def mixture_of(phase: Phase, number: int, offered: Sequence[tuple[str, ExamplesInfo]]) -> dict[str, int]:
+    """The places in `offered` of the examples that a phase takes, by corpus.
+
+    Args:
+        phase: The phase.
+        number: Its number, from 1.
+        offered: The corpus of each of the features, and what they hold.
+
+    Raises:
+        UserError: a corpus is not there, or none of its features, or several, have the phase's length.
+    """
+    if phase.mixture is None:
+        place = features_of(phase, number, [info for _, info in offered])
+        return {offered[place][0]: place}
+    key = f"phases.{number}.mixture"
+    return {corpus: _place_of(corpus, key, phase, number, offered) for corpus in phase.mixture}
+
+
+def _held_out_of(recipe: Recipe, last: Mapping[str, int], offered: Sequence[tuple[str, ExamplesInfo]]) -> int:
+    """The place of the features to evaluate on; where the recipe names no corpus, the last phase has one."""
+    if recipe.evaluation.corpus is None:
+        (place,) = last.values()
+        return place
+    number = len(recipe.phases)
+    return _place_of(recipe.evaluation.corpus, "evaluation.corpus", recipe.phases[-1], number, offered)
+
+
+def _place_of(
+    corpus: str, key: str, phase: Phase, number: int, offered: Sequence[tuple[str, ExamplesInfo]]
+) -> int:
+    places = [place for place, (name, _) in enumerate(offered) if name == corpus]
+    if not places:
+        named = ", ".join(sorted({name for name, _ in offered if name})) or "no named corpus"
+        raise UserError(
+            f"{key} names {corpus}, and the features are of {named}: name its folder "
+            f"(--features {corpus}=FOLDER)"
+        )
+    return places[features_of(phase, number, [offered[place][1] for place in places])]
 
 
 def features_of(phase: Phase, number: int, infos: Sequence[ExamplesInfo]) -> int:
@@ -127,21 +190,26 @@ def _opened(files: Sequence[Path], max_predictions_per_seq: int | None) -> Examp
     return examples
 
 
-def _vocabulary(file: Path | None, infos: Sequence[ExamplesInfo]) -> Vocabulary | None:
+def _vocabulary(file: Path | None, labels: Sequence[str], infos: Sequence[ExamplesInfo]) -> Vocabulary | None:
     """The vocabulary that is named, or else the examples' own."""
-    told = {info.files[0]: info.vocabulary for info in infos if info.vocabulary}
+    pairs = zip(labels, infos, strict=True)
+    told = [(label, info.vocabulary) for label, info in pairs if info.vocabulary]
     if file:
         vocabulary = Vocabulary.read(file)
-        for name, other in told.items():
+        for name, other in told:
             if other.sha256 != vocabulary.sha256:
                 raise UserError(f"{file} is not the vocabulary that {name} was made with: take that one")
         return vocabulary
-    by_hash = {vocabulary.sha256: name for name, vocabulary in told.items()}
-    if len(by_hash) > 1:
-        raise UserError(
-            f"{' and '.join(by_hash.values())} were made with different vocabularies: make them with the same"
-        )
-    return next(iter(told.values()), None)
+    if not told:
+        return None
+    first, vocabulary = told[0]
+    for label, other in told:
+        if other.sha256 != vocabulary.sha256:
+            raise UserError(
+                f"{first} and {label} were made with different vocabularies: make one of all (`ehr-bert "
+                "vocabulary`), and the examples under it (`ehr-bert features --vocabulary`)"
+            )
+    return vocabulary
 
 
 def _fitting(

@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from itertools import accumulate
@@ -14,17 +15,17 @@ import tensorflow as tf
 
 from ehr_bert.examples.updates import Updates
 from ehr_bert.model.pretraining import PretrainingModel
-from ehr_bert.training.checkpoints import Checkpoints, has_checkpoint
+from ehr_bert.training.checkpoints import BEST, FIRST_WEIGHTS, Checkpoints, has_checkpoint, phase_mark
 from ehr_bert.training.evaluation import Evaluation, write_eval_results
 from ehr_bert.training.flops import training_flops
 from ehr_bert.training.folder import TrainingFolder
 from ehr_bert.training.metrics_log import MetricsLog
-from ehr_bert.training.optimizer import build_optimizer
+from ehr_bert.training.optimizer import build_optimizer, clear_moments
 from ehr_bert.training.profiling import Profile
-from ehr_bert.training.progress import Progress, Work
+from ehr_bert.training.progress import MIXTURE, Progress, Work
 from ehr_bert.training.recipe import Phase, Recipe
 from ehr_bert.training.schedule import PhasedSchedule
-from ehr_bert.training.step import Objectives, Sums, build_train_step
+from ehr_bert.training.step import Objectives, Sums, build_train_step, corpus_sums
 from ehr_bert.training.stopping import Stopping
 from ehr_bert.training.streams import distributed_cells
 
@@ -37,11 +38,13 @@ class PhasePlan:
         updates: Its batches.
         steps: Updates.
         phase: As the recipe states it.
+        shares: Of a mixture, the share of each corpus by name, in the order of the batches' counts.
     """
 
     updates: Updates
     steps: int
     phase: Phase
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 class Reason(StrEnum):
@@ -126,7 +129,8 @@ class _Training:
         self.compiled = compiled
         self.evaluate = evaluate
         steps = [plan.steps for plan in plans]
-        self.total = sum(steps)
+        self.ends = tuple(accumulate(steps))
+        self.total = self.ends[-1]
         self.schedule = PhasedSchedule([plan.phase for plan in plans], steps)
         with strategy.scope():
             self.optimizer: keras.optimizers.Optimizer = build_optimizer(
@@ -159,7 +163,7 @@ class _Training:
                 if step:
                     self.progress.say(f"going on from the checkpoint at step {step:,} in {self.folder.path}")
                     if self.log.best_step() == step:
-                        self.checkpoints.mark_best(step)
+                        self.checkpoints.mark(BEST, step)
                 reason = self._after(step)
                 updates = self._updates(step)
                 first = step
@@ -178,11 +182,16 @@ class _Training:
             recipe.masked_codes.weight if recipe.masked_codes.enabled else 0.0,
             recipe.prolonged_stay.weight if recipe.prolonged_stay.enabled else 0.0,
         )
-        ends = accumulate(plan.steps for plan in self.plans)
-        for plan, end in zip(self.plans, ends, strict=True):
+        for number, (plan, end) in enumerate(zip(self.plans, self.ends, strict=True), 1):
             if step >= end:
                 continue
+            if step == end - plan.steps:
+                self._begin_phase(number)
             updates = plan.updates
+            names = {
+                name: f"{MIXTURE}{number}/{list(plan.shares)[place]}/{counts.removeprefix('corpus_')}"
+                for name, (counts, place) in corpus_sums(updates.layout.corpora).items()
+            }
             cells = updates.micro_batches * self.strategy.num_replicas_in_sync
             flops = partial(training_flops, self.model.config, updates.layout)
             self.progress.begin(Work(cells * updates.layout.positions, flops))
@@ -198,8 +207,19 @@ class _Training:
             )
             batches = iter(distributed_cells(self.strategy, updates, step - (end - plan.steps)))
             while step < end:
-                yield train_step(batches)
+                yield {names.get(name, name): value for name, value in train_step(batches).items()}
                 step += 1
+
+    def _begin_phase(self, number: int) -> None:
+        """Puts away what a phase doesn't take over from the one before.
+
+        It happens at the phase's first update, whether this process made those before it or not.
+        """
+        carried = self.plans[number - 1].phase.carry_over
+        if carried == "nothing":
+            self.checkpoints.restore_weights(FIRST_WEIGHTS)
+        if carried != "moments":
+            clear_moments(self.optimizer)
 
     def _after(self, step: int) -> Reason | None:
         """All that happens after an update but the report, and says whether to end.
@@ -226,7 +246,22 @@ class _Training:
             self.progress.report(step)
         if reason or self._save_is_due(step):
             self._save(step)
+        self._mark_phase(step, reason)
         return reason
+
+    def _mark_phase(self, step: int, reason: Reason | None) -> None:
+        """Names the checkpoint at the end of a phase, where there are several, and keeps it.
+
+        So are the first weights where a phase begins with them anew.
+        """
+        if len(self.plans) == 1:
+            return
+        if step in self.ends or reason == Reason.EARLY_STOP:
+            self._save(step)
+            self.checkpoints.mark(phase_mark(1 + bisect_left(self.ends, step)), step)
+        elif step == 0 and any(plan.phase.carry_over == "nothing" for plan in self.plans):
+            self._save(step)
+            self.checkpoints.mark(FIRST_WEIGHTS, step)
 
     def _save_is_due(self, step: int) -> bool:
         checkpoints = self.recipe.checkpoints
@@ -249,7 +284,7 @@ class _Training:
                 self.log.write(step, "eval", self.evaluation.figures())
                 self.log.histograms(step, _watched(self.model))
                 if self.log.best_step() == step:
-                    self.checkpoints.mark_best(step)
+                    self.checkpoints.mark(BEST, step)
             if self.chief:
                 write_eval_results(self.folder, self.evaluation)
         self.progress.say(str(self.evaluation))

@@ -6,8 +6,52 @@ from typing import Any
 import keras
 from keras import ops
 
+from ehr_bert.model.fusing import fused
 from ehr_bert.training.recipe import Recipe
 from ehr_bert.training.schedule import PhasedSchedule
+
+
+class AdamW(keras.optimizers.AdamW):
+    """AdamW (Loshchilov and Hutter 2019, algorithm 2), all of a weight's update in one pass over memory."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable."""
+        place = self._get_variable_index(variable)
+        state = variable, self._momentums[place], self._velocities[place]
+        updated = fused(
+            adamw_update,
+            *(gradient, *state, gradients_in_moments(self), learning_rate),
+            betas=(self.beta_1, self.beta_2),
+            epsilon=self.epsilon,
+            weight_decay=self.weight_decay if self._use_weight_decay(variable) else 0.0,
+        )
+        for old, new in zip(state, updated, strict=True):
+            self.assign(old, new)
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Decays nothing: `update_step` does."""
+
+
+def adamw_update(
+    gradient: Any,
+    weight: Any,
+    mean: Any,
+    square: Any,
+    number: Any,
+    learning_rate: Any,
+    *,
+    betas: tuple[float, float],
+    epsilon: float,
+    weight_decay: float,
+) -> tuple[Any, Any, Any]:
+    """A weight after an update, and the means of its `number` gradients and of their squares."""
+    rate = ops.cast(learning_rate, weight.dtype)
+    mean = mean + (gradient - mean) * (1 - betas[0])
+    square = square + (ops.square(gradient) - square) * (1 - betas[1])
+    unbiased_mean = mean / (1 - ops.power(betas[0], number))
+    unbiased_square = square / (1 - ops.power(betas[1], number))
+    update = unbiased_mean / (ops.sqrt(unbiased_square) + epsilon) + weight_decay * weight
+    return weight - rate * update, mean, square
 
 
 class Lamb(keras.optimizers.Lamb):
@@ -21,7 +65,7 @@ class Lamb(keras.optimizers.Lamb):
         """Updates one variable."""
         place = self._get_variable_index(variable)
         mean, square = self._momentums[place], self._velocities[place]
-        done = ops.cast(self.iterations + 1, variable.dtype)
+        done = ops.cast(gradients_in_moments(self), variable.dtype)
         self.assign_add(mean, (gradient - mean) * (1 - self.beta_1))
         self.assign_add(square, (ops.square(gradient) - square) * (1 - self.beta_2))
         unbiased_mean = mean / (1 - ops.power(self.beta_1, done))
@@ -34,6 +78,18 @@ class Lamb(keras.optimizers.Lamb):
 
     def _apply_weight_decay(self, variables: Any) -> None:
         """Decays nothing: `update_step` does."""
+
+
+def gradients_in_moments(optimizer: keras.optimizers.Optimizer) -> Any:
+    """How many gradients the optimizer's moments are made of, the one to come too; a float32 tensor."""
+    done = optimizer.iterations
+    return ops.cast(ops.subtract(done + 1, optimizer.schedule.moments_begin(done)), "float32")
+
+
+def clear_moments(optimizer: keras.optimizers.Optimizer) -> None:
+    """Sets both means to 0, as they are before the first update."""
+    for mean in (*optimizer._momentums, *optimizer._velocities):
+        mean.assign(ops.zeros_like(mean))
 
 
 def _trust_ratio(variable: Any, update: Any) -> Any:
@@ -54,14 +110,16 @@ def build_optimizer(
         variables: The weights to train.
     """
     settings = recipe.optimizer
-    kind = {"adamw": keras.optimizers.AdamW, "lamb": Lamb}[settings.name]
-    optimizer = kind(
-        learning_rate=PhasedSchedule(recipe.phases, phase_steps),
+    kinds: dict[str, Any] = {"adamw": AdamW, "lamb": Lamb}
+    schedule = PhasedSchedule(recipe.phases, phase_steps)
+    optimizer = kinds[settings.name](
+        learning_rate=schedule,
         weight_decay=settings.weight_decay,
         beta_1=settings.beta_1,
         beta_2=settings.beta_2,
         epsilon=settings.epsilon,
     )
+    optimizer.schedule = schedule
     optimizer.exclude_from_weight_decay(var_names=list(settings.no_decay))
     optimizer.build(variables)
     return optimizer

@@ -20,6 +20,9 @@ LOG_FILE_SECONDS = 30.0
 LATE = 8
 """Updates that a device may be ahead of what was looked at, so that it need not be waited for."""
 
+MIXTURE = "mixture/"
+"""Begins the names of sums that are counts of a mixture: `mixture/<phase>/<corpus>/<what>`."""
+
 SKIPPED_AT_MOST = 2
 """Updates in a row that may be skipped since their loss or gradient was not finite."""
 
@@ -228,6 +231,7 @@ class Progress:
             found["model_flops_per_second"] = timed["flops"] / seconds
         if sums["positions"]:
             found["padding_fraction"] = 1 - sums["real_tokens"] / sums["positions"]
+        found |= {name: value for name, value in sums.items() if name.startswith(MIXTURE)}
         return {**found, "skipped_updates": sums["skipped"], "seconds": sums["seconds"]}
 
     def _show(self, figures: Mapping[str, float]) -> None:

@@ -119,6 +119,10 @@ class Phase(Settings):
         epochs: Times that all patients are seen, in place of `steps`; parts of one are allowed.
         learning_rate: The peak.
         warmup_steps: Updates over which the rate rises to its peak; a tenth of the phase if not stated.
+        mixture: Corpora by name, each with its weight: an update takes patients of each in proportion, or
+            tokens where the batch is stated in tokens. If not stated, the one with the phase's length.
+        carry_over: What the phase takes over from the one before: the weights with the optimizer's
+            `moments`, the `weights` alone, or `nothing`. The first phase has none before it.
         decay: How the rate goes on: `linear` falls to 0 at the phase's end as in BERT, measured from its
             beginning; `cosine` falls to 0 from the end of the warm-up; `constant` stays.
     """
@@ -132,6 +136,8 @@ class Phase(Settings):
     learning_rate: NonNegative = 1e-4
     warmup_steps: Natural | None = None
     decay: Literal["linear", "cosine", "constant"] = "linear"
+    mixture: dict[str, Positive] | None = None
+    carry_over: Literal["moments", "weights", "nothing"] = "moments"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,6 +150,10 @@ class Phase(Settings):
                 raise UserError(f"{either} and {other} are both stated: state one of them")
             if not stated:
                 object.__setattr__(self, either, default)
+        if self.mixture is not None:
+            if not self.mixture:
+                raise UserError("mixture names no corpus: name one at least, or leave it out")
+            object.__setattr__(self, "mixture", dict(sorted(self.mixture.items())))
 
     def warmup(self, steps: int) -> int:
         """Updates of warm-up in a phase of `steps` updates."""
@@ -157,10 +167,13 @@ class Evaluation(Settings):
     Attributes:
         every_steps: Updates between evaluations; 0 for one at the end alone.
         max_batches: Batches of an evaluation at most; all if not stated.
+        corpus: Name of the corpus whose held-out patients are looked at; the last phase's if not stated,
+            which must be one then.
     """
 
     every_steps: Natural = 0
     max_batches: Count | None = None
+    corpus: str | None = None
 
 
 @dataclass(frozen=True)
@@ -194,7 +207,10 @@ class Recipe(Settings):
     """All settings of a training; each table of the TOML file is an attribute.
 
     Attributes:
-        init: Training folder, or checkpoint in one, that the first weights come from; random if not stated.
+        init: Model that the first weights come from, such as a training or an export folder; random if not
+            stated.
+        init_new_codes: The first weights of codes that `init` lacks: the mean of its codes of the same
+            `category`, or of all where it has none; the `mean` of all; or `random`.
         precision: Of the computation: `float32`, `bfloat16` with weights in float32, or `auto` by device.
         compile: Whether XLA compiles the step; `auto` where it pays.
         seed: Of weights, masks, dropout and the order of patients.
@@ -210,6 +226,7 @@ class Recipe(Settings):
     """
 
     init: str | None = None
+    init_new_codes: Literal["category", "mean", "random"] = "category"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", True, False] = "auto"
     seed: Natural = 12345
@@ -231,6 +248,17 @@ class Recipe(Settings):
             raise UserError("masked_codes and prolonged_stay are both not enabled: train one of them")
         if self.early_stopping.patience and not self.evaluation.every_steps:
             raise UserError("early_stopping.patience counts evaluations: state evaluation.every_steps")
+        if self.phases[0].carry_over != "moments":
+            raise UserError(
+                f'phases.1.carry_over is "{self.phases[0].carry_over}", but no phase comes before the first: '
+                "leave it out"
+            )
+        mixed = self.phases[-1].mixture or {}
+        if len(mixed) > 1 and not self.evaluation.corpus:
+            raise UserError(
+                f"the last phase mixes {', '.join(mixed)}: state evaluation.corpus, whose held-out patients "
+                "are looked at"
+            )
         longest = self.model.max_position_embeddings
         for number, phase in enumerate(self.phases, 1):
             if phase.max_seq_length and phase.max_seq_length > longest:
@@ -274,4 +302,4 @@ class Recipe(Settings):
 
 def _changes_result(key: str) -> bool:
     table, *rest = key.split(".")
-    return (f"phases.*.{rest[-1]}" if table == "phases" else key) not in NO_CHANGE
+    return (f"phases.*.{'.'.join(rest[1:])}" if table == "phases" else key) not in NO_CHANGE

@@ -1,6 +1,8 @@
 """One run of pretraining: its inputs are checked, then it trains, evaluates, or both."""
 
 import contextlib
+import dataclasses
+import hashlib
 import io
 import math
 from collections.abc import Sequence
@@ -12,19 +14,24 @@ import tensorflow as tf
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples import packed
+from ehr_bert.examples.source import ExamplesInfo
 from ehr_bert.examples.training_masking import TrainingMasking
 from ehr_bert.examples.updates import Batch
+from ehr_bert.files import read_json, write_json
 from ehr_bert.model.pretraining import PretrainingModel, build_model
 from ehr_bert.settings import differences
-from ehr_bert.toml import toml_value
+from ehr_bert.toml import toml_text, toml_value
+from ehr_bert.training.ancestry import TRAINING, Corpus, Generation, ancestry_of, record
 from ehr_bert.training.checkpoints import has_checkpoint, load_weights, newest_checkpoint, step_of
 from ehr_bert.training.devices import Devices, choose_strategy, device_kind, is_chief, resolve_precision
 from ehr_bert.training.evaluation import Evaluator, record_evaluation
-from ehr_bert.training.folder import TrainingFolder, read_json, write_json
+from ehr_bert.training.folder import TrainingFolder
+from ehr_bert.training.initial import Beginning, begin_with, read_pretrained, takes_shape
 from ehr_bert.training.inputs import Features, Inputs, open_inputs
 from ehr_bert.training.loop import Outcome, PhasePlan, Reason, train
 from ehr_bert.training.recipe import Phase, Recipe
 from ehr_bert.training.summary import summarise
+from ehr_bert.weights.pretrained import Pretrained
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Run:
         force: Whether a training of another recipe, or of other examples, is gone on with.
         profile: Whether some steps are profiled, for TensorBoard.
         vocabulary: Sets the model's `vocab_size`; the vocabulary beside the examples if None.
+        init_config: Config of an `init` that is a TensorFlow 1 checkpoint; the one beside it if None.
         max_predictions_per_seq: Masked codes that count of each of the tutorial's examples; all if None.
         eval_batch_size: Examples that a device evaluates at a time; as many as fill a micro-batch if None.
         train: Whether to train.
@@ -52,6 +60,7 @@ class Run:
     force: bool = False
     profile: bool = False
     vocabulary: Path | None = None
+    init_config: Path | None = None
     max_predictions_per_seq: int | None = None
     eval_batch_size: int | None = None
     train: bool = True
@@ -73,30 +82,51 @@ def run(asked: Run) -> Outcome:
     strategy = choose_strategy(asked.devices)
     chief = is_chief(strategy)
     with contextlib.nullcontext() if chief else contextlib.redirect_stdout(io.StringIO()):
-        inputs = open_inputs(asked.recipe, asked.features, asked.vocabulary, asked.max_predictions_per_seq)
+        parent = _parent(asked)
+        inputs = open_inputs(
+            _recipe(asked), asked.features, asked.vocabulary, asked.max_predictions_per_seq, parent
+        )
         if asked.train:
-            _claim(asked, inputs, writes=chief)
+            _claim(asked, inputs, parent, writes=chief)
         precision = resolve_precision(inputs.recipe.precision, device_kind(strategy))
         with strategy.scope():
             model = build_model(inputs.recipe.model, inputs.recipe.seed, precision)
         evaluator = _evaluator(asked, inputs, model, strategy) if asked.evaluate else None
         if evaluator and not asked.train:
-            return _evaluate(asked, model, evaluator)
-        return _train(asked, inputs, model, strategy, evaluator, precision)
+            return _evaluate(asked, inputs, parent, model, evaluator)
+        return _train(asked, inputs, parent, model, strategy, evaluator, precision)
+
+
+def _parent(asked: Run) -> Pretrained | None:
+    """The model that this run takes its weights from, if it doesn't go on with a training."""
+    if not asked.recipe.init or (asked.train and has_checkpoint(asked.output)):
+        return None
+    return read_pretrained(Path(asked.recipe.init), asked.init_config)
+
+
+def _recipe(asked: Run) -> Recipe:
+    """The recipe, with the shape that a training which is gone on with took from its parent."""
+    recipe = asked.recipe
+    if asked.train and recipe.init and has_checkpoint(asked.output) and takes_shape(recipe.model):
+        return dataclasses.replace(recipe, model=TrainingFolder(asked.output).config())
+    return recipe
 
 
 def _train(
     asked: Run,
     inputs: Inputs,
+    parent: Pretrained | None,
     model: PretrainingModel,
     strategy: tf.distribute.Strategy,
     evaluator: Evaluator | None,
     precision: str,
 ) -> Outcome:
     recipe, folder = inputs.recipe, TrainingFolder(asked.output)
-    plans = _plans(inputs, strategy.num_replicas_in_sync)
-    if recipe.init and not has_checkpoint(folder.path):
-        print(f"first weights from {load_weights(model, Path(recipe.init))}")
+    plans = plan_phases(inputs, strategy.num_replicas_in_sync)
+    if parent:
+        print(_begin(inputs, parent, model))
+        if evaluator:
+            print(evaluator(0))
     _tell(inputs, plans, model, strategy, precision)
     outcome = train(
         model,
@@ -122,7 +152,7 @@ def _evaluator(
     asked: Run, inputs: Inputs, model: PretrainingModel, strategy: tf.distribute.Strategy
 ) -> Evaluator:
     recipe, phase, held_out = inputs.recipe, inputs.recipe.phases[-1], inputs.held_out
-    if not inputs.features[-1].held_out:
+    if inputs.evaluates_training:
         print("evaluating on the TRAINING examples: give held-out ones (--eval_file) for honest figures")
     length = min(held_out.info.longest, phase.max_seq_length or held_out.info.longest)
     batches = held_out.evaluation(
@@ -136,9 +166,33 @@ def _evaluator(
     )
 
 
-def _evaluate(asked: Run, model: PretrainingModel, evaluator: Evaluator) -> Outcome:
-    """Evaluates a training that is there already."""
-    step = step_of(load_weights(model, Path(asked.recipe.init or asked.output)))
+def _begin(inputs: Inputs, parent: Pretrained, model: PretrainingModel) -> Beginning:
+    examples, recipe = inputs.trained_on[0], inputs.recipe
+    return begin_with(
+        parent,
+        model,
+        inputs.vocabulary,
+        _mask_id(examples),
+        examples.cls_id,
+        recipe.init_new_codes,
+        inputs.files,
+    )
+
+
+def _mask_id(examples: ExamplesInfo) -> int:
+    """The id that hides a code; examples that tell nothing of themselves are the original program's."""
+    return examples.mask_id or 0
+
+
+def _evaluate(
+    asked: Run, inputs: Inputs, parent: Pretrained | None, model: PretrainingModel, evaluator: Evaluator
+) -> Outcome:
+    """Evaluates a model that is there already."""
+    if parent:
+        print(_begin(inputs, parent, model))
+        step = ancestry_of(parent).generations[0].steps or 0
+    else:
+        step = step_of(load_weights(model, asked.output))
     found = evaluator(step)
     asked.output.mkdir(parents=True, exist_ok=True)
     record_evaluation(TrainingFolder(asked.output), found)
@@ -146,20 +200,26 @@ def _evaluate(asked: Run, model: PretrainingModel, evaluator: Evaluator) -> Outc
     return Outcome(step, Reason.FINISHED, found, {})
 
 
-def _plans(inputs: Inputs, replicas: int) -> list[PhasePlan]:
+def plan_phases(inputs: Inputs, replicas: int) -> list[PhasePlan]:
+    """The recipe's phases, ready to be trained on so many devices."""
     plans = []
     recipe = inputs.recipe
-    for number, (phase, examples) in enumerate(zip(recipe.phases, inputs.train, strict=True)):
-        updates = examples.updates(
-            batch=Batch(phase.batch_patients, phase.batch_tokens),
+    for number, (phase, mixture) in enumerate(zip(recipe.phases, inputs.train, strict=True)):
+        updates = mixture.updates(
+            batch=_batch(phase),
             micro_batch_tokens=phase.micro_batch_tokens,
             replicas=replicas,
             seed=(recipe.seed, number),
             **_reading(recipe, phase),
         )
         steps = phase.steps or math.ceil((phase.epochs or 0) * updates.updates_per_epoch)
-        plans.append(PhasePlan(updates, steps, phase))
+        shares = {name: float(share) for name, share in mixture.shares.items()}
+        plans.append(PhasePlan(updates, steps, phase, shares if len(shares) > 1 else {}))
     return plans
+
+
+def _batch(phase: Phase) -> Batch:
+    return Batch(phase.batch_patients, phase.batch_tokens)
 
 
 def _reading(recipe: Recipe, phase: Phase) -> dict[str, Any]:
@@ -185,13 +245,15 @@ def _tell(
     precision: str,
 ) -> None:
     """Prints what is about to be trained, on what, and where."""
-    patients = max(info.patients for info in inputs.trained_on)
+    patients = {name: 0 for name, _ in inputs.corpora}
+    for name, info in inputs.corpora:
+        patients[name] = max(patients[name], info.patients)  # the same ones, at each length
     replicas, kind = strategy.num_replicas_in_sync, device_kind(strategy)
     print(
-        f"pretraining on {patients:,} patients: {model.config.vocab_size:,} tokens, "
+        f"pretraining on {sum(patients.values()):,} patients: {model.config.vocab_size:,} tokens, "
         f"{model.count_params():,} parameters, {precision} on {replicas} {kind}{'s' if replicas > 1 else ''}"
     )
-    for number, (plan, examples) in enumerate(zip(plans, inputs.train, strict=True), 1):
+    for number, (plan, mixture) in enumerate(zip(plans, inputs.train, strict=True), 1):
         phase, updates = plan.phase, plan.updates
         batch = (
             f"{phase.batch_patients:,} patients" if phase.batch_patients else f"{phase.batch_tokens:,} tokens"
@@ -201,17 +263,27 @@ def _tell(
             f"({plan.steps / updates.updates_per_epoch:,.1f} epochs), each {updates.micro_batches} x "
             f"{updates.layout.positions:,} positions a device"
         )
-        info, wanted = examples.info, phase.max_seq_length
-        if info.kind == packed.KIND and wanted and wanted > info.max_seq_length:
-            print(f"the examples are packed in windows of up to {info.max_seq_length}, not {wanted}")
-        if wanted and info.longest > wanted:
-            print(f"some examples have up to {info.longest} tokens: what lies beyond {wanted} is cut off")
+        if plan.shares:
+            fractions = mixture.fractions(_batch(phase))
+            print(
+                "  mixed of "
+                + ", ".join(
+                    f"{share:.1%} {name} ({float(plan.steps * fractions[name]):,.1f} epochs)"
+                    for name, share in plan.shares.items()
+                )
+            )
+        wanted = phase.max_seq_length
+        for info in (examples.info for examples in mixture.corpora.values()):
+            if info.kind == packed.KIND and wanted and wanted > info.max_seq_length:
+                print(f"the examples are packed in windows of up to {info.max_seq_length}, not {wanted}")
+            if wanted and info.longest > wanted:
+                print(f"some examples have up to {info.longest} tokens: what lies beyond {wanted} is cut off")
         if phase.warmup(plan.steps) >= plan.steps:
             print("the warm-up is as long as the phase: the learning rate never reaches its peak")
     print(end="", flush=True)
 
 
-def _claim(asked: Run, inputs: Inputs, writes: bool) -> None:
+def _claim(asked: Run, inputs: Inputs, parent: Pretrained | None, writes: bool) -> None:
     """Writes down what the training is; a folder that holds another training is refused.
 
     Raises:
@@ -220,11 +292,10 @@ def _claim(asked: Run, inputs: Inputs, writes: bool) -> None:
     folder, recipe, vocabulary = TrainingFolder(asked.output), inputs.recipe, inputs.vocabulary
     first = inputs.trained_on[0]
     examples = {
-        # Examples that tell nothing of themselves are the original program's, which masks with 0.
-        "mask_id": first.mask_id or 0,
+        "mask_id": _mask_id(first),
         "cls_id": first.cls_id,
         "vocabulary_sha256": vocabulary.sha256 if vocabulary else None,
-        "examples": [info.to_dict() for info in inputs.trained_on],
+        "examples": [({"corpus": name} if name else {}) | info.to_dict() for name, info in inputs.corpora],
     }
     if has_checkpoint(folder.path) and not asked.force:
         _refuse(folder.recipe_file, Recipe.read(folder.recipe_file).differences(recipe))
@@ -236,10 +307,26 @@ def _claim(asked: Run, inputs: Inputs, writes: bool) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
     if vocabulary:
         vocabulary.write(folder.vocabulary_file)
-    paths = [str(file.absolute()) for file in inputs.features[-1].train]
+    paths = [str(file.absolute()) for file in inputs.files]
     write_json(folder.config_file, recipe.model.to_dict())
     write_json(folder.examples_file, {**examples, "paths": paths})
     recipe.write(folder.recipe_file)
+    record(folder.path, _generation(inputs), parent, goes_on=has_checkpoint(folder.path))
+
+
+def _generation(inputs: Inputs) -> Generation:
+    """What the model's ancestry says of this training."""
+    vocabulary = inputs.vocabulary
+    return Generation(
+        origin=TRAINING,
+        vocabulary_sha256=vocabulary.sha256 if vocabulary else None,
+        tokens=inputs.recipe.model.vocab_size,
+        recipe_sha256=hashlib.sha256(toml_text(inputs.recipe.to_dict()).encode()).hexdigest(),
+        corpora=tuple(
+            Corpus(info.fingerprint, info.patients, info.real_tokens, name or None)
+            for name, info in inputs.corpora
+        ),
+    )
 
 
 def _refuse(file: Path, found: dict[str, tuple[Any, Any]]) -> None:

@@ -33,6 +33,15 @@ class PhasedSchedule(keras.optimizers.schedules.LearningRateSchedule):
             start += steps
         return rate
 
+    def moments_begin(self, step: Any) -> Any:
+        """The update, counted from 0, with which those moments began that count at update number `step`."""
+        begin, start = 0, 0
+        for phase, steps in zip(self.phases, self.phase_steps, strict=True):
+            if phase.carry_over != "moments":
+                begin = ops.where(step >= start, start, begin)
+            start += steps
+        return begin
+
     def get_config(self) -> dict[str, Any]:
         """The phases as they are stated, and their updates."""
         return {"phases": [phase.to_dict() for phase in self.phases], "phase_steps": list(self.phase_steps)}

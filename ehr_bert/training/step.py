@@ -6,18 +6,21 @@ added up.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
 from ehr_bert.examples.layout import Layout
+from ehr_bert.examples.updates import CORPUS_COUNTS
 from ehr_bert.model.fusing import fused_chains
 from ehr_bert.model.pretraining import Batch, PretrainingModel
 from ehr_bert.training.vocabulary_loss import vocabulary_loss, vocabulary_ranks
 
 Sums = dict[str, tf.Tensor]
-"""Sums over an update: `masked_lm_*` and `stay_*` of `loss`, `correct` and `count`; `real_tokens`.
+"""Sums over an update: `masked_lm_*` and `stay_*` of `loss`, `correct` and `count`; `real_tokens`; of a
+mixture's corpora `corpus_patients_<place>` and `corpus_tokens_<place>`.
 
 An update's also have its `gradient_norm`, before clipping, and `skipped`: 1 if it was not finite.
 """
@@ -76,7 +79,8 @@ def build_train_step(
         # The optimizer sums over the replicas once more: each hands in its share of the whole.
         replicas = strategy.num_replicas_in_sync
         shares = [gradient / replicas for gradient in gradients] if replicas > 1 else gradients
-        optimizer.apply(shares, variables)
+        with fused_chains() if compiled else nullcontext():
+            optimizer.apply(shares, variables)
 
     def one(values: tf.distribute.DistributedValues) -> tf.Tensor:
         return strategy.experimental_local_results(values)[0]
@@ -107,7 +111,7 @@ def build_train_step(
 
     with strategy.scope():
         kept = [_accumulator(variable.shape) for variable in variables]
-        kept_sums = {name: _accumulator(()) for name in SUM_NAMES}
+        kept_sums = {name: _accumulator(()) for name in (*SUM_NAMES, *corpus_sums(layout.corpora))}
 
     def add(batch: Batch) -> None:
         gradients, sums = gradients_of(batch)
@@ -147,6 +151,11 @@ SUM_NAMES = (
 """Names of a micro-batch's sums."""
 
 
+def corpus_sums(corpora: int) -> dict[str, tuple[str, int]]:
+    """The names of a mixture's sums: of each what the batch calls it, and the corpus' place there."""
+    return {f"{name}_{place}": (name, place) for name in CORPUS_COUNTS for place in range(corpora)}
+
+
 def _accumulator(shape: tuple[int, ...]) -> tf.Variable:
     """A variable of which each replica has its own value."""
     return tf.Variable(
@@ -173,6 +182,8 @@ class _Gradients:
         stay_scale = weigh.prolonged_stay / tf.maximum(batch["patients_total"], 1.0)
         sums = {name: tf.zeros(()) for name in SUM_NAMES}
         sums["real_tokens"] = _real_tokens(batch)
+        for name, (counts, place) in corpus_sums(self.layout.corpora).items():
+            sums[name] = batch[counts][place]
 
         targets, upstream = [], []
         with tf.GradientTape() as tape:

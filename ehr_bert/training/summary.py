@@ -6,19 +6,38 @@ import re
 import resource
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from ehr_bert.files import write_json
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.training.flops import ProductRate, measured_flops_per_second, product_shapes
-from ehr_bert.training.folder import TrainingFolder, write_json
+from ehr_bert.training.folder import TrainingFolder
 from ehr_bert.training.loop import Outcome, PhasePlan, Reason
 from ehr_bert.training.metrics_log import read_metrics
+from ehr_bert.training.progress import MIXTURE
 from ehr_bert.training.writing import writing
+
+
+@dataclass(frozen=True)
+class CorpusShare:
+    """What a phase that mixes corpora took of one of them.
+
+    Attributes:
+        asked: The share of patients that was asked for; of tokens where the batch is stated in tokens.
+        realised: The share that it was.
+        patients: Patients that were taken.
+        real_tokens: Their tokens.
+    """
+
+    asked: float
+    realised: float
+    patients: int
+    real_tokens: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,8 @@ class Summary:
         peak_memory_bytes: The most of a GPU's memory, or of this process's, that was in use.
         skipped_updates: Updates whose loss or gradient was not finite.
         corrupt_records: Records of examples that were left out.
+        mixture: What each phase that mixes corpora took of them, by its number and their names; skipped
+            updates are not counted.
         evaluation: Step and figures of the last evaluation, if there was one.
         best_evaluation: Those of the one with the lowest loss.
     """
@@ -59,6 +80,7 @@ class Summary:
     peak_memory_bytes: int
     skipped_updates: int
     corrupt_records: int
+    mixture: dict[int, dict[str, CorpusShare]]
     evaluation: dict[str, float] | None
     best_evaluation: dict[str, float] | None
 
@@ -67,10 +89,14 @@ class Summary:
         speed = f", {tokens:,.0f} real tokens/s" if tokens is not None else ""
         share = f" ({used:.0%} of the device's products)" if used is not None else ""
         skipped = f", {self.skipped_updates} skipped" if self.skipped_updates else ""
-        return (
+        lines = [
             f"{self.reason}: {self.steps:,} steps{skipped} in {self.seconds:,.0f} s on {self.device}, "
             f"{self.precision}{speed}{share}, {self.peak_memory_bytes / 1e9:.1f} GB of memory"
-        )
+        ]
+        for phase, corpora in self.mixture.items():
+            shares = (f"{each.realised:.2%} {name} ({each.asked:.2%})" for name, each in corpora.items())
+            lines.append(f"phase {phase} was mixed of (and was to be): {', '.join(shares)}")
+        return "\n".join(lines)
 
 
 def summarise(
@@ -106,8 +132,9 @@ def summarise(
     devices = strategy.num_replicas_in_sync
     flops = _median(reports, "model_flops_per_second")
 
-    def total(name: str, unreported: str) -> float:
-        return sum(report[name] for report in reports) + outcome.unreported.get(unreported, 0.0)
+    def total(name: str, unreported: str = "") -> float:
+        reported = sum(report.get(name, 0.0) for report in reports)
+        return reported + outcome.unreported.get(unreported or name, 0.0)
 
     found = Summary(
         reason=str(outcome.reason),
@@ -123,12 +150,29 @@ def summarise(
         peak_memory_bytes=memory,
         skipped_updates=int(total("skipped_updates", "skipped")),
         corrupt_records=corrupt_records,
+        mixture={
+            number: _mixture(number, plan, total) for number, plan in enumerate(plans, 1) if plan.shares
+        },
         evaluation=evaluations[-1] if evaluations else None,
         best_evaluation=min(evaluations, key=lambda each: each["loss"]) if evaluations else None,
     )
     with writing(folder.summary_file):
         write_json(folder.summary_file, asdict(found))
     return found
+
+
+def _mixture(number: int, plan: PhasePlan, total: Callable[[str], float]) -> dict[str, CorpusShare]:
+    """What phase `number` took of its corpora; `total` is the sum of a report's figure over the training."""
+    patients, tokens = (
+        {name: int(total(f"{MIXTURE}{number}/{name}/{what}")) for name in plan.shares}
+        for what in ("patients", "tokens")
+    )
+    counts = patients if plan.phase.batch_patients else tokens
+    whole = max(sum(counts.values()), 1)
+    return {
+        name: CorpusShare(asked, counts[name] / whole, patients[name], tokens[name])
+        for name, asked in plan.shares.items()
+    }
 
 
 def _named(line: dict[str, Any], prefix: str) -> dict[str, float]:

@@ -77,14 +77,41 @@ def test_the_newest_few_are_kept_and_the_best_with_them(tmp_path):
         for step in (1, 2, 3, 4, 5):
             checkpoints.save(step, {})
             if step == 2:
-                checkpoints.mark_best(step)
+                checkpoints.mark("best", step)
     assert kept(tmp_path) == [2, 4, 5]
     assert newest_checkpoint(tmp_path / "best").endswith("model.ckpt-2")
     with Checkpoints(tmp_path, model, optimizer, keep=2) as checkpoints:
         checkpoints.save(6, {})
-        checkpoints.mark_best(6)
+        checkpoints.mark("best", 6)
     assert kept(tmp_path) == [5, 6]
     assert newest_checkpoint(tmp_path / "best").endswith("model.ckpt-6")
+
+
+def test_each_marked_checkpoint_is_kept_in_later_processes_too(tmp_path):
+    model, optimizer = fresh()
+    for steps in ((0, 1, 2, 3), (4, 5, 6)):
+        with Checkpoints(tmp_path, model, optimizer, keep=1) as checkpoints:
+            for step in steps:
+                checkpoints.save(step, {})
+                if step in (0, 2, 4):
+                    checkpoints.mark(f"phase-{step}", step)
+    assert kept(tmp_path) == [0, 2, 4, 6]
+    assert newest_checkpoint(tmp_path / "phase-2").endswith("model.ckpt-2")
+
+
+def test_weights_of_a_marked_checkpoint_are_brought_back_and_nothing_else(tmp_path):
+    model, optimizer = fresh()
+    first, slots = [[v.numpy() for v in part.variables] for part in (model, optimizer)]
+    with Checkpoints(tmp_path, model, optimizer, keep=1) as checkpoints:
+        checkpoints.save(0, {})
+        checkpoints.mark("phase-0", 0)
+        for variable in (*model.variables, *optimizer.variables):
+            variable.assign(variable + tf.ones(variable.shape, variable.dtype))
+        checkpoints.restore_weights("phase-0")
+    for variable, value in zip(model.variables, first, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    for variable, value in zip(optimizer.variables, slots, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value + np.ones_like(value))
 
 
 def test_leftovers_of_a_killed_writer_are_cleared_away(tmp_path):
@@ -98,7 +125,7 @@ def test_one_of_several_workers_writes_and_all_read(tmp_path):
     model, optimizer = fresh()
     with Checkpoints(tmp_path, model, optimizer, 5, writes=False) as checkpoints:
         checkpoints.save(7, {})
-        checkpoints.mark_best(7)
+        checkpoints.mark("best", 7)
     assert not list(tmp_path.iterdir())
     saved(tmp_path)
     assert Checkpoints(tmp_path, model, optimizer, 5, writes=False).restore()[0] == 7
@@ -164,12 +191,13 @@ def test_another_optimizer_s_checkpoint_is_refused(tmp_path):
         Checkpoints(tmp_path, model, optimizer, 5).restore()
 
 
-@pytest.mark.parametrize("place", ["", "best", "model.ckpt-7"])
+@pytest.mark.parametrize("place", ["", "best", "phase-1", "model.ckpt-7"])
 def test_loaded_weights_are_the_saved_ones(tmp_path, place):
     model, optimizer = fresh()
     with Checkpoints(tmp_path, model, optimizer, 5) as checkpoints:
         checkpoints.save(7, {})
-        checkpoints.mark_best(7)
+        checkpoints.mark("best", 7)
+        checkpoints.mark("phase-1", 7)
     other = build_model(CONFIG, seed=2)
     assert load_weights(other, tmp_path / place).endswith("model.ckpt-7")
     for ours, theirs in zip(other.trainable_variables, model.trainable_variables, strict=True):
@@ -184,7 +212,7 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
         load_weights(build_model(CONFIG, seed=2), tmp_path)
 
 
-@pytest.mark.parametrize("place", ["", "best", "model.ckpt-3", "nowhere"])
+@pytest.mark.parametrize("place", ["", "best", "phase-1", "model.ckpt-3", "nowhere"])
 def test_a_place_without_a_checkpoint_is_refused(tmp_path, place):
     assert not has_checkpoint(tmp_path)
     with pytest.raises(UserError, match="holds no checkpoint"):

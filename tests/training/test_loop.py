@@ -14,7 +14,7 @@ import ehr_bert.training.loop as loop
 from ehr_bert.errors import UserError
 from ehr_bert.examples.layout import Layout
 from ehr_bert.model.pretraining import build_model
-from ehr_bert.training.checkpoints import newest_checkpoint
+from ehr_bert.training.checkpoints import load_weights, newest_checkpoint
 from ehr_bert.training.evaluation import Evaluation
 from ehr_bert.training.folder import TrainingFolder
 from ehr_bert.training.loop import PhasePlan, Reason, train
@@ -146,6 +146,59 @@ def test_each_phase_is_trained_on_its_own_updates_from_their_first(quick, tmp_pa
         3e-3 * (1 + np.cos(np.pi * 5 / 6)) / 2,
     ]
     np.testing.assert_allclose(rates, ends, rtol=1e-4)
+
+
+def test_the_checkpoint_at_the_end_of_each_phase_is_kept_and_named(quick, tmp_path):
+    recipe = dataclasses.replace(RECIPE, checkpoints=Checkpointing(every_steps=1, keep=1))
+    model, _ = trained(tmp_path, recipe)
+    assert sorted(path.name for path in tmp_path.glob("phase-*")) == ["phase-1", "phase-2"]
+    assert newest_checkpoint(tmp_path / "phase-1").endswith("model.ckpt-5")
+    assert newest_checkpoint(tmp_path / "phase-2").endswith("model.ckpt-12")
+    first, _ = trained(tmp_path / "first", dataclasses.replace(recipe, phases=PHASES[:1]))
+    load_weights(model, tmp_path / "phase-1")
+    assert_equal_weights(model, first)
+    assert not list((tmp_path / "first").glob("phase-*"))
+
+
+def test_a_training_that_ends_early_names_the_checkpoint_of_the_phase_that_it_was_in(quick, tmp_path):
+    recipe = dataclasses.replace(
+        RECIPE, evaluation=Evaluating(every_steps=1), early_stopping=EarlyStopping(patience=2)
+    )
+    _, outcome = trained(tmp_path, recipe, lambda step: losses_by_step({step: abs(step - 6) + 1.0})(step))
+    assert (outcome.reason, outcome.steps) == (Reason.EARLY_STOP, 8)
+    assert newest_checkpoint(tmp_path / "phase-1").endswith("model.ckpt-5")
+    assert newest_checkpoint(tmp_path / "phase-2").endswith("model.ckpt-8")
+
+
+def carrying_over(what):
+    second = dataclasses.replace(PHASES[1], carry_over=what)
+    return dataclasses.replace(
+        RECIPE, phases=(PHASES[0], second), checkpoints=Checkpointing(every_steps=1, keep=20)
+    )
+
+
+@pytest.mark.parametrize("what", ["weights", "nothing"])
+def test_a_phase_takes_over_what_it_states_wherever_the_process_began(tmp_path, what):
+    recipe = carrying_over(what)
+    whole, _ = trained(tmp_path, recipe)
+    for step in (4, 5, 6):  # before the second phase, at its beginning, and in it
+        (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "model.ckpt-{step}"')
+        again, _ = trained(tmp_path, recipe)
+        assert_equal_weights(again, whole)
+    alone = build_model(TINY, seed=1)
+    if what == "weights":
+        load_weights(alone, tmp_path / "phase-1")
+    only = dataclasses.replace(recipe, phases=PHASES[1:])
+    folder = TrainingFolder(tmp_path / "alone")
+    train(alone, only, plans()[1:], folder, tf.distribute.get_strategy(), compiled=False)
+    for one, other in zip(weights(alone), weights(whole), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_moments_are_carried_over_unless_stated(tmp_path):
+    carried, _ = trained(tmp_path / "carried")
+    cleared, _ = trained(tmp_path / "cleared", carrying_over("weights"))
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(weights(carried), weights(cleared), strict=True))
 
 
 def test_a_finished_training_is_not_trained_again(quick, tmp_path):

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from ehr_bert.training.optimizer import build_optimizer
+from ehr_bert.training.optimizer import build_optimizer, clear_moments
 from ehr_bert.training.recipe import Optimizer, Phase, Recipe
 
 RATE, DECAY = 0.01, 0.1
@@ -45,6 +45,38 @@ def test_twenty_updates_equal_those_of_the_paper_s_formulas(name, rule):
             weights[key] = weights[key] - rule(weights[key], *unbiased, decays=key == "kernel")
     for variable, weight in zip(variables, weights.values(), strict=True):
         np.testing.assert_allclose(variable.numpy(), weight, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb"])
+@pytest.mark.parametrize("carry_over", ["weights", "nothing"])
+def test_moments_that_begin_anew_are_those_of_a_fresh_optimizer(name, carry_over):
+    """At constant rates, so that a phase of its own differs in nothing but the moments of before."""
+    rng = np.random.default_rng(1)
+    gradients = [[rng.normal(size=shape).astype("float32") for shape in SHAPES.values()] for _ in range(7)]
+    settings = Optimizer(name=name, weight_decay=DECAY)
+    phase = {"warmup_steps": 0, "learning_rate": RATE, "decay": "constant"}
+    phases = (Phase(steps=4, **phase), Phase(steps=3, **phase, carry_over=carry_over))
+
+    def optimizer_of(phases, weights):
+        variables = [keras.Variable(value, name=name) for name, value in zip(SHAPES, weights, strict=True)]
+        steps = [each.steps for each in phases]
+        return build_optimizer(Recipe(phases=phases, optimizer=settings), steps, variables), variables
+
+    def apply(optimizer, variables, chosen):
+        for each in chosen:
+            optimizer.apply([keras.ops.convert_to_tensor(gradient) for gradient in each], variables)
+        return [variable.numpy() for variable in variables]
+
+    optimizer, variables = optimizer_of(
+        phases, [rng.normal(size=s).astype("float32") for s in SHAPES.values()]
+    )
+    between = apply(optimizer, variables, gradients[:4])
+    clear_moments(optimizer)
+    assert int(optimizer.iterations) == 4
+    found = apply(optimizer, variables, gradients[4:])
+    fresh = apply(*optimizer_of((Phase(steps=3, **phase),), between), gradients[4:])
+    for ours, theirs in zip(found, fresh, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_lamb_moves_weights_of_zero_and_leaves_still_ones_alone():

@@ -36,6 +36,7 @@ TABLES: dict[str, Any] = {
 counts = st.integers(1, 10**9)
 positives = st.floats(1e-12, 1e12)
 shares = st.floats(0, 0.5)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
 phases = st.builds(
     Phase,
     max_seq_length=st.none() | st.integers(1, 512),
@@ -44,10 +45,11 @@ phases = st.builds(
     learning_rate=positives,
     warmup_steps=st.none() | st.integers(0, 10**9),
     decay=st.sampled_from(["linear", "cosine", "constant"]),
+    mixture=st.none() | st.dictionaries(texts, positives, min_size=1),
 )
 recipes = st.builds(
     Recipe,
-    init=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+    init=st.none() | texts,
     precision=st.sampled_from(["auto", "float32", "bfloat16"]),
     compile=st.sampled_from(["auto", True, False]),
     seed=st.integers(0, 2**62),
@@ -56,10 +58,12 @@ recipes = st.builds(
     optimizer=st.builds(
         Optimizer,
         name=st.sampled_from(["adamw", "lamb"]),
-        no_decay=st.lists(st.text(st.characters(exclude_categories=["Cs"]))).map(tuple),
+        no_decay=st.lists(texts).map(tuple),
     ),
     phases=st.lists(phases, min_size=1, max_size=3).map(tuple),
-    evaluation=st.builds(Evaluation, every_steps=counts, max_batches=st.none() | counts),
+    evaluation=st.builds(
+        Evaluation, every_steps=counts, max_batches=st.none() | counts, corpus=texts.filter(bool)
+    ),
     early_stopping=st.builds(EarlyStopping, patience=st.integers(0, 9)),
 )
 
@@ -193,6 +197,17 @@ def test_the_docstrings_tell_every_key(cls):
             "[early_stopping]\npatience = 2",
             "early_stopping.patience counts evaluations: state evaluation.every_steps",
         ),
+        ("[[phases]]\nmixture = {}", "phases.1.mixture names no corpus: name one at least, or leave it out"),
+        ("[[phases]]\nmixture = 'A'", 'phases.1.mixture must be a table, not "A"'),
+        ("[[phases]]\nmixture = { A = 0 }", "phases.1.mixture.A must be a number, above 0, not 0"),
+        (
+            "[[phases]]\nmixture = { A = 1, B = 1 }",
+            "the last phase mixes A, B: state evaluation.corpus, whose held-out patients are looked at",
+        ),
+        (
+            "[[phases]]\ncarry_over = 'weights'",
+            'phases.1.carry_over is "weights", but no phase comes before the first: leave it out',
+        ),
         ("[model]\nhidden_size = 10", "model.hidden_size 10 is not a multiple of num_attention_heads 6"),
         ("[model]\nhidden_size = '10'", 'model.hidden_size must be a whole number, 1 or more, not "10"'),
     ],
@@ -234,6 +249,11 @@ def test_differences_are_told_by_key_with_both_values():
     }
     assert not one.differences(one)
     assert one.differences(Recipe())["phases.2.steps"] == (10_000, None)
+
+
+def test_mixtures_differ_by_corpus():
+    one, other = (Recipe(phases=(Phase(mixture={"A": 1, "keep": weight}), Phase())) for weight in (2, 3))
+    assert one.differences(other) == {"phases.1.mixture.keep": (2.0, 3.0)}
 
 
 def test_what_leaves_the_result_alone_is_no_difference():

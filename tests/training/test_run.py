@@ -185,7 +185,7 @@ def hugging_face_losses(exported: Path, file: Path) -> tuple[float, float]:
 
 def test_the_losses_it_reports_are_those_of_stock_bert_from_the_same_file(trained):
     evaluation = trained.outcome.evaluation
-    export(trained.folder / "D", trained.folder / "H")
+    export(trained.folder / "D", trained.folder / "H", min_patients=0)
     masked_lm_loss, stay_loss = hugging_face_losses(trained.folder / "H", trained.folder / "F")
     assert evaluation.patients == PATIENTS
     assert evaluation.masked_codes.loss == pytest.approx(masked_lm_loss, abs=1e-4)
@@ -348,13 +348,13 @@ def test_a_named_vocabulary_sets_the_size_and_must_be_the_examples_own(tmp_path)
     run(wanted)
     assert json.loads((tmp_path / "D" / "config.json").read_text())["vocab_size"] == 45
     Vocabulary.from_counts([CodeCount("other", 1, 1)]).write(tmp_path / "other.tsv")
-    with pytest.raises(UserError, match="is not the vocabulary that F was made with"):
+    with pytest.raises(UserError, match=r"is not the vocabulary that .*F was made with"):
         run(dataclasses.replace(wanted, vocabulary=tmp_path / "other.tsv"))
 
 
 def test_held_out_examples_of_another_vocabulary_are_refused(tmp_path):
     held_out = write_examples(tmp_path / "other", "V", codes=41)
-    with pytest.raises(UserError, match="F and V were made with different vocabularies"):
+    with pytest.raises(UserError, match=r"F and .*V were made with different vocabularies"):
         run(asked(tmp_path, features=[Features([write_examples(tmp_path)], [held_out])]))
 
 

@@ -45,6 +45,13 @@ def test_each_phase_warms_up_and_decays_on_its_own():
     assert rates(phases, lengths, 11) == [*alone, 7.0]
 
 
+def test_moments_begin_with_the_phases_that_take_none_over():
+    phases = [Phase(), Phase(carry_over="weights"), Phase(), Phase(carry_over="nothing")]
+    schedule = PhasedSchedule(phases, [2, 3, 1, 2])
+    assert [int(schedule.moments_begin(update)) for update in range(9)] == [0, 0, 2, 2, 2, 2, 6, 6, 6]
+    assert PhasedSchedule(phases[:1], [2]).moments_begin(1) == 0
+
+
 def test_the_rate_is_exact_after_years_of_steps():
     steps = 100_000_000
     schedule = PhasedSchedule([Phase(), Phase(learning_rate=1.0, warmup_steps=100)], [steps, steps])

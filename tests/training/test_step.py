@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from ehr_bert.examples.layout import Layout
 from ehr_bert.model.pretraining import build_model
+from ehr_bert.training.optimizer import build_optimizer
+from ehr_bert.training.recipe import Optimizer, Phase, Recipe
 from ehr_bert.training.step import Objectives, build_eval_step, build_train_step
 from tests.model.small import LAYOUT, SMALL, alone, random_batch
 
@@ -21,11 +23,10 @@ def tensors(batch):
     return {name: tf.constant(values) for name, values in batch.items()}
 
 
-def after_one_update(cells, layout, objectives=BOTH, config=SMALL, clip_norm=0.0, compiled=False):
-    """The weights after plain gradient descent by one update, and the update's sums."""
+def after_one_update(cells, layout, objectives=BOTH, config=SMALL, clip_norm=0.0, compiled=False, name="sgd"):
+    """The weights after one update, by plain gradient descent if not told, and the update's sums."""
     model = build_model(config, seed=1)
-    optimizer = keras.optimizers.SGD(1.0)
-    optimizer.build(model.trainable_variables)
+    optimizer = optimizer_of(name, model.trainable_variables)
     strategy = tf.distribute.get_strategy()
     step = build_train_step(
         strategy, model, optimizer, layout, len(cells), objectives, clip_norm, compiled=compiled
@@ -35,6 +36,15 @@ def after_one_update(cells, layout, objectives=BOTH, config=SMALL, clip_norm=0.0
     return [variable.numpy() for variable in model.trainable_variables], {
         k: float(v) for k, v in sums.items()
     }
+
+
+def optimizer_of(name, variables):
+    if name != "sgd":
+        phase = Phase(warmup_steps=0, learning_rate=1e-2)
+        return build_optimizer(Recipe(phases=(phase,), optimizer=Optimizer(name=name)), [9], variables)
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(variables)
+    return optimizer
 
 
 def assert_close(found, expected, atol=1e-6):
@@ -47,8 +57,13 @@ def assert_close(found, expected, atol=1e-6):
 
 def two_micro_batches():
     """Two micro-batches of unequal counts, and both as one batch."""
-    cells = [random_batch(seed, ROWS) for seed in (1, 2)]
-    cells[1]["masked_weights"][3:] = 0
+    return with_their_whole([random_batch(seed, ROWS) for seed in (1, 2)])
+
+
+def with_their_whole(cells):
+    """Micro-batches, their counts made unequal, and all as one batch with its layout."""
+    for number, cell in enumerate(cells):
+        cell["masked_weights"][3 * number % 8 or ROWS.masked :] = 0
     totals = {
         "masked_total": np.float32(sum(cell["masked_weights"].sum() for cell in cells)),
         "patients_total": np.float32(sum(cell["stay_weights"].sum() for cell in cells)),
@@ -59,8 +74,10 @@ def two_micro_batches():
         if not name.endswith("total")
     }
     for name, size in (("masked_places", ROWS.masked), ("patient_places", ROWS.patients)):
-        big[name][size:] += ROWS.positions
-    layout = Layout(((10, 7),), masked=2 * ROWS.masked, patients=2 * ROWS.patients)
+        big[name] += ROWS.positions * np.repeat(np.arange(len(cells)), size).astype(np.int32)
+    layout = Layout(
+        ((5 * len(cells), 7),), masked=len(cells) * ROWS.masked, patients=len(cells) * ROWS.patients
+    )
     return [{**cell, **totals} for cell in cells], {**big, **totals}, layout
 
 
@@ -76,6 +93,14 @@ def test_packed_patients_give_the_update_of_each_alone(pooling):
 def test_micro_batches_of_unequal_counts_make_the_update_of_the_big_batch():
     cells, big, layout = two_micro_batches()
     assert_close(after_one_update(cells, ROWS), after_one_update([big], layout))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
+def test_sixty_four_micro_batches_make_the_update_of_one_huge_batch(name):
+    cells, big, layout = with_their_whole([random_batch(seed, ROWS) for seed in range(64)])
+    assert len({cell["masked_weights"].sum() for cell in cells}) > 5
+    found = after_one_update(cells, ROWS, clip_norm=1.0, name=name)
+    assert_close(found, after_one_update([big], layout, clip_norm=1.0, name=name), atol=1e-5)
 
 
 def test_compiled_or_not_the_update_is_the_same():

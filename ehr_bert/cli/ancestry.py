@@ -1,0 +1,24 @@
+"""`ehr-bert ancestry`."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the stage's arguments."""
+    parser.add_argument(
+        "model",
+        type=Path,
+        help="training folder for its newest checkpoint, `best` or a checkpoint in one, or export folder",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints the trainings that made a model, the newest first."""
+    from ehr_bert.quiet import import_tensorflow
+
+    import_tensorflow()
+    from ehr_bert.training.ancestry import ancestry_of
+    from ehr_bert.training.initial import read_pretrained
+
+    print(ancestry_of(read_pretrained(arguments.model)))

@@ -1,0 +1,28 @@
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ehr_bert.training.loop import Outcome
+from ehr_bert.training.run import Run, run
+
+
+class Parent(NamedTuple):
+    asked: Run
+    outcome: Outcome
+
+    @property
+    def folder(self) -> Path:
+        return self.asked.output
+
+
+@pytest.fixture(scope="session")
+def parent(tmp_path_factory) -> Parent:
+    """A training on packed examples, for all tests that continue from one."""
+    from tests.training.continuing import PARENT, fast_runs
+    from tests.training.test_run import write_packed
+
+    folder = tmp_path_factory.mktemp("parent")
+    asked = Run([write_packed(folder, 7, 13)], folder / "D", PARENT)
+    with fast_runs():
+        return Parent(asked, run(asked))

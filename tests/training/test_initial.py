@@ -1,0 +1,231 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from transformers import BertConfig, BertForPreTraining, BertModel
+
+from ehr_bert.errors import UserError
+from ehr_bert.examples.packed import PackedSettings
+from ehr_bert.examples.reading import expand
+from ehr_bert.examples.writing import write_folder
+from ehr_bert.export.folder import export
+from ehr_bert.model.config import ModelConfig
+from ehr_bert.model.pretraining import build_model
+from ehr_bert.training.folder import TrainingFolder, load_model
+from ehr_bert.training.initial import begin_with, inherited_shape, read_pretrained
+from ehr_bert.training.inputs import Features
+from ehr_bert.training.run import run
+from ehr_bert.vocabulary import CodeCount, Vocabulary
+from ehr_bert.weights.pretrained import Pretrained
+from tests.export.small import CODES, VOCABULARY, trained_model, training_folder
+from tests.model.small import LAYOUT, SMALL, random_batch
+from tests.training.continuing import continued, fast_runs, recipe_of
+from tests.training.test_run import CODES as RUN_CODES
+from tests.training.test_run import CONFIG, write_packed
+from tests.weights import published
+
+NEW = ("ICD10_E28", "ICD10_Z9", "ICD10_E03")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_measuring():
+    with fast_runs():
+        yield
+
+
+def test_with_the_same_vocabulary_the_held_out_loss_begins_where_the_parents_ended(parent, tmp_path, capsys):
+    export(parent.folder, tmp_path / "H", min_patients=0)
+    loss = parent.outcome.evaluation.loss
+    exported = run(continued(parent.asked, tmp_path / "E", tmp_path / "H", train=False)).evaluation
+    assert exported.loss == pytest.approx(loss, abs=1e-6)
+    capsys.readouterr()
+    again = run(continued(parent.asked, tmp_path / "E", parent.folder)).evaluation
+    out = capsys.readouterr().out
+    assert again.loss == pytest.approx(loss, abs=1e-6)
+    assert f"first weights from {parent.folder / 'model.ckpt-4'}: 49 of 49 tokens keep its rows\n" in out
+    assert "unknown codes: 0.00% of the corpus by its vocabulary, 0.00% by this one\n" in out
+    assert out.index("after 0 steps") < out.index("pretraining on")
+    assert out.count(f"masked codes    loss {parent.outcome.evaluation.masked_codes.loss:.4f}") == 2
+
+
+def test_a_training_is_read_by_its_folder_its_best_or_a_checkpoint(parent):
+    found = [read_pretrained(parent.folder / name) for name in ("", "best", "model.ckpt-4")]
+    assert {each.sha256 for each in found} == {found[0].sha256}
+    assert {each.source for each in found} == {parent.folder / "model.ckpt-4"}
+
+
+def test_a_recipe_without_a_shape_takes_the_parents_and_goes_on_without_the_parent(parent, tmp_path):
+    moved = shutil.copytree(parent.folder, tmp_path / "moved")
+    wanted = continued(parent.asked, tmp_path / "E", moved, evaluate=False)
+    run(wanted)
+    assert TrainingFolder(tmp_path / "E").config() == TrainingFolder(parent.folder).config()
+    shutil.rmtree(moved)
+    assert run(wanted).steps == 1
+
+
+def test_a_shape_that_differs_is_refused_by_its_keys(parent, tmp_path):
+    shape = dataclasses.replace(CONFIG, hidden_size=24, max_position_embeddings=99)
+    recipe = recipe_of(init=str(parent.folder), model=shape)
+    with pytest.raises(UserError, match=r"has hidden_size 12, not 24; max_position_embeddings 17, not 99"):
+        run(continued(parent.asked, tmp_path / "E", parent.folder, recipe=recipe))
+
+
+def with_new_codes(folder: Path) -> Features:
+    """Examples of the same patients, under a vocabulary of other codes, in another order."""
+    write_packed(folder, 7, 13)
+    sequences = folder / "sequences"
+    old = Vocabulary.read(sequences / "vocabulary.tsv")
+    codes = [old.tokens[index] for index in old.code_ids]
+    renamed = [*codes[:-4], "ICD10_A00", "ICD9_000.1", "ICD9_001.1", "ICD10_B01"]
+    counts = [CodeCount(code, 3, 5) for code in renamed]
+    Vocabulary.from_counts(counts).write(sequences / "vocabulary.tsv")
+    write_folder(sequences, folder / "new", PackedSettings(seed=0, window_lengths=(7, 13)), shards=1)
+    return Features(*(expand(f"{folder}/new/{split}-*.tfrecord") for split in ("train", "valid")))
+
+
+def test_rows_of_new_codes_are_made_and_told(parent, tmp_path, capsys):
+    features = [with_new_codes(tmp_path)]
+    run(continued(parent.asked, tmp_path / "E", parent.folder, features=features, evaluate=False))
+    out = capsys.readouterr().out
+    assert "41 of 45 tokens keep its rows\n  4 codes are new to it, such as ICD10_A00: their rows" in out
+    assert "\n  4 of its codes are not in the vocabulary\n" in out
+    assert "\n  unknown codes: 10.00% of the corpus by its vocabulary, 0.00% by this one\n" in out
+    old, new = (TrainingFolder(path).vocabulary() for path in (parent.folder, tmp_path / "E"))
+    before, after = (load_model(path).output_table() for path in (parent.folder, tmp_path / "E"))
+    for theirs, ours in zip(before, after, strict=True):
+        for code in set(old.tokens) & set(new.tokens):
+            np.testing.assert_array_equal(ours.numpy()[new.ids[code]], theirs.numpy()[old.ids[code]])
+
+
+def test_unknown_codes_of_the_examples_themselves_are_counted(parent, tmp_path):
+    features = with_new_codes(tmp_path)
+    sidecar = tmp_path / "new" / "examples.json"
+    told = json.loads(sidecar.read_text())
+    codes = sum(facts["codes"] for name, facts in told["files"].items() if name.startswith("train"))
+    for facts in told["files"].values():
+        facts["codes"] -= facts["codes"] // 4
+    known = sum(facts["codes"] for name, facts in told["files"].items() if name.startswith("train"))
+    sidecar.write_text(json.dumps(told))
+    vocabulary = Vocabulary.read(tmp_path / "sequences" / "vocabulary.tsv")
+    model = build_model(dataclasses.replace(CONFIG, vocab_size=len(vocabulary)), seed=0)
+    begun = begin_with(read_pretrained(parent.folder), model, vocabulary, 4, 2, "mean", features.train)
+    assert begun.unknown.after == pytest.approx(1 - known / codes)
+    assert begun.unknown.before == pytest.approx(1 - 0.9 * known / codes)
+
+
+@pytest.mark.parametrize("new_codes", ["category", "mean", "random"])
+def test_predictions_among_old_codes_are_unchanged(tmp_path, new_codes):
+    """With new codes, in another order, and hidden by another id."""
+    model = trained_model()
+    parent = read_pretrained(training_folder(tmp_path / "D", model, mask_id=0))
+    codes = np.random.default_rng(0).permutation([*CODES, *NEW])
+    vocabulary = Vocabulary.from_counts(CodeCount(code, 99 - place, 1) for place, code in enumerate(codes))
+    child = build_model(dataclasses.replace(SMALL, vocab_size=len(vocabulary)), seed=3)
+    begin_with(parent, child, vocabulary, vocabulary.ids["[MASK]"], vocabulary.ids["[CLS]"], new_codes, ())
+    batch = random_batch()
+    translation = np.array([vocabulary.ids[token] for token in VOCABULARY.tokens])
+    theirs, ours = translation[batch["token_ids"]], dict(batch)
+    hidden = batch["masked_places"][batch["masked_weights"] > 0]
+    batch["token_ids"][hidden], theirs[hidden] = 0, vocabulary.ids["[MASK]"]
+    ours["token_ids"] = theirs
+    expected, found = model(batch, layout=LAYOUT), child(ours, layout=LAYOUT)
+    used = batch["masked_weights"] > 0
+    np.testing.assert_allclose(
+        softmax(found["masked_lm_logits"].numpy()[used][:, translation[5:]], axis=1),
+        softmax(expected["masked_lm_logits"].numpy()[used][:, 5:], axis=1),
+        atol=1e-6,
+    )
+    used = batch["stay_weights"] > 0
+    np.testing.assert_allclose(found["stay_logits"][used], expected["stay_logits"][used], atol=1e-6)
+
+
+STOCK = BertConfig(
+    vocab_size=RUN_CODES + 8,
+    hidden_size=12,
+    num_hidden_layers=2,
+    num_attention_heads=3,
+    intermediate_size=12,
+    max_position_embeddings=19,
+    hidden_act="gelu_new",
+)
+
+
+def logits(folder: Path) -> list[np.ndarray]:
+    model = BertForPreTraining.from_pretrained(folder).eval()
+    ids = torch.arange(2 * 9).reshape(2, 9) + 3
+    with torch.no_grad():
+        found = model(ids, token_type_ids=ids % 2)
+    return [found.prediction_logits.numpy(), found.seq_relationship_logits.numpy()]
+
+
+def test_a_folder_of_transformers_alone_is_continued_from_and_exported_back_with_equal_logits(
+    parent, tmp_path
+):
+    torch.manual_seed(0)
+    BertForPreTraining(STOCK).save_pretrained(tmp_path / "stock")
+    run(continued(parent.asked, tmp_path / "E", tmp_path / "stock", evaluate=False))
+    export(tmp_path / "E", tmp_path / "back", min_patients=0)
+    for theirs, ours in zip(logits(tmp_path / "stock"), logits(tmp_path / "back"), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_heads_that_the_parent_lacks_stay_random_and_are_told(tmp_path):
+    BertModel(STOCK).save_pretrained(tmp_path)
+    parent = read_pretrained(tmp_path)
+    model, untouched = (build_model(parent.config, seed=4) for _ in range(2))
+    told = str(begin_with(parent, model, VOCABULARY, 4, 2, "category", ()))
+    assert "48 of 48 tokens keep its rows, by number: a vocabulary is not known on both sides\n" in told
+    assert "\n  random, for it has none: masked_codes/bias, masked_codes/norm/beta, masked_codes/" in told
+    np.testing.assert_array_equal(model.stay.relationship.kernel, untouched.stay.relationship.kernel)
+    assert np.abs(model.stay.pooler.kernel - untouched.stay.pooler.kernel).max() > 0
+
+
+def test_the_shape_asked_for_stays_but_for_rows_that_are_the_same():
+    pretrained = Pretrained(SMALL, {}, Path("parent"), VOCABULARY)
+    assert inherited_shape(ModelConfig(), pretrained, VOCABULARY) == SMALL
+    other = Vocabulary.from_counts([CodeCount("A", 1, 1)])
+    assert inherited_shape(ModelConfig(), pretrained, other) == dataclasses.replace(SMALL, vocab_size=None)
+    stated = ModelConfig(vocab_size=77)
+    assert inherited_shape(stated, pretrained, other) == dataclasses.replace(SMALL, vocab_size=77)
+    shaped = ModelConfig(hidden_size=12)
+    assert inherited_shape(shaped, pretrained, other) == shaped
+
+
+def test_a_folder_of_nothing_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no checkpoint, nor a Hugging Face model: name a training"):
+        read_pretrained(tmp_path)
+
+
+def test_a_checkpoint_is_read_with_all_that_its_ids_mean(tmp_path):
+    model = trained_model()
+    found = read_pretrained(training_folder(tmp_path / "D", model, mask_id=0, cls_id=None))
+    assert found.config == SMALL
+    assert (found.vocabulary, found.mask_id, found.cls_id) == (VOCABULARY, 0, None)
+    assert not found.lacking
+    for variable in model.weights:
+        np.testing.assert_array_equal(found.weights[variable.path.partition("/")[2]], variable.numpy())
+
+
+def test_a_published_checkpoint_is_begun_with_under_todays_tokens(tmp_path):
+    """Med-BERT hid codes by id 0, and led no patient."""
+    weights = published.random_weights(published.MED_BERT)
+    prefix = published.med_bert(tmp_path / "med_bert", weights)
+    parent = read_pretrained(Path(prefix))
+    vocabulary = Vocabulary.from_counts(
+        CodeCount(code, place, 1) for place, code in enumerate([*published.CODES, "ICD9_105.9"], 1)
+    )
+    config = inherited_shape(ModelConfig(), parent, vocabulary)
+    child = build_model(dataclasses.replace(config, vocab_size=len(vocabulary)), seed=0)
+    begin_with(parent, child, vocabulary, vocabulary.ids["[MASK]"], vocabulary.ids["[CLS]"], "category", ())
+    table = child.output_table()[0].numpy()
+    theirs = weights["bert/embeddings/word_embeddings"]
+    for code in published.CODES:
+        np.testing.assert_array_equal(table[vocabulary.ids[code]], theirs[published.TYPES[code]])
+    np.testing.assert_array_equal(table[vocabulary.ids["[MASK]"]], theirs[0])
+    np.testing.assert_array_equal(table[vocabulary.ids["ICD9_105.9"]], theirs[published.TYPES["ICD9_105.5"]])
+    assert config.hidden_act == "gelu_new"

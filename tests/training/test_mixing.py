@@ -1,0 +1,179 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ehr_bert.errors import UserError
+from ehr_bert.examples.packed import PackedSettings
+from ehr_bert.examples.writing import write_folder
+from ehr_bert.training.flops import ProductRate
+from ehr_bert.training.folder import load_model
+from ehr_bert.training.inputs import Features, open_inputs
+from ehr_bert.training.recipe import Checkpointing, Evaluation, Phase, Recipe
+from ehr_bert.training.run import Run, run
+from tests.training.test_run import CODES, PATIENTS, RECIPE, asked, vocabulary_of, write_packed
+
+MIXED = Phase(
+    max_seq_length=13, batch_patients=20, steps=23, learning_rate=1e-3, mixture={"B": 3.0, "A": 1.0}
+)
+ON_B = Phase(max_seq_length=13, batch_tokens=60, steps=3, learning_rate=1e-3, mixture={"B": 1.0})
+TWO_PHASES = dataclasses.replace(
+    RECIPE,
+    phases=(MIXED, ON_B),
+    evaluation=Evaluation(corpus="B"),
+    checkpoints=Checkpointing(every_steps=9, keep=9),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_measuring():
+    with pytest.MonkeyPatch.context() as patch:
+        rate = ProductRate(flops_per_second=1e12, shape=(1, 1, 1), compiled=False)
+        patch.setattr("ehr_bert.training.summary.measured_flops_per_second", lambda *_: rate)
+        yield
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory) -> list[Features]:
+    """Two corpora, A packed in windows of two lengths and B of one."""
+    folder = tmp_path_factory.mktemp("corpora")
+    return [
+        dataclasses.replace(write_packed(folder / name, *lengths), name=name)
+        for name, lengths in (("A", (7, 13)), ("B", (13,)))
+    ]
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_corpora_are_mixed_as_asked_and_counted_by_phase(tmp_path, features, capsys):
+    wanted = asked(tmp_path, features=features, recipe=TWO_PHASES)
+    outcome = run(wanted)
+    assert outcome.steps == 26
+    mixture = json.loads((tmp_path / "D" / "summary.json").read_text())["mixture"]
+    assert list(mixture) == ["1"]
+    of_a, of_b = mixture["1"]["A"], mixture["1"]["B"]
+    assert (of_a["asked"], of_b["asked"]) == (0.25, 0.75)
+    assert of_a["patients"] == 5 * PATIENTS  # 23 updates of 5: whole epochs
+    assert of_b["patients"] == 15 * PATIENTS
+    assert of_a["realised"] == 0.25
+    assert of_b["real_tokens"] == 3 * of_a["real_tokens"]
+    reported = sum(line.get("train/mixture/1/B/patients", 0) for line in metrics(tmp_path / "D"))
+    assert reported == of_b["patients"]
+    out = capsys.readouterr().out
+    assert "pretraining on 46 patients" in out
+    assert "\n  mixed of 25.0% A (5.0 epochs), 75.0% B (15.0 epochs)\n" in out
+    assert "phase 1 was mixed of (and was to be): 25.00% A (25.00%), 75.00% B (75.00%)" in out
+    told = json.loads((tmp_path / "D" / "examples.json").read_text())
+    assert [info["corpus"] for info in told["examples"]] == ["A", "B"]
+    assert [Path(path).parents[1].name for path in told["paths"]] == ["B"]
+
+    (tmp_path / "D" / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-18"')
+    again = run(wanted)
+    assert again.evaluation == outcome.evaluation
+    assert json.loads((tmp_path / "D" / "summary.json").read_text())["mixture"] == mixture
+
+
+def test_held_out_patients_are_those_of_the_corpus_that_is_named(features):
+    for corpus, files in (("A", 2), ("B", 1)):
+        recipe = dataclasses.replace(TWO_PHASES, evaluation=Evaluation(corpus=corpus))
+        inputs = open_inputs(recipe, features)
+        assert len(inputs.held_out.info.files) == files
+        assert all(name.startswith("valid-") for name in inputs.held_out.info.files)
+        assert not inputs.evaluates_training
+
+
+def test_a_corpus_is_taken_at_the_length_of_each_phase(tmp_path, features):
+    short = dataclasses.replace(write_packed(tmp_path, 7), name="A")
+    phases = tuple(dataclasses.replace(MIXED, mixture={"A": 1}, max_seq_length=length) for length in (7, 13))
+    inputs = open_inputs(dataclasses.replace(RECIPE, phases=phases), [*features, short])
+    assert [(name, info.max_seq_length) for name, info in inputs.corpora] == [("A", 7), ("A", 13)]
+
+
+SHARES = """
+import sys
+from pathlib import Path
+from ehr_bert.training.devices import Devices
+from ehr_bert.training.run import run
+from tests.training.test_mixing import shared
+
+run(shared(Path(sys.argv[1]), micro_batch_tokens=60, devices=Devices(2)))
+"""
+
+
+def shared(folder: Path, micro_batch_tokens: int, **changes) -> Run:
+    """A phase of a mixture, and one that begins its moments anew."""
+    phases = tuple(
+        dataclasses.replace(phase, steps=3, micro_batch_tokens=micro_batch_tokens, carry_over=carried)
+        for phase, carried in ((MIXED, "moments"), (ON_B, "weights"))
+    )
+    corpora = [dataclasses.replace(write_packed(folder / name, 13), name=name) for name in ("A", "B")]
+    recipe = dataclasses.replace(TWO_PHASES, phases=phases)
+    return asked(folder, features=corpora, recipe=recipe, evaluate=False, **changes)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="takes shares of a CPU")
+def test_two_shares_and_small_micro_batches_mix_and_train_as_one_device_does(tmp_path):
+    run(shared(tmp_path / "one", micro_batch_tokens=1000))
+    two = subprocess.run([sys.executable, "-c", SHARES, tmp_path / "two"], capture_output=True, text=True)
+    assert "float32 on 2 CPUs" in two.stdout, two.stderr
+    one, other = (
+        json.loads((tmp_path / name / "D" / "summary.json").read_text())["mixture"] for name in ("one", "two")
+    )
+    assert one == other
+    weights, others = (load_model(tmp_path / name / "D").trainable_variables for name in ("one", "two"))
+    for ours, theirs in zip(weights, others, strict=True):
+        np.testing.assert_allclose(theirs.numpy(), ours.numpy(), atol=1e-5, err_msg=ours.path)
+
+
+def other_vocabulary(folder: Path) -> Features:
+    write_packed(folder, 13)
+    vocabulary_of(CODES + 1).write(folder / "sequences" / "vocabulary.tsv")
+    write_folder(folder / "sequences", folder / "F13", PackedSettings(seed=0, window_lengths=(13,)), shards=1)
+    return Features(sorted((folder / "F13").glob("train-*")), name="C")
+
+
+def test_corpora_of_different_vocabularies_are_refused_by_their_names(tmp_path, features):
+    with pytest.raises(UserError) as error:
+        open_inputs(TWO_PHASES, [*features, other_vocabulary(tmp_path)])
+    assert str(error.value) == (
+        "A and C were made with different vocabularies: make one of all (`ehr-bert vocabulary`), and the "
+        "examples under it (`ehr-bert features --vocabulary`)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (
+            dataclasses.replace(RECIPE, phases=(dataclasses.replace(MIXED, mixture={"C": 1}),)),
+            "phases.1.mixture names C, and the features are of A, B: name its folder (--features C=FOLDER)",
+        ),
+        (
+            dataclasses.replace(TWO_PHASES, evaluation=Evaluation(corpus="C")),
+            "evaluation.corpus names C, and the features are of A, B: name its folder (--features C=FOLDER)",
+        ),
+        (
+            dataclasses.replace(RECIPE, phases=(Phase(max_seq_length=13),)),
+            "phases.1.max_seq_length is 13, and the features have windows of up to 13, 13: name one folder "
+            "of the phase's length",
+        ),
+    ],
+)
+def test_what_the_features_do_not_offer_is_refused(features, recipe: Recipe, message):
+    with pytest.raises(UserError) as error:
+        open_inputs(recipe, features)
+    assert str(error.value) == message
+
+
+def test_features_without_names_are_in_no_mixture(features):
+    unnamed = [dataclasses.replace(each, name="") for each in features]
+    with pytest.raises(UserError, match=r"names A, and the features are of no named corpus: name its folder"):
+        open_inputs(TWO_PHASES, unnamed)
