@@ -2,10 +2,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from transformers import BertForPreTraining
 
 from ehr_bert.cli import main
 from tests.export.small import trained_model, training_folder
+from tests.weights.published import MED_BERT, med_bert, random_weights
 
 PROGRAM = Path(__file__).parent.parent / "convert" / "convert_tf_to_pytorch.py"
 
@@ -23,6 +25,24 @@ def test_the_program_exports_a_training_folder_and_says_how_equal_it_is(tmp_path
     assert BertForPreTraining.from_pretrained(tmp_path / "out").config.vocab_size == 29
 
 
+def test_the_program_exports_a_checkpoint_of_tensorflow_1(tmp_path):
+    weights = random_weights(MED_BERT)
+    prefix = med_bert(tmp_path / "old", weights)
+    for file in ("bert_config.json", "cohort.types"):
+        (tmp_path / "old" / file).rename(tmp_path / file)
+    done = run(
+        f"--checkpoint={prefix}",
+        f"--bert_config_file={tmp_path / 'bert_config.json'}",
+        f"--vocab_file={tmp_path / 'cohort.types'}",
+        f"--output_dir={tmp_path / 'out'}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "model.ckpt-7 hid codes by [PAD] (id 0), and a code stood first" in done.stdout
+    block = BertForPreTraining.from_pretrained(tmp_path / "out").bert.encoder.layer[1]
+    kernel = weights["bert/encoder/layer_1/attention/self/key/kernel"]
+    np.testing.assert_array_equal(block.attention.self.key.weight.detach().numpy(), kernel.T)
+
+
 def test_a_fault_of_the_user_is_one_line(tmp_path):
     done = run(f"--checkpoint={tmp_path}", f"--output_dir={tmp_path / 'out'}")
     assert done.returncode == 1
@@ -34,8 +54,9 @@ def test_a_fault_of_the_user_is_one_line(tmp_path):
 
 def test_the_help_tells_every_flag():
     told = run("--help").stdout
-    for flag in ("--checkpoint", "--output_dir", "--vocab_file", "--examples"):
-        assert flag in told
+    flags = "checkpoint bert_config_file output_dir vocab_file examples min_patients onnx"
+    for flag in flags.split():
+        assert f"--{flag}" in told or f"--[no]{flag}" in told
 
 
 def test_the_command_exports_a_checkpoint(tmp_path, capsys):

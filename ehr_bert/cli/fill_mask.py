@@ -17,7 +17,7 @@ def run(arguments: argparse.Namespace) -> None:
     import csv
 
     from ehr_bert.errors import UserError
-    from ehr_bert.export.predictions import top_predictions
+    from ehr_bert.export.predictions import read_otherwise, top_predictions
 
     titles = {}
     if arguments.titles:
@@ -28,5 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise UserError(f"{arguments.titles} can't be read: {error.strerror}") from error
     predictions = top_predictions(arguments.model, arguments.history, arguments.top)
     print(f"history: {arguments.history}")
+    for code, token in read_otherwise(arguments.model, arguments.history).items():
+        print(f"  {code} is not in the model's vocabulary: read as {token}")
     for code, probability in predictions:
         print(f"  {probability:6.1%}  {code:<16} {titles.get(code, '')}".rstrip())

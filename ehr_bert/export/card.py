@@ -1,11 +1,15 @@
 """The model card: what a person reads first in an export folder."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from transformers import BertForPreTraining
 
+from ehr_bert.codes.systems import system_of
+from ehr_bert.export.account import Account
 from ehr_bert.export.history_tokenizer import HistoryTokenizer
 from ehr_bert.export.parity import Parity
+from ehr_bert.export.rare_codes import KeptTokens
 
 STAY_READS = {
     "cls": "BERT's pooler at the first position: `BertForPreTraining` gives its `seq_relationship_logits`",
@@ -16,26 +20,45 @@ STAY_READS = {
 }
 """Where the prolonged-stay head looks, for each `stay_pooling`."""
 
+ONNX = """
+`model.onnx` is the same model for ONNX Runtime. It takes what the tokenizer gives, in int64, and puts out
+`prediction_logits` and `seq_relationship_logits`; the latter from where the prolonged-stay head reads.
+"""
+
+FIGURES = {
+    "masked codes: loss, in nats": ("masked_lm_loss", "code_frequencies_loss"),
+    "masked codes: accuracy": ("masked_lm_accuracy", "code_frequencies_accuracy"),
+    "masked codes: among the first ten": ("masked_lm_accuracy_top_10", "code_frequencies_accuracy_top_10"),
+    "prolonged stay: loss, in nats": ("next_sentence_loss", "prevalence_loss"),
+    "prolonged stay: AUROC": ("next_sentence_auroc", "prevalence_auroc"),
+    "prolonged stay: average precision": ("next_sentence_average_precision", "prevalence_average_precision"),
+}
+"""The evaluation's figures of the model, and of a guess that knows nothing of the patient."""
+
 
 def model_card(
     model: BertForPreTraining,
     tokenizer: HistoryTokenizer,
     codes: Sequence[str],
+    kept: KeptTokens,
     parity: Parity,
-    results: str | None,
+    account: Account,
+    onnx: bool,
 ) -> str:
     """The card, as Markdown.
 
     Args:
         model: The exported model.
         tokenizer: Its tokenizer.
-        codes: Some codes that it knows, for an example.
+        codes: The codes that it knows.
+        kept: What became of rare codes.
         parity: How equal it is to the model that was trained.
-        results: The text of the training's `eval_results.txt`, if there is one.
+        account: How that was trained.
+        onnx: Whether a `model.onnx` lies beside it.
     """
     config = model.config
-    history = " | ".join([*codes, tokenizer.mask_token])
-    evaluation = f"\n## Evaluation\n\n```\n{results.strip()}\n```\n" if results else ""
+    history = " | ".join([*codes[:2], tokenizer.mask_token])
+    sections = [_data(codes, account), _training(account), _ancestry(account), _evaluation(account.figures)]
     return f"""---
 library_name: transformers
 pipeline_tag: fill-mask
@@ -73,12 +96,102 @@ model(**tokenizer("{history}", truncation=True, return_tensors="pt"))
 The model is stock BERT and runs no code of its own. Its token types are visit ids, which no stock tokenizer
 makes: `trust_remote_code=True` runs `history_tokenizer.py` from this folder. The prolonged-stay head reads
 {STAY_READS[config.stay_pooling]}.
-{evaluation}
-## Limits
+{ONNX if onnx else ""}
+It is meant to be fine-tuned for research on patients like those it was trained on, whose records are coded in
+the same systems. It is not meant for decisions about a patient, nor to tell who a patient is.
 
-It knows the codes and habits of the records that it was trained on, and carries their biases elsewhere. It is
-for research, not for decisions about a patient. What it learned may reveal something of those patients: share
-it as their records may be shared.
+{"".join(sections)}## Limits
+
+It knows the codes and habits of the records that it was trained on, and carries their biases elsewhere. What
+it learned may reveal something of those patients: share it as their records may be shared.
+
+{_rare_codes(kept)}
+A code that the vocabulary lacks is read as the next heading above it that it has, else as `[UNK]`.
 
 {parity}.
 """
+
+
+def _data(codes: Sequence[str], account: Account) -> str:
+    systems = Counter(map(system_of, codes))
+    told = ", ".join(f"{count:,} of {system}" for system, count in systems.most_common())
+    rows = [
+        f"| {each.get('corpus', f'examples {number}')} | {each['patients']:,} | {each['examples']:,} | "
+        f"{each['max_seq_length']:,} | {each['real_tokens']:,} |\n"
+        for number, each in enumerate(account.examples, 1)
+    ]
+    table = (
+        f"""
+| trained on | patients | windows | longest window | tokens |
+|---|--:|--:|--:|--:|
+{"".join(rows)}
+A patient who is longer than a window counts once for each.
+"""
+        if rows
+        else ""
+    )
+    return f"""## Data
+
+The vocabulary has {len(codes):,} codes: {told}.
+{table}
+"""
+
+
+def _training(account: Account) -> str:
+    if not account.recipe:
+        return ""
+    return f"""## Training
+
+By this recipe of EHR-BERT:
+
+```toml
+{account.recipe.strip()}
+```
+
+"""
+
+
+def _ancestry(account: Account) -> str:
+    if not account.ancestry.generations:
+        return ""
+    return f"""## Ancestry
+
+The newest first; weights, vocabularies, recipes and corpora by their fingerprints.
+
+```
+{account.ancestry}
+```
+
+"""
+
+
+def _evaluation(figures: Mapping[str, float]) -> str:
+    rows = [
+        f"| {words} | {figures[model]:.4f} | {figures[guess]:.4f} |\n"
+        for words, (model, guess) in FIGURES.items()
+        if model in figures and guess in figures
+    ]
+    if not rows:
+        return ""
+    return f"""## Evaluation
+
+On {figures["patients"]:,} patients, with all codes, beside a guess that knows how frequent each code and a
+prolonged stay are, and nothing of the patient.
+
+| | model | guess |
+|---|--:|--:|
+{"".join(rows)}
+"""
+
+
+def _rare_codes(kept: KeptTokens) -> str:
+    if kept.min_patients is None:
+        return "The vocabulary came without counts: codes of few patients may be among its codes."
+    if kept.min_patients == 0:
+        return "All codes were kept, however few patients had them."
+    if kept.left_out == 0:
+        return f"All codes are of {kept.min_patients} patients or more."
+    return (
+        f"Codes of fewer than {kept.min_patients} patients of the training split left the vocabulary, and "
+        f"their rows the weights:\n{kept.left_out:,}, of which {kept.to_heading:,} have a heading in it."
+    )

@@ -4,91 +4,136 @@ config.json        the model's shape     tokenizer_config.json,        the token
 model.safetensors  its weights           history_tokenizer.py, vocab.json,
 README.md          the model card        tokenizer.json
 summary.json       where it comes from, and how equal it is
+ancestry.json      the trainings that made it, if they are known
+model.onnx         the same model for ONNX Runtime, if asked for
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 from transformers import BertForPreTraining
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples.layout import Layout
 from ehr_bert.examples.reading import open_examples
+from ehr_bert.export import MIN_PATIENTS
 from ehr_bert.export.card import model_card
 from ehr_bert.export.model import hugging_face_model
+from ehr_bert.export.onnx import ONNX_FILE, write_onnx
 from ehr_bert.export.parity import TOLERANCE, check_parity
 from ehr_bert.export.random_examples import random_examples
-from ehr_bert.export.tokenizer import unwritable, write_tokenizer
-from ehr_bert.files import FOLDER_MARK, folder_written_aside
+from ehr_bert.export.rare_codes import KeptTokens, kept_tokens
+from ehr_bert.export.tensorflow1 import read_tensorflow1_training
+from ehr_bert.export.tokenizer import row_tokens, unwritable, write_tokenizer
+from ehr_bert.export.trained import Trained, read_training
+from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import Batch
+from ehr_bert.training.ancestry import Ancestry
 from ehr_bert.training.checkpoints import newest_checkpoint
-from ehr_bert.training.folder import TrainingFolder, load_model, read_json, write_json
-from ehr_bert.vocabulary import Vocabulary
+from ehr_bert.weights.tensorflow1 import is_tensorflow1
 
 COMPARED_BATCHES, COMPARED_TOKENS = 4, 2048
 """How much of the real examples the models are compared on: enough to tell a difference, soon done."""
 
 
 def export(
-    training: Path, output: Path, vocabulary_file: Path | None = None, examples: Sequence[Path] = ()
+    training: Path,
+    output: Path,
+    vocabulary_file: Path | None = None,
+    examples: Sequence[Path] = (),
+    min_patients: int = MIN_PATIENTS,
+    config_file: Path | None = None,
+    onnx: bool = False,
 ) -> None:
     """Writes the export folder of a trained model, once it is shown to compute the same.
 
     Args:
-        training: A training folder, for its newest checkpoint, or a checkpoint `folder/model.ckpt-<step>`.
+        training: A training folder, for its newest checkpoint, or a checkpoint `folder/model.ckpt-<step>`,
+            which may be one of google-research/bert or Med-BERT.
         output: The export folder; an earlier one is replaced.
-        vocabulary_file: The vocabulary, where the training folder holds none.
+        vocabulary_file: The vocabulary, where the training folder holds none, or one without counts.
         examples: TFRecord files to compare the models on; those of the training, as long as they are where
             they were, if none are named. Random examples are compared in any case.
+        min_patients: Codes that fewer patients of the training split have are left out of the vocabulary.
+        config_file: The config of a checkpoint of TensorFlow 1, where none lies beside it.
+        onnx: Whether `model.onnx` is written too.
 
     Raises:
         UserError: a file is missing or doesn't fit, or the models differ; nothing is written then.
     """
     checkpoint = Path(newest_checkpoint(training))
-    source = TrainingFolder(checkpoint.parent)
-    vocabulary = _vocabulary(source, vocabulary_file)
-    conventions = read_json(source.examples_file)
-    mask_id, cls_id = conventions["mask_id"], conventions["cls_id"]
-    trained_on = [path for path in map(Path, conventions.get("paths", [])) if path.exists()]
-    model = load_model(checkpoint)
-    code_ids = vocabulary.code_ids[vocabulary.code_ids < model.config.vocab_size]
-    batches = chain(
-        [random_examples(model.config, code_ids, mask_id, cls_id)],
-        _real_batches(model.config, examples or trained_on),
-    )
-    with folder_written_aside(output) as aside:
-        hugging_face_model(model).save_pretrained(aside)
-        exported = BertForPreTraining.from_pretrained(aside)
-        parity = check_parity(model, exported, batches)
-        print(parity)
-        tokenizer = write_tokenizer(aside, model.config, vocabulary, mask_id, cls_id)
-        results = source.eval_results_file.read_text() if source.eval_results_file.exists() else None
-        codes = [vocabulary.tokens[index] for index in code_ids[:2]]
-        card = model_card(exported, tokenizer, codes, parity, results)
-        (aside / "README.md").write_text(card, encoding="utf-8")
-        summary = {
-            "checkpoint": checkpoint.name,
-            "vocabulary_sha256": vocabulary.sha256,
-            "tolerance": TOLERANCE,
-            "parity": asdict(parity),
-        }
-        write_json(aside / FOLDER_MARK, summary)
-    if odd := unwritable(vocabulary):
-        print(f"{len(odd):,} codes hold a blank or |, such as {odd[0]!r}: the tokenizer can't be given them")
+    if is_tensorflow1(checkpoint):
+        trained = read_tensorflow1_training(checkpoint, config_file, vocabulary_file)
+    else:
+        trained = read_training(checkpoint, vocabulary_file)
+    write_export(trained, output, examples or trained.examples, min_patients, onnx)
     print(f"exported {checkpoint} to {output}")
 
 
-def _vocabulary(source: TrainingFolder, file: Path | None) -> Vocabulary:
-    own = source.vocabulary()
-    named = Vocabulary.read(file) if file else own
-    if named is None:
-        raise UserError(f"{source.path} has no vocabulary: name the one it was trained with (--vocab_file)")
-    if own and own.sha256 != named.sha256:
-        raise UserError(f"{file} is not the vocabulary that {source.path} was trained with: leave it out")
-    return named
+def write_export(
+    trained: Trained, output: Path, examples: Sequence[Path], min_patients: int, onnx: bool = False
+) -> None:
+    """Writes the export folder of a model, once it is shown to compute the same.
+
+    Args:
+        trained: The model.
+        output: The export folder; an earlier one is replaced.
+        examples: TFRecord files to compare the models on, beside random examples.
+        min_patients: Codes that fewer patients of the training split have are left out of the vocabulary.
+        onnx: Whether `model.onnx` is written too.
+
+    Raises:
+        UserError: something doesn't fit, or the models differ; nothing is written then.
+    """
+    model, vocabulary = trained.model, trained.vocabulary
+    config, mask_id, cls_id = model.config, trained.mask_id, trained.cls_id
+    tokens = row_tokens(config, vocabulary)
+    kept = kept_tokens(tokens, vocabulary, min_patients)
+    print(kept)
+    code_ids = vocabulary.code_ids[vocabulary.code_ids < len(tokens)]
+    batches = chain(
+        [random_examples(config, code_ids, mask_id, cls_id)],
+        _real_batches(config, examples),
+    )
+    with folder_written_aside(output) as aside:
+        hugging_face_model(model, kept.rows).save_pretrained(aside)
+        exported = BertForPreTraining.from_pretrained(aside)
+        parity = check_parity(model, exported, batches, kept)
+        print(parity)
+        if onnx:
+            print(write_onnx(exported, aside / ONNX_FILE))
+        cls_token = None if cls_id is None else tokens[cls_id]
+        tokenizer = write_tokenizer(aside, config, kept.tokens, tokens[mask_id], cls_token)
+        account = trained.account
+        if account.ancestry.generations:
+            account = dataclasses.replace(account, ancestry=_with_tokens(account.ancestry, kept))
+            account.ancestry.write(aside)
+        codes = [tokens[row] for row in np.intersect1d(code_ids, kept.rows)]
+        card = model_card(exported, tokenizer, codes, kept, parity, account, onnx)
+        (aside / "README.md").write_text(card, encoding="utf-8")
+        summary = {
+            "checkpoint": trained.name,
+            "vocabulary_sha256": kept.sha256,
+            "min_patients": kept.min_patients,
+            "codes_to_heading": kept.to_heading,
+            "codes_to_unknown": kept.to_unknown,
+            "tolerance": TOLERANCE,
+            "parity": dataclasses.asdict(parity),
+        }
+        write_json(aside / FOLDER_MARK, summary)
+    if odd := unwritable(kept.tokens):
+        print(f"{len(odd):,} codes hold a blank or |, such as {odd[0]!r}: the tokenizer can't be given them")
+
+
+def _with_tokens(ancestry: Ancestry, kept: KeptTokens) -> Ancestry:
+    """An ancestry whose newest vocabulary is the export's: another's fingerprint may give rare codes away."""
+    newest, *older = ancestry.generations
+    newest = dataclasses.replace(newest, vocabulary_sha256=kept.sha256, tokens=len(kept.tokens))
+    return Ancestry((newest, *older))
 
 
 def _real_batches(config: ModelConfig, files: Sequence[Path]) -> Iterator[tuple[Batch, Layout]]:

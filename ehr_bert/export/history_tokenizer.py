@@ -7,6 +7,7 @@ This file needs `transformers` alone. A copy travels with every exported model, 
 """
 
 import json
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ stop with the text that stands where its format's version belongs."""
 class HistoryTokenizer(PreTrainedTokenizer):
     """Turns histories into `input_ids`, `token_type_ids` (visit ids) and `attention_mask`.
 
-    A code that the vocabulary lacks becomes `[UNK]`. `[CLS]`, where the model was trained with one, stands
-    first, in visit 0; visits count from 1, and those past the model's table share its last row. Truncation
-    keeps the latest whole visits, or else the latest codes of the last one, and counts visits from 1 again.
+    A code that the vocabulary lacks is read as the next heading above it that the vocabulary has, as
+    `ICD10_E11` for `ICD10_E11.6`; else it becomes `[UNK]`. `[CLS]`, where the model was trained with one,
+    stands first, in visit 0; visits count from 1, and those past the model's table share its last row.
+    Truncation keeps the latest whole visits, or else the latest codes of the last one, and counts visits from
+    1 again.
 
     Args:
         vocab_file: JSON, an object of token to id.
@@ -68,8 +71,9 @@ class HistoryTokenizer(PreTrainedTokenizer):
         return text.replace(VISIT_BORDER, " ").split()
 
     def _convert_token_to_id(self, token: str) -> int:
-        if token in self._ids:
-            return self._ids[token]
+        for known in (token, *headings(token)):
+            if known in self._ids:
+                return self._ids[known]
         if self.unk_token is None:
             raise ValueError(f"{token!r} is not in the vocabulary, and this model has no [UNK]")
         return self._ids[self.unk_token]
@@ -167,6 +171,14 @@ class HistoryTokenizer(PreTrainedTokenizer):
         guard = Path(save_directory, prefix + GUARD_FILE)
         guard.write_text(json.dumps(GUARD) + "\n", encoding="utf-8")
         return str(vocabulary), str(guard)
+
+
+def headings(code: str) -> Iterator[str]:
+    """The headings above a code of ICD, the nearest first, up to the category, what stands before its dot."""
+    category = code.partition(".")[0]
+    while code.startswith(("ICD9_", "ICD10_")) and code != category:
+        code = code[:-1].removesuffix(".")
+        yield code
 
 
 def _latest(visits: list[list[str]], room: int) -> list[list[str]]:

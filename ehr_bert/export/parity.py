@@ -11,6 +11,7 @@ from transformers import BertForPreTraining
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples.layout import Layout
+from ehr_bert.export.rare_codes import KeptTokens
 from ehr_bert.model.pretraining import Batch, PretrainingModel
 
 TOLERANCE = 1e-4
@@ -45,16 +46,21 @@ class Parity:
 
 
 def check_parity(
-    model: PretrainingModel, exported: BertForPreTraining, batches: Iterable[tuple[Batch, Layout]]
+    model: PretrainingModel,
+    exported: BertForPreTraining,
+    batches: Iterable[tuple[Batch, Layout]],
+    kept: KeptTokens,
 ) -> Parity:
     """Compares the logits of both models, on the CPU and in float32.
 
-    The Keras model sees patients as they are packed into windows, the PyTorch one each alone.
+    The Keras model sees patients as they are packed into windows, the PyTorch one each alone. Of codes, those
+    that are kept are compared; the others are read by both models as what stands for them.
 
     Args:
         model: The Keras model.
         exported: The PyTorch model, its dropout off.
         batches: Batches as the Keras model takes them, with `masked_weights` and `stay_weights`.
+        kept: The tokens of the PyTorch model.
 
     Raises:
         UserError: there are no examples, or a difference is over `TOLERANCE`.
@@ -63,9 +69,12 @@ def check_parity(
     differences: dict[str, list[float]] = {"masked_lm_logits": [], "stay_logits": []}
     for batch, layout in batches:
         arrays = {name: np.asarray(values) for name, values in batch.items()}
+        ids = kept.ids[arrays["token_ids"]]  # [N]
         with keras.device("cpu:0"):
-            expected = {name: np.asarray(logits) for name, logits in model(arrays, layout=layout).items()}
-        found = logits(exported, arrays)
+            outputs = model(arrays | {"token_ids": kept.rows[ids].astype(np.int32)}, layout=layout)
+        expected = {name: np.asarray(logits) for name, logits in outputs.items()}
+        expected["masked_lm_logits"] = expected["masked_lm_logits"][:, kept.rows]
+        found = logits(exported, arrays | {"token_ids": ids})
         places = {name: arrays[f"{objective}_weights"] > 0 for name, objective in OBJECTIVES.items()}
         masked_codes += int(places["masked_lm_logits"].sum())
         patients += int(places["stay_logits"].sum())
@@ -109,23 +118,33 @@ def logits(exported: BertForPreTraining, batch: dict[str, np.ndarray]) -> dict[s
     masked = batch["masked_places"][batch["masked_weights"] > 0]
     first = batch["patient_places"][batch["stay_weights"] > 0]
     hidden = encoded.last_hidden_state[patient[masked], position[masked]]  # [used, H]
-    pooled = _pooled(exported, encoded, visit_ids, mask)[patient[first]]  # [used, H]
+    pooled = stay_pooled(exported, encoded, visit_ids, mask)[patient[first]]  # [used, H]
     return {
         "masked_lm_logits": exported.cls.predictions(hidden).numpy(),
         "stay_logits": exported.cls.seq_relationship(pooled).numpy(),
     }
 
 
-def _pooled(
+def stay_pooled(
     exported: BertForPreTraining, encoded: Any, visit_ids: torch.Tensor, real: torch.Tensor
 ) -> torch.Tensor:
-    """What the stay head reads, [B, H]: stock BERT's own for `cls`, else as the config's `stay_pooling`."""
+    """What the stay head reads: stock BERT's own for `cls`, else as the config's `stay_pooling`.
+
+    Args:
+        exported: The PyTorch model.
+        encoded: What its `bert` put out.
+        visit_ids: Token types, [B, T].
+        real: 1 at real positions, [B, T].
+
+    Returns:
+        [B, H].
+    """
     hidden, pooling = encoded.last_hidden_state, exported.config.stay_pooling
     if pooling == "cls":
         return encoded.pooler_output
     if pooling == "first":
         first = (visit_ids > 0).int().argmax(dim=1)  # [B]
-        return exported.bert.pooler(torch.take_along_dim(hidden, first[:, None, None], dim=1))
+        return exported.bert.pooler(hidden.gather(1, first[:, None, None].expand(-1, 1, hidden.shape[-1])))
     weights = real[:, :, None].to(hidden.dtype)  # [B, T, 1]
     summed = (hidden * weights).sum(dim=1)
     return summed / weights.sum(dim=1).clamp(min=1) if pooling == "mean" else summed

@@ -1,4 +1,4 @@
-"""What an exported model puts where a code is hidden."""
+"""What an exported model puts where a code is hidden, and how it reads a history."""
 
 from pathlib import Path
 
@@ -7,6 +7,19 @@ from transformers import BertForPreTraining
 
 from ehr_bert.errors import UserError
 from ehr_bert.export.history_tokenizer import HistoryTokenizer
+
+
+def read_otherwise(folder: Path, history: str) -> dict[str, str]:
+    """The codes of a history that a model doesn't know, each with the token that it is read as.
+
+    Args:
+        folder: An export folder.
+        history: Text such as `ICD10_E11.9 ICD10_I10 | [MASK]`.
+    """
+    tokenizer = HistoryTokenizer.from_pretrained(folder)
+    codes = tokenizer.tokenize(history)
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer.convert_tokens_to_ids(codes))
+    return {code: token for code, token in zip(codes, tokens, strict=True) if code != token}
 
 
 def top_predictions(folder: Path, history: str, k: int) -> list[tuple[str, float]]:

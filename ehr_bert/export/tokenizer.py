@@ -1,6 +1,7 @@
 """Makes the tokenizer of a model; importing this module makes `AutoTokenizer` know it by name."""
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedConfig
@@ -22,21 +23,17 @@ AutoTokenizer.register(HistoryConfig, HistoryTokenizer, exist_ok=True)
 
 
 def write_tokenizer(
-    folder: Path, config: ModelConfig, vocabulary: Vocabulary, mask_id: int, cls_id: int | None
+    folder: Path, config: ModelConfig, tokens: Sequence[str], mask_token: str, cls_token: str | None
 ) -> HistoryTokenizer:
     """Writes the tokenizer that gives a model what it was trained on.
 
     Args:
         folder: Where to.
         config: The model's shape.
-        vocabulary: Its tokens.
-        mask_id: The id that stood for masked codes.
-        cls_id: The id that stood before each patient, if one did.
-
-    Raises:
-        UserError: the vocabulary has codes that the model has no row for.
+        tokens: Its tokens, by id.
+        mask_token: The one that stood for masked codes.
+        cls_token: The one that stood before each patient, if one did.
     """
-    tokens = _rows(config, vocabulary)
     vocabulary_file = folder / VOCABULARY_FILE
     ids = {token: index for index, token in enumerate(tokens)}
     vocabulary_file.write_text(json.dumps(ids), encoding="utf-8")
@@ -45,19 +42,22 @@ def write_tokenizer(
         type_vocab_size=config.type_vocab_size,
         model_max_length=config.max_position_embeddings,
         pad_token=tokens[config.pad_token_id],
-        unk_token=SpecialToken.UNK.value if SpecialToken.UNK in tokens else None,
-        mask_token=tokens[mask_id],
-        cls_token=None if cls_id is None else tokens[cls_id],
+        unk_token=SpecialToken.UNK.value if SpecialToken.UNK in ids else None,
+        mask_token=mask_token,
+        cls_token=cls_token,
         clean_up_tokenization_spaces=False,
     )
     tokenizer.save_pretrained(folder)
     return tokenizer
 
 
-def _rows(config: ModelConfig, vocabulary: Vocabulary) -> list[str]:
+def row_tokens(config: ModelConfig, vocabulary: Vocabulary) -> list[str]:
     """A token for each row of the model's table.
 
     Special tokens that the vocabulary has past the last row were never trained and are left out.
+
+    Raises:
+        UserError: the vocabulary has codes that the model has no row for.
     """
     size = config.vocab_size or 0
     for token in vocabulary.tokens[size:]:
@@ -70,6 +70,6 @@ def _rows(config: ModelConfig, vocabulary: Vocabulary) -> list[str]:
     return [*vocabulary.tokens[:size], *unused]
 
 
-def unwritable(vocabulary: Vocabulary) -> list[str]:
+def unwritable(tokens: Iterable[str]) -> list[str]:
     """The tokens that a history's text can't hold, since codes and visits stand apart by a part of them."""
-    return [token for token in vocabulary.tokens if VISIT_BORDER in token or token.split() != [token]]
+    return [token for token in tokens if VISIT_BORDER in token or token.split() != [token]]

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from ehr_bert.export.rare_codes import kept_tokens
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import PretrainingModel, build_model
 from ehr_bert.schemas import SpecialToken
@@ -16,6 +17,7 @@ from tests.model.small import SMALL
 CODES = [f"ICD10_E{number}" for number in range(SMALL.vocab_size - len(SpecialToken))]
 VOCABULARY = Vocabulary.from_counts(CodeCount(code, 99 - place, 99) for place, code in enumerate(CODES))
 MASK_ID, CLS_ID = VOCABULARY.id_of(SpecialToken.MASK), VOCABULARY.id_of(SpecialToken.CLS)
+ALL_KEPT = kept_tokens(VOCABULARY.tokens, VOCABULARY, min_patients=0)
 
 
 def trained_model(config: ModelConfig = SMALL, seed: int = 5) -> PretrainingModel:

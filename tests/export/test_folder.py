@@ -7,9 +7,11 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from transformers import AutoModel, AutoModelForMaskedLM, BertForPreTraining, pipeline
+import torch
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, BertForPreTraining, pipeline
 
 import ehr_bert.export.tokenizer  # noqa: F401  AutoTokenizer learns the name here
+from ehr_bert.cli import main
 from ehr_bert.errors import UserError
 from ehr_bert.examples.layout import Layout
 from ehr_bert.examples.reading import describe
@@ -54,7 +56,7 @@ def softmax(logits):
     return powers / powers.sum()
 
 
-def masked_code_probabilities(model, ids, visits, position):
+def masked_code_logits(model, ids, visits, position):
     """What the Keras model says of the code at one position of one patient: [V]."""
     batch = {
         "token_ids": np.array(ids, np.int32),
@@ -65,7 +67,11 @@ def masked_code_probabilities(model, ids, visits, position):
         "patient_places": np.zeros(1, np.int32),
     }
     layout = Layout(((1, len(ids)),), masked=1, patients=1)
-    return softmax(np.asarray(model(batch, layout=layout)["masked_lm_logits"])[0])
+    return np.asarray(model(batch, layout=layout)["masked_lm_logits"])[0]
+
+
+def masked_code_probabilities(*arguments):
+    return softmax(masked_code_logits(*arguments))
 
 
 @pytest.mark.parametrize(
@@ -157,11 +163,116 @@ def test_the_card_and_the_summary_say_what_was_found(exported, model):
     assert 0 < summary["parity"]["masked_lm_logits"] < TOLERANCE
 
 
-def test_the_card_shows_the_trainings_figures(tmp_path, model):
+def test_the_card_shows_the_figures_of_the_checkpoint_beside_those_of_a_guess(tmp_path, model):
     training = training_folder(tmp_path / "training", model)
-    (training / "eval_results.txt").write_text("masked_lm_loss = 2.5\n")
+    figures = {
+        "patients": 1234,
+        "masked_lm_loss": 2.5,
+        "code_frequencies_loss": 4.25,
+        "masked_lm_accuracy": 0.5,
+    }
+    lines = [
+        {"step": step} | {f"eval/{name}": value + offset for name, value in figures.items()}
+        for step, offset in ((3, 1), (7, 0))
+    ]
+    (training / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     export(training, tmp_path / "out")
-    assert "## Evaluation\n\n```\nmasked_lm_loss = 2.5\n```" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "On 1,234 patients, with all codes," in card
+    assert "| masked codes: loss, in nats | 2.5000 | 4.2500 |\n\n" in card
+    assert "3.5000" not in card
+
+
+RARE = ["ICD10_K88.62", "ICD10_K88.6", "SNOMED_8862"]
+COMMON = [*CODES[:20], "ICD10_K88"]
+COUNTED = Vocabulary.from_counts(
+    CodeCount(code, patients, 99) for codes, patients in ((COMMON, 5), (RARE, 4)) for code in codes
+)
+
+
+@pytest.fixture(scope="module")
+def without_rare(tmp_path_factory, model):
+    """The export of a model with codes of four patients."""
+    training = training_folder(tmp_path_factory.mktemp("rare") / "training", model, COUNTED)
+    export(training, training.parent / "out")
+    return training.parent / "out"
+
+
+def test_rare_codes_leave_the_weights_and_what_stays_is_kept_bit_for_bit(without_rare, model):
+    keras_weights = {weight.path.partition("/")[2]: weight.value.numpy() for weight in model.weights}
+    exported = BertForPreTraining.from_pretrained(without_rare)
+    kept = [COUNTED.ids[token] for token in COUNTED.tokens if token not in RARE]
+    assert exported.config.vocab_size == len(kept) == SMALL.vocab_size - len(RARE)
+    file = (without_rare / "model.safetensors").read_bytes()
+    table = keras_weights["encoder/embeddings/tokens/embeddings"]
+    found = exported.bert.embeddings.word_embeddings.weight.detach().numpy()
+    np.testing.assert_array_equal(found, table[kept])
+    bias = keras_weights["masked_codes/bias"]
+    np.testing.assert_array_equal(exported.cls.predictions.bias.detach().numpy(), bias[kept])
+    for code in RARE:
+        assert table[COUNTED.ids[code]].tobytes() not in file
+        assert bias[COUNTED.ids[code]].tobytes() not in file
+
+
+def test_rare_codes_are_read_by_rule_and_kept_ones_have_the_keras_models_logits(without_rare, model):
+    tokenizer = AutoTokenizer.from_pretrained(without_rare)
+    inputs = tokenizer(f"{CODES[3]} {RARE[0]} | {RARE[1]} {RARE[2]} [MASK]", return_tensors="pt")
+    with torch.no_grad():
+        found = BertForPreTraining.from_pretrained(without_rare)(**inputs).prediction_logits[0, -1].numpy()
+    read = [COUNTED.ids[token] for token in ("[CLS]", CODES[3], "ICD10_K88", "ICD10_K88", "[UNK]", "[MASK]")]
+    expected = masked_code_logits(model, read, [0, 1, 1, 2, 2, 2], 5)
+    kept = [COUNTED.ids[token] for token in tokenizer.get_vocab()]
+    np.testing.assert_allclose(found, expected[kept], atol=1e-5)
+
+
+def test_no_file_of_an_export_names_a_rare_code_and_the_card_says_that_they_left(without_rare):
+    for file in without_rare.iterdir():
+        text = file.read_bytes().decode(errors="replace")
+        assert not [code for code in RARE if code in text], file
+        assert COUNTED.sha256 not in text, file
+    card = (without_rare / "README.md").read_text()
+    assert "Codes of fewer than 5 patients of the training split left the vocabulary" in card
+    assert "3, of which 2 have a heading in it" in card
+    assert "21 codes: 21 of ICD10." in card
+    summary = json.loads((without_rare / FOLDER_MARK).read_text())
+    assert (summary["min_patients"], summary["codes_to_heading"], summary["codes_to_unknown"]) == (5, 2, 1)
+
+
+def test_fill_mask_tells_how_codes_were_read(without_rare, capsys):
+    assert main(["fill-mask", str(without_rare), f"{CODES[3]} {RARE[0]} | ICD9_1 [MASK]", "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == [
+        "  ICD10_K88.62 is not in the model's vocabulary: read as ICD10_K88",
+        "  ICD9_1 is not in the model's vocabulary: read as [UNK]",
+    ]
+    assert len(lines) == 5
+
+
+def test_examples_with_rare_codes_are_compared_as_they_will_be_read(tmp_path, model, examples, capsys):
+    training = training_folder(tmp_path / "training", model, COUNTED)
+    export(training, tmp_path / "out", examples=[examples])
+    told = capsys.readouterr().out
+    assert "3 codes of fewer than 5 patients are left out: 2 are read as a heading above them, 1 as" in told
+    assert f"agree on {7 + describe([examples]).patients} patients" in told
+
+
+def test_another_number_of_patients_is_taken_on_demand(tmp_path, model):
+    training = training_folder(tmp_path / "training", model, COUNTED)
+    assert main(["convert", str(training), str(tmp_path / "out"), "--min-patients", "4"]) == 0
+    assert set(json.loads((tmp_path / "out" / "vocab.json").read_text())) == set(COUNTED.tokens)
+    assert "All codes are of 4 patients or more." in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_counts_that_the_training_lacks_are_taken_from_a_named_vocabulary(tmp_path, model, capsys):
+    uncounted = Vocabulary.from_types(COUNTED.to_types())
+    training = training_folder(tmp_path / "training", model, uncounted)
+    export(training, tmp_path / "all")
+    assert "the vocabulary has no counts, so all codes are kept" in capsys.readouterr().out
+    assert "codes of few patients may be among" in (tmp_path / "all" / "README.md").read_text()
+    assert json.loads((tmp_path / "all" / FOLDER_MARK).read_text())["min_patients"] is None
+    COUNTED.write(tmp_path / "counted.tsv")
+    export(training, tmp_path / "few", tmp_path / "counted.tsv")
+    assert RARE[0] not in (tmp_path / "few" / "vocab.json").read_text()
 
 
 def test_the_same_training_gives_the_same_bytes_again(exported, training, tmp_path):
@@ -183,8 +294,8 @@ def test_a_model_of_the_original_choices_is_exported(tmp_path, pooling):
 
 
 def test_models_that_differ_leave_nothing_behind(training, tmp_path, monkeypatch):
-    def spoiled(model):
-        exported = real(model)
+    def spoiled(model, rows):
+        exported = real(model, rows)
         exported.cls.predictions.bias.data[3] += 2 * TOLERANCE
         return exported
 

@@ -16,9 +16,9 @@ from transformers import (
 from ehr_bert.errors import UserError
 from ehr_bert.examples.windows import LongPatients, cut
 from ehr_bert.export.history_tokenizer import HistoryTokenizer
-from ehr_bert.export.tokenizer import unwritable, write_tokenizer
+from ehr_bert.export.tokenizer import row_tokens, unwritable, write_tokenizer
 from ehr_bert.vocabulary import Vocabulary
-from tests.export.small import CLS_ID, CODES, MASK_ID, VOCABULARY
+from tests.export.small import CLS_ID, CODES, VOCABULARY
 from tests.model.small import SMALL
 
 WINDOW = SMALL.max_position_embeddings
@@ -28,7 +28,7 @@ PATIENTS = st.lists(st.lists(st.sampled_from(CODES), min_size=1, max_size=7), ma
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(path, SMALL, VOCABULARY, MASK_ID, CLS_ID)
+    write_tokenizer(path, SMALL, VOCABULARY.tokens, "[MASK]", "[CLS]")
     return path
 
 
@@ -40,7 +40,7 @@ def tokenizer(folder):
 @pytest.fixture(scope="module")
 def med_bert(tmp_path_factory):
     """The tokenizer of a model whose examples have no `[CLS]` and are masked by id 0."""
-    return write_tokenizer(tmp_path_factory.mktemp("med_bert"), SMALL, VOCABULARY, mask_id=0, cls_id=None)
+    return write_tokenizer(tmp_path_factory.mktemp("med_bert"), SMALL, VOCABULARY.tokens, "[PAD]", None)
 
 
 def text_of(patient):
@@ -165,7 +165,7 @@ def test_a_stock_tokenizer_stops_with_the_reason(folder, stock):
 
 def test_a_model_with_more_rows_than_tokens_gets_names_for_them(tmp_path):
     few = Vocabulary.from_types({"empty_pad": 0, "A": 1})
-    found = write_tokenizer(tmp_path, SMALL, few, MASK_ID, CLS_ID)
+    found = write_tokenizer(tmp_path, SMALL, row_tokens(SMALL, few), "[MASK]", "[CLS]")
     assert found.vocab_size == SMALL.vocab_size
     assert found.convert_ids_to_tokens([0, 1, SMALL.vocab_size - 1]) == ["[PAD]", "A", "[unused28]"]
 
@@ -173,21 +173,22 @@ def test_a_model_with_more_rows_than_tokens_gets_names_for_them(tmp_path):
 def test_special_tokens_past_the_models_rows_are_left_out_and_unknown_codes_refused(tmp_path):
     types = {"empty_pad": 0} | {code: number for number, code in enumerate(["A", "B"], 1)}
     config = type(SMALL)(**SMALL.to_dict() | {"vocab_size": 3})
-    found = write_tokenizer(tmp_path, config, Vocabulary.from_types(types), mask_id=0, cls_id=None)
+    tokens = row_tokens(config, Vocabulary.from_types(types))
+    found = write_tokenizer(tmp_path, config, tokens, "[PAD]", None)
     assert found.get_vocab() == {"[PAD]": 0, "A": 1, "B": 2}
     with pytest.raises(ValueError, match=r"'C' is not in the vocabulary, and this model has no \[UNK\]"):
         found("A C")
 
 
-def test_a_code_past_the_models_rows_is_refused(tmp_path):
+def test_a_code_past_the_models_rows_is_refused():
     config = type(SMALL)(**SMALL.to_dict() | {"vocab_size": 20})
     with pytest.raises(UserError, match="the model has 20 tokens, the vocabulary 29, such as 'ICD10_E15'"):
-        write_tokenizer(tmp_path, config, VOCABULARY, MASK_ID, CLS_ID)
+        row_tokens(config, VOCABULARY)
 
 
 def test_codes_that_no_text_can_hold_are_told():
     odd = Vocabulary.from_types({"empty_pad": 0, "A B": 1, "C|D": 2, "E": 3})
-    assert unwritable(odd) == ["A B", "C|D"]
+    assert unwritable(odd.tokens) == ["A B", "C|D"]
 
 
 def test_the_folder_keeps_no_path_of_the_machine(folder):

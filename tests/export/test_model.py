@@ -6,7 +6,7 @@ import pytest
 from ehr_bert.errors import UserError
 from ehr_bert.export import model as exporting
 from ehr_bert.export.model import hugging_face_model
-from ehr_bert.export.names import parameter_names
+from ehr_bert.weights.names import parameter_names
 from tests.export.small import trained_model
 from tests.model.small import SMALL
 

@@ -9,7 +9,7 @@ from ehr_bert.export import model as exporting
 from ehr_bert.export.model import hugging_face_model
 from ehr_bert.export.parity import TOLERANCE, check_parity
 from ehr_bert.model.config import STAY_POOLINGS
-from tests.export.small import trained_model
+from tests.export.small import ALL_KEPT, trained_model
 from tests.model.small import LAYOUT, SMALL, alone, random_batch
 
 
@@ -26,7 +26,7 @@ def test_both_models_give_the_same_logits(pooling, activation):
     config = dataclasses.replace(SMALL, stay_pooling=pooling, hidden_act=activation)
     model = trained_model(config)
     batches = [random_batch(), random_batch(1)]
-    found = check_parity(model, hugging_face_model(model), [(batch, LAYOUT) for batch in batches])
+    found = check_parity(model, hugging_face_model(model), [(batch, LAYOUT) for batch in batches], ALL_KEPT)
     assert found.patients == sum(batch["stay_weights"].sum() for batch in batches)
     assert found.masked_codes == sum(batch["masked_weights"].sum() for batch in batches)
     assert max(found.masked_lm_logits, found.stay_logits) < 2e-5
@@ -61,14 +61,14 @@ def test_a_difference_over_the_tolerance_fails(model, name):
     with torch.no_grad():
         dict(exported.named_parameters())[name][1] += 20 * TOLERANCE
     with pytest.raises(UserError, match="TensorFlow and PyTorch differ by"):
-        check_parity(model, exported, [(random_batch(), LAYOUT)])
+        check_parity(model, exported, [(random_batch(), LAYOUT)], ALL_KEPT)
 
 
 def test_a_difference_that_is_no_number_fails(model):
     exported = hugging_face_model(model)
     exported.cls.predictions.bias.data[3] = float("nan")
     with pytest.raises(UserError, match="masked_lm_logits of TensorFlow and PyTorch differ by nan"):
-        check_parity(model, exported, [(random_batch(), LAYOUT)])
+        check_parity(model, exported, [(random_batch(), LAYOUT)], ALL_KEPT)
 
 
 @pytest.mark.parametrize("left_out", ["attention/query", "attention/output", "masked_codes/transform"])
@@ -77,9 +77,9 @@ def test_a_square_kernel_that_is_not_transposed_fails(model, left_out, monkeypat
         exporting, "is_transposed", lambda name: name.endswith("/kernel") and left_out not in name
     )
     with pytest.raises(UserError, match="TensorFlow and PyTorch differ by"):
-        check_parity(model, hugging_face_model(model), [(random_batch(), LAYOUT)])
+        check_parity(model, hugging_face_model(model), [(random_batch(), LAYOUT)], ALL_KEPT)
 
 
 def test_no_examples_are_no_proof(model):
     with pytest.raises(UserError, match="no examples"):
-        check_parity(model, hugging_face_model(model), [])
+        check_parity(model, hugging_face_model(model), [], ALL_KEPT)

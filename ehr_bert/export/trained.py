@@ -1,0 +1,69 @@
+"""What an export is made of: a model that was trained, its tokens, and what is known of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ehr_bert.errors import UserError
+from ehr_bert.export.account import Account, read_account
+from ehr_bert.files import read_json
+from ehr_bert.model.pretraining import PretrainingModel
+from ehr_bert.training.checkpoints import step_of
+from ehr_bert.training.folder import TrainingFolder, load_model
+from ehr_bert.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model to export.
+
+    Attributes:
+        name: What it is called; no path.
+        model: The Keras model, in float32.
+        vocabulary: The tokens that it was trained with.
+        mask_id: The id that hid a code.
+        cls_id: The id that stood before each patient, if one did.
+        examples: TFRecord files that it was trained on, as far as they are where they were.
+        account: How it was trained.
+    """
+
+    name: str
+    model: PretrainingModel
+    vocabulary: Vocabulary
+    mask_id: int
+    cls_id: int | None
+    examples: tuple[Path, ...]
+    account: Account
+
+
+def read_training(checkpoint: Path, vocabulary_file: Path | None = None) -> Trained:
+    """A training's model.
+
+    Args:
+        checkpoint: The prefix `folder/model.ckpt-<step>` in a training folder.
+        vocabulary_file: The vocabulary, where the training folder holds none, or one without counts.
+
+    Raises:
+        UserError: a file is missing, or the vocabulary is another's.
+    """
+    folder = TrainingFolder(checkpoint.parent)
+    vocabulary = _vocabulary(folder, vocabulary_file)
+    conventions = read_json(folder.examples_file)
+    return Trained(
+        name=checkpoint.name,
+        model=load_model(checkpoint),
+        vocabulary=vocabulary,
+        mask_id=conventions["mask_id"],
+        cls_id=conventions["cls_id"],
+        examples=tuple(path for path in map(Path, conventions.get("paths", [])) if path.exists()),
+        account=read_account(folder, step_of(checkpoint.name)),
+    )
+
+
+def _vocabulary(folder: TrainingFolder, file: Path | None) -> Vocabulary:
+    own = folder.vocabulary()
+    named = Vocabulary.read(file) if file else own
+    if named is None:
+        raise UserError(f"{folder.path} has no vocabulary: name the one it was trained with (--vocab_file)")
+    if own and own.sha256 != named.sha256:
+        raise UserError(f"{file} is not the vocabulary that {folder.path} was trained with: leave it out")
+    return named
