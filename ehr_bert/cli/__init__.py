@@ -12,8 +12,13 @@ STAGES = {
     "simulate": "make structured histories of patients who never lived",
     "extract": "take the diagnoses out of a store of health records",
     "preprocess": "turn a diagnosis table into patient sequences and a vocabulary",
+    "vocabulary": "make one vocabulary for several corpora, the small ones amplified",
     "features": "turn patient sequences into TFRecord examples",
     "pretrain": "pretrain BERT on the examples",
+    "plan": "tell what a recipe takes, without training: updates, tokens, operations, memory, time",
+    "bench": "pretrain by several recipes under several seeds, and compare them in a table",
+    "launch": "pretrain on several machines by Slurm, or by several workers on this one",
+    "ancestry": "print which trainings, on which corpora, made a model",
     "convert": "export a pretrained model to a Hugging Face folder, and prove it equal",
     "fill-mask": "print the likeliest codes at a [MASK] in a patient's history",
 }

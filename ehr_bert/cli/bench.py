@@ -1,0 +1,52 @@
+"""`ehr-bert bench`."""
+
+import argparse
+from pathlib import Path
+
+from ehr_bert.cli.counts import count
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the stage's arguments."""
+    parser.add_argument("recipes", type=Path, nargs="+", help="recipes to compare, as TOML")
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FOLDER",
+        help="of all trainings, as `ehr-bert pretrain` takes them",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FOLDER",
+        help="folder for the trainings and the table; run again, what is missing is made",
+    )
+    parser.add_argument(
+        "--seeds", type=count, default=5, metavar="N", help="trainings of each recipe, under seeds 1 to N"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Makes the trainings one after another, then writes and prints their table."""
+    from ehr_bert.files import write_json, written_aside
+    from ehr_bert.launching.grid import lay_out, run_grid
+    from ehr_bert.report.comparison import Comparison
+
+    trials = lay_out(arguments.recipes, arguments.seeds, arguments.output)
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for number, (trial, summary) in enumerate(run_grid(trials, arguments.features), 1):
+        evaluation = found.setdefault(trial.name, {})[trial.seed] = summary["evaluation"]
+        print(
+            f"{number} of {len(trials)}: {trial.name}, seed {trial.seed}: "
+            f"loss {evaluation['loss']:.4f} after {summary['seconds']:,.0f} s",
+            flush=True,
+        )
+        comparison = Comparison(found)
+        write_json(arguments.output / "results.json", comparison.to_dict())
+        with written_aside(arguments.output / "results.md") as (aside,):
+            aside.write_text(f"{comparison}\n", encoding="utf-8")
+    print(f"\n{comparison}")

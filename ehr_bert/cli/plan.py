@@ -1,0 +1,91 @@
+"""`ehr-bert plan`."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ehr_bert.cli.counts import count
+from ehr_bert.cli.pretrain import named_features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ehr_bert.training.plan import PhaseWork
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the stage's arguments."""
+    parser.add_argument("recipe", type=Path, help="how to train, as TOML")
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        default=argparse.SUPPRESS,
+        metavar="FOLDER",
+        help="as `ehr-bert pretrain` takes them; without them each example is a window of the phase's length",
+    )
+    parser.add_argument(
+        "--fill",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="without --features, the share of a window that holds real tokens",
+    )
+    parser.add_argument(
+        "--vocab-size",
+        type=count,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="without --features, codes of the vocabulary",
+    )
+    parser.add_argument("--devices", type=count, default=1, metavar="N", help="devices that share an update")
+    speed = parser.add_mutually_exclusive_group()
+    speed.add_argument(
+        "--tokens-per-second",
+        type=float,
+        default=argparse.SUPPRESS,
+        metavar="R",
+        help="real tokens a second, on all devices together",
+    )
+    speed.add_argument(
+        "--summary",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="summary.json of another training on such devices, whose speed this one will have",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints what the training takes."""
+    from ehr_bert.errors import UserError
+    from ehr_bert.quiet import import_tensorflow
+    from ehr_bert.training.recipe import Recipe
+
+    recipe = Recipe.read(arguments.recipe)
+    if not 0 < arguments.fill <= 1:
+        raise UserError(f"--fill is {arguments.fill}: it must be above 0 and at most 1")
+    import_tensorflow()
+    from ehr_bert.report.plan import plan_table
+    from ehr_bert.training.plan import plan_from_features, plan_from_recipe
+
+    if "features" in arguments:
+        plan = plan_from_features(recipe, named_features(arguments.features), arguments.devices)
+    else:
+        if "vocab_size" in arguments:
+            model = dataclasses.replace(recipe.model, vocab_size=arguments.vocab_size)
+            recipe = dataclasses.replace(recipe, model=model)
+        plan = plan_from_recipe(recipe, arguments.devices, arguments.fill)
+    print(plan_table(plan, _seconds(arguments)))
+
+
+def _seconds(arguments: argparse.Namespace) -> "Callable[[PhaseWork], float] | None":
+    """How long a phase takes, where a speed is given."""
+    from ehr_bert.training.plan import device_flops_per_second
+
+    if "tokens_per_second" in arguments:
+        return lambda work: work.real_tokens / arguments.tokens_per_second
+    if "summary" in arguments:
+        speed = device_flops_per_second(arguments.summary) * arguments.devices
+        return lambda work: work.flops / speed
+    return None

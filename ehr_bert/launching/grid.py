@@ -1,0 +1,109 @@
+"""A grid of trainings: recipes by seeds, one after another, on from where it was stopped."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ehr_bert.errors import UserError
+from ehr_bert.files import read_json
+from ehr_bert.launching.command import pretrain_command
+from ehr_bert.launching.processes import Process, run_together
+from ehr_bert.training.recipe import Recipe
+
+ENDED = ("finished", "early stop")
+"""Reasons in `summary.json` for which a training is over."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a grid.
+
+    Attributes:
+        name: The recipe's.
+        seed: Its seed.
+        folder: Its training folder, `<grid>/<name>/seed-<seed>`.
+    """
+
+    name: str
+    seed: int
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """What it printed, in all processes that it took."""
+        return self.folder.with_suffix(".log")
+
+    @property
+    def recipe_file(self) -> Path:
+        """A copy of the recipe, which all seeds share."""
+        return self.folder.parent / "recipe.toml"
+
+    def summary(self) -> dict[str, Any] | None:
+        """Its summary once it is over and was evaluated, else None."""
+        file = self.folder / "summary.json"
+        found = read_json(file) if file.exists() else {}
+        return found if found.get("reason") in ENDED and found.get("evaluation") else None
+
+
+def lay_out(recipes: Sequence[Path], seeds: int, folder: Path) -> list[Trial]:
+    """The trainings of a grid, each seed of all recipes before the next, with the recipes copied beside them.
+
+    Args:
+        recipes: TOML files; a training is known by its file's name.
+        seeds: Trainings of each, under the seeds 1, 2, ...
+        folder: The grid's folder.
+
+    Raises:
+        UserError: a recipe is wrong, two have one name, or the folder holds trainings of another recipe.
+    """
+    read = {path.stem: Recipe.read(path) for path in recipes}
+    if len(read) < len(recipes):
+        names = [path.stem for path in recipes]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two recipes are named {twice}: rename one of the files")
+    trials = [
+        Trial(name, seed, folder / name / f"seed-{seed}") for seed in range(1, seeds + 1) for name in read
+    ]
+    for trial in trials[: len(read)]:
+        recipe, copy = read[trial.name], trial.recipe_file
+        if copy.exists() and (differing := Recipe.read(copy).differences(recipe)):
+            raise UserError(
+                f"{copy.parent} holds trainings of another recipe, which differs in {', '.join(differing)}: "
+                "name another folder, or remove it"
+            )
+        recipe.write(copy)
+    return trials
+
+
+def run_grid(trials: Sequence[Trial], features: Sequence[str]) -> Iterator[tuple[Trial, dict[str, Any]]]:
+    """Makes the trainings that are not over, and gives each with its summary as soon as it has one.
+
+    Args:
+        trials: The grid.
+        features: Of all trainings, as `ehr-bert pretrain` takes them.
+
+    Raises:
+        UserError: a training failed.
+        SystemExit: it was told to stop, and saved; run again, the grid goes on.
+    """
+    for trial in trials:
+        summary = trial.summary()
+        if not summary:
+            flags = ("--seed", str(trial.seed))
+            command = pretrain_command(trial.recipe_file, features, trial.folder, *flags)
+            status = run_together([Process(command, log=trial.log)])
+            if status == os.EX_TEMPFAIL:
+                raise SystemExit(status)
+            summary = trial.summary()
+            if status or not summary:
+                raise UserError(
+                    f"{trial.folder} failed with exit status {status}: {_last_line(trial.log)} ({trial.log})"
+                )
+        yield trial, summary
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was printed")

@@ -1,0 +1,111 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ehr_bert.errors import UserError
+from ehr_bert.examples.layout import Layout
+from ehr_bert.model.config import STAY_POOLINGS
+from ehr_bert.model.pretraining import build_model
+from ehr_bert.training.flops import training_flops
+from ehr_bert.training.plan import device_flops_per_second, parameters, plan_from_recipe
+from ehr_bert.training.recipe import MaskedCodes, Phase, ProlongedStay, Recipe
+from tests.model import small
+
+RECIPES = Path(__file__).parents[2] / "pretrain" / "recipes"
+SMALL = dataclasses.replace(small.SMALL, max_position_embeddings=16)
+
+
+@pytest.mark.parametrize("pooling", STAY_POOLINGS)
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_parameters_are_those_of_the_model(pooling, blocks):
+    config = dataclasses.replace(SMALL, stay_pooling=pooling, num_hidden_layers=blocks)
+    assert parameters(config) == build_model(config, seed=0).count_params()
+
+
+def test_the_published_schedule_of_oubiobert_has_its_published_positions():
+    plan = plan_from_recipe(Recipe.read(RECIPES / "oubiobert.toml"), devices=1)
+    first, second = plan.phases
+    assert first.positions == 128 * 65_536 * 7_038
+    assert second.positions == 512 * 32_768 * 1_563
+    assert round(first.positions / 1e9, 1) == 59.0
+    assert round((first.positions + second.positions) / 1e9, 1) == 85.3
+    assert (first.examples, second.examples) == (65_536 * 7_038, 32_768 * 1_563)
+
+
+def test_bert_base_has_its_published_parameters():
+    """Those of `BertForPreTraining` with BERT-base's config: 110 million (Devlin et al. 2019)."""
+    recipe = Recipe.read(RECIPES / "oubiobert.toml")
+    config = dataclasses.replace(recipe.model, vocab_size=30_522, type_vocab_size=2)
+    assert parameters(config) == 110_106_428
+
+
+def test_operations_are_those_that_a_training_counts():
+    config = dataclasses.replace(SMALL, vocab_size=50)
+    recipe = Recipe(model=config, phases=(Phase(steps=7, batch_patients=3, max_seq_length=11),))
+    (work,) = plan_from_recipe(recipe, devices=1, fill=0.5).phases
+    assert work.real_tokens == 7 * 3 * 11 / 2
+    assert work.masked_codes == pytest.approx(7 * 0.15 * (3 * 11 / 2 - 3))
+    wanted = training_flops(config, Layout(((3, 11),), 5, 3), work.real_tokens, work.masked_codes, 7 * 3)
+    assert work.flops == pytest.approx(wanted)
+
+
+def test_objectives_that_are_not_trained_cost_nothing():
+    phases = (Phase(steps=7, batch_patients=3),)
+    config = dataclasses.replace(SMALL, vocab_size=50)
+    both = Recipe(model=config, phases=phases)
+    one = dataclasses.replace(both, masked_codes=MaskedCodes(enabled=False))
+    other = dataclasses.replace(both, prolonged_stay=ProlongedStay(enabled=False))
+    flops = [plan_from_recipe(recipe, devices=1).phases[0].flops for recipe in (both, one, other)]
+    assert flops[0] > flops[2] > flops[1]
+    assert plan_from_recipe(one, devices=1).phases[0].masked_codes == 0
+
+
+def test_a_batch_in_tokens_is_as_many_windows_as_hold_them():
+    recipe = Recipe(model=SMALL, phases=(Phase(steps=2, batch_tokens=130, max_seq_length=13),))
+    for fill, windows in ((1.0, 10), (0.5, 20)):
+        (work,) = plan_from_recipe(recipe, devices=1, fill=fill).phases
+        assert (work.examples, work.positions, work.real_tokens) == (2 * windows, 2 * windows * 13, 2 * 130)
+
+
+@pytest.mark.parametrize(("devices", "micro_batches"), [(1, 5), (2, 3), (5, 1), (9, 1)])
+def test_an_update_is_shared_and_split_until_it_fits(devices, micro_batches):
+    phase = Phase(steps=1, batch_patients=10, max_seq_length=13, micro_batch_tokens=2 * 13)
+    (work,) = plan_from_recipe(Recipe(model=SMALL, phases=(phase,)), devices).phases
+    assert work.micro_batches == micro_batches
+    assert work.layout.positions <= phase.micro_batch_tokens
+    assert work.positions == 10 * 13
+
+
+def test_memory_grows_with_weights_and_micro_batches():
+    config = dataclasses.replace(SMALL, vocab_size=50)
+
+    def memory(precision="float32", **changes):
+        phase = Phase(**({"steps": 1, "batch_patients": 8, "max_seq_length": 16} | changes))
+        recipe = Recipe(model=config, phases=(phase,), precision=precision)
+        return plan_from_recipe(recipe, devices=1).phases[0].memory
+
+    count = parameters(config)
+    whole, split = memory(), memory(micro_batch_tokens=64)
+    assert (whole.weights, whole.gradients, whole.moments) == (4 * count, 4 * count, 8 * count)
+    assert split.gradients == 8 * count
+    assert split.activations < whole.activations
+    assert memory(batch_patients=16).activations > whole.activations
+    assert memory("bfloat16").activations < whole.activations
+    assert memory("bfloat16").weights == 6 * count
+    assert whole.total == whole.weights + whole.gradients + whole.moments + whole.activations
+
+
+def test_epochs_need_examples():
+    with pytest.raises(UserError, match=r"phases\.1\.epochs depends on the examples: name them"):
+        plan_from_recipe(Recipe(phases=(Phase(epochs=2.5),)), devices=1)
+
+
+def test_the_speed_of_another_training_is_what_its_device_reached(tmp_path):
+    file = tmp_path / "summary.json"
+    file.write_text(json.dumps({"product_rate": {"flops_per_second": 4e12}, "model_flops_utilisation": 0.25}))
+    assert device_flops_per_second(file) == 1e12
+    file.write_text(json.dumps({"product_rate": None, "model_flops_utilisation": None}))
+    with pytest.raises(UserError, match="tells of no speed"):
+        device_flops_per_second(file)
