@@ -18,7 +18,7 @@ demo: $(INSTALLED)
 	$(EHR_BERT) preprocess example_data/data_file.tsv $(DEMO)/sequences
 	$(EHR_BERT) features $(DEMO)/sequences $(DEMO)/features
 	$(EHR_BERT) pretrain --features $(DEMO)/features --output $(DEMO)/model \
-		--steps 150 --warmup-steps 15 --learning-rate 1e-3
+		--steps 150 --batch-patients 32 --learning-rate 1e-3
 	$(EHR_BERT) convert $(DEMO)/model $(DEMO)/export
 	@printf '\nMade in $(DEMO)/:\n'
 	@printf '  sequences/  a row a patient, by split, and the vocabulary\n'
