@@ -104,6 +104,51 @@ SPLITS = pa.schema(
 )
 """The `Split` that a source gives each patient."""
 
+COHORT = pa.schema(
+    [
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("index_date", pa.date32()),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("sex", pa.string()),
+        pa.field("age", pa.int32()),
+        pa.field("codes", pa.list_(pa.string()), nullable=False),
+        pa.field("visit_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("admit_date", pa.list_(pa.date32()), nullable=False),
+        pa.field("los_days", pa.list_(pa.int32()), nullable=False),
+        pa.field("days_to_next", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+"""Cohort table: one row an index date of a patient; after these columns one a task, its labels.
+
+A history is as in `SEQUENCES`, up to the index date, that day's discharges included, with codes in place of
+ids, so that every model reads them by its own vocabulary; `days_to_next` of the last visit is 0, whatever
+came later. `age` is in completed years at the index date; it, `sex` and dates are null where they aren't
+known.
+
+A task's column is of the type of its `TaskKind`, null where the label isn't known.
+"""
+
+
+class TaskKind(StrEnum):
+    """What a task predicts, which the type of its column in a cohort table tells."""
+
+    BINARY = "binary"
+    REGRESSION = "regression"
+    MULTILABEL = "multilabel"
+    VISITS = "visits"
+
+
+TASK_TYPES = {
+    TaskKind.BINARY: pa.int32(),
+    TaskKind.REGRESSION: pa.float64(),
+    TaskKind.MULTILABEL: pa.list_(pa.string()),
+    TaskKind.VISITS: pa.list_(pa.int32()),
+}
+"""0 or 1; a number; those of the codes that are true; 0 or 1 for each visit of the history."""
+
+LABEL = "label"
+"""The column of a cohort's only task."""
+
 REJECTED = pa.schema(
     [
         pa.field("line", pa.int64()),

@@ -1,0 +1,1 @@
+"""Metrics of predictions, their uncertainty, and calibration: arrays in, figures out."""
