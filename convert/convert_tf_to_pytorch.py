@@ -9,14 +9,12 @@ checkpoint of google-research/bert or the original Med-BERT, made with TensorFlo
 TensorFlow and PyTorch give the same logits.
 """
 
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
-from ehr_bert.errors import UserError
 from ehr_bert.export import MIN_PATIENTS
-from ehr_bert.quiet import import_tensorflow
+from ehr_bert.programs import run_program
 
 FLAGS = flags.FLAGS
 
@@ -35,14 +33,13 @@ flags.DEFINE_integer(
     "min_patients",
     MIN_PATIENTS,
     "Codes that fewer patients of the training split have leave the vocabulary; 0 keeps all.",
+    lower_bound=0,
 )
 flags.DEFINE_bool("onnx", False, "Write model.onnx too (needs the extra `onnx`).")
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    logging.set_verbosity(logging.WARNING)
-    import_tensorflow()
     from ehr_bert.examples.reading import expand
     from ehr_bert.export.folder import export
 
@@ -57,13 +54,5 @@ def main(_: list[str]) -> None:
     )
 
 
-def run_program(argv: list[str]) -> None:
-    """Runs `main`; a fault that the user can mend ends it with one line."""
-    try:
-        main(argv)
-    except UserError as error:
-        sys.exit(f"convert_tf_to_pytorch.py: {error}")
-
-
 if __name__ == "__main__":
-    app.run(run_program)
+    run_program("convert_tf_to_pytorch.py", main)

@@ -55,15 +55,22 @@ def written_aside(*paths: Path) -> Iterator[tuple[Path, ...]]:
 
 
 @contextmanager
-def folder_written_aside(path: Path) -> Iterator[Path]:
+def folder_written_aside(path: Path, *inputs: Path) -> Iterator[Path]:
     """A folder to fill in place of `path`, renamed when the block ends well.
 
     The block must write `FOLDER_MARK` into it. An earlier output at `path` is replaced; anything else
     there is left alone.
 
+    Args:
+        path: The folder.
+        inputs: What the block reads, which must not be replaced.
+
     Raises:
-        UserError: `path` holds something that is not an earlier output.
+        UserError: `path` holds something that is not an earlier output, or one of the inputs.
     """
+    for each in map(Path.resolve, inputs):
+        if path.resolve() in (each, *each.parents):
+            raise UserError(f"{path} holds what is read, which it would replace: name another folder")
     if path.exists() and not _replaceable(path):
         raise UserError(
             f"{path} exists and is not an earlier output (it has no {FOLDER_MARK}, or it holds a training): "

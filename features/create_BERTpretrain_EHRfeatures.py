@@ -7,13 +7,11 @@ The flags are those of the Med-BERT tutorial's program. F.examples.json and F.vo
 how it was made and what its ids mean.
 """
 
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
-from ehr_bert.errors import UserError
-from ehr_bert.quiet import import_tensorflow
+from ehr_bert.programs import run_program
 
 FLAGS = flags.FLAGS
 
@@ -40,10 +38,8 @@ flags.DEFINE_bool(
 )
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    logging.set_verbosity(logging.WARNING)
-    import_tensorflow()
     from ehr_bert.examples.tutorial import TutorialSettings
     from ehr_bert.examples.windows import LongPatients
     from ehr_bert.examples.writing import write_files
@@ -68,13 +64,5 @@ def main(_: list[str]) -> None:
     print(accounts)
 
 
-def run_program(argv: list[str]) -> None:
-    """Runs `main`; a fault that the user can mend ends it with one line."""
-    try:
-        main(argv)
-    except UserError as error:
-        sys.exit(f"create_BERTpretrain_EHRfeatures.py: {error}")
-
-
 if __name__ == "__main__":
-    app.run(run_program)
+    run_program("create_BERTpretrain_EHRfeatures.py", main)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError
+from ehr_bert.errors import UserError, fault_line
 from ehr_bert.sequences.summary import summary_text
 from ehr_bert.sequences.tutorial import write_tutorial_files
 from ehr_bert.vocabulary import Vocabulary
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 arguments.sample_size,
                 given,
             )
-    except UserError as error:
-        print(f"preprocess_pretrain_data.py: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"preprocess_pretrain_data.py: {fault_line(error)}", file=sys.stderr)
         return 1
     print(summary_text(summary))
     return 0

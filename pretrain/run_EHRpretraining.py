@@ -12,10 +12,9 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
-from ehr_bert.errors import UserError
-from ehr_bert.quiet import import_tensorflow
+from ehr_bert.programs import run_program
 
 FLAGS = flags.FLAGS
 
@@ -47,10 +46,8 @@ flags.DEFINE_string("master", None, "The TPU's grpc:// address, if it has no nam
 flags.DEFINE_integer("num_tpu_cores", 8, "Cores of the TPU.")
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Runs the program."""
-    logging.set_verbosity(logging.WARNING)
-    import_tensorflow()
     from ehr_bert.examples.reading import expand
     from ehr_bert.files import read_json
     from ehr_bert.model.config import ModelConfig
@@ -97,13 +94,5 @@ def main(_: list[str]) -> None:
     sys.exit(outcome.exit_code)
 
 
-def run_program(argv: list[str]) -> None:
-    """Runs `main`; a fault that the user can mend ends it with one line."""
-    try:
-        main(argv)
-    except UserError as error:
-        sys.exit(f"run_EHRpretraining.py: {error}")
-
-
 if __name__ == "__main__":
-    app.run(run_program)
+    run_program("run_EHRpretraining.py", main)

@@ -59,6 +59,17 @@ def test_a_training_is_never_replaced(tmp_path):
     assert names(tmp_path / "out") == [TRAINING_MARK, FOLDER_MARK]
 
 
+def test_what_is_read_is_never_replaced(tmp_path):
+    make(tmp_path / "in", "1")
+    for source in (tmp_path / "in", tmp_path / "in" / "table.tsv"):
+        with (
+            pytest.raises(UserError, match="holds what is read"),
+            folder_written_aside(tmp_path / "x" / ".." / "in", source),
+        ):
+            pass
+    assert names(tmp_path) == ["in"]
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis").touch()
     with pytest.raises(UserError, match="is not an earlier output"):

@@ -7,9 +7,10 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ehr_bert"
 ROOMS = (
-    *("errors", "quiet", "tasks", "toml", "schemas", "files", "settings", "pickles", "vocabulary"),
-    *("engines", "codes", "sources", "simulation", "splits", "sequences", "examples", "metrics", "cohorts"),
-    *("model", "weights", "training", "export", "prediction", "report", "launching", "cli", "__main__"),
+    *("errors", "quiet", "programs", "tasks", "toml", "schemas", "files", "settings", "pickles"),
+    *("vocabulary", "engines", "codes", "sources", "simulation", "splits", "sequences", "examples"),
+    *("metrics", "cohorts", "model", "weights", "training", "export", "prediction", "report", "launching"),
+    *("cli", "__main__"),
 )
 """From the lowest to the highest; a room imports those before it."""
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ehr_bert import __version__
-from ehr_bert.errors import UserError
+from ehr_bert.errors import UserError, fault_line
 
 STAGES = {
     "simulate": "make structured histories of patients who never lived",
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except UserError as error:
-        print(f"ehr-bert {arguments.stage}: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"ehr-bert {arguments.stage}: {fault_line(error)}", file=sys.stderr)
         return 1
     return 0

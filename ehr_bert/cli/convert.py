@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ehr_bert.cli.counts import natural
 from ehr_bert.export import MIN_PATIENTS
 
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min-patients",
-        type=int,
+        type=natural,
         default=MIN_PATIENTS,
         metavar="K",
         help="codes that fewer patients of the training split have leave the vocabulary; 0 keeps all",

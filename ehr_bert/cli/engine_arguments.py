@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ehr_bert.cli.counts import count
+
 if TYPE_CHECKING:
     from ehr_bert.engines import Engine
     from ehr_bert.engines.spark import SparkEngine
@@ -23,7 +25,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="DuckDB's memory, such as 8GB; without it 80%% of the machine's",
     )
-    group.add_argument("--threads", type=int, metavar="N", help="DuckDB's threads; without it one a core")
+    group.add_argument("--threads", type=count, metavar="N", help="DuckDB's threads; without it one a core")
     _add_spark_arguments(group)
 
 
@@ -54,7 +56,10 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes of this machine, or Spark, a task for each file that is read",
     )
     group.add_argument(
-        "--processes", type=int, metavar="N", help="processes; without it one a core, or fewer for few files"
+        "--processes",
+        type=count,
+        metavar="N",
+        help="processes; without it one a core, or fewer for few files",
     )
     _add_spark_arguments(group)
 

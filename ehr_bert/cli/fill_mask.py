@@ -14,18 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints the most probable codes at the `[MASK]` of a patient's history."""
-    import csv
-
-    from ehr_bert.errors import UserError
+    from ehr_bert.codes.titles import read_titles
     from ehr_bert.export.predictions import read_otherwise, top_predictions
 
-    titles = {}
-    if arguments.titles:
-        try:
-            with open(arguments.titles, encoding="utf-8", newline="") as file:
-                titles = {row[0]: row[1] for row in csv.reader(file, delimiter="\t") if len(row) > 1}
-        except OSError as error:
-            raise UserError(f"{arguments.titles} can't be read: {error.strerror}") from error
+    titles = read_titles(arguments.titles) if arguments.titles else {}
     predictions = top_predictions(arguments.model, arguments.history, arguments.top)
     print(f"history: {arguments.history}")
     for code, token in read_otherwise(arguments.model, arguments.history).items():

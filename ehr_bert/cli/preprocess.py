@@ -30,13 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a vocabulary.tsv or .types file whose ids are kept; codes that it lacks are appended",
     )
-    parser.add_argument(
-        "--roll-up",
-        choices=("none", "3-character", "ccs", "ccsr", "icd10"),
-        default="none",
-        help="coarser codes: ICD's 3-character categories, CCS or CCSR; or codes of ICD-9 to ICD-10; codes "
-        "that have none are kept as they are, and counted",
-    )
+    add_history_arguments(parser)
     parser.add_argument(
         "--from-date", type=_day, metavar="YYYY-MM-DD", help="leave out visits discharged before"
     )
@@ -59,6 +53,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="codes that fewer than N patients of the training split have become the nearest heading that "
         "enough have, else [UNK]",
     )
+    add_engine_arguments(parser)
+
+
+def add_history_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments on what histories hold, for every stage that makes some."""
+    parser.add_argument(
+        "--roll-up",
+        choices=("none", "3-character", "ccs", "ccsr", "icd10"),
+        default="none",
+        help="coarser codes: ICD's 3-character categories, CCS or CCSR; or codes of ICD-9 to ICD-10; codes "
+        "that have none are kept as they are, and counted",
+    )
     parser.add_argument(
         "--tokens",
         type=_context_kinds,
@@ -66,7 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND,...",
         help="tokens before the codes of a visit: sex (at the first), age, gap (days since the last visit)",
     )
-    add_engine_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

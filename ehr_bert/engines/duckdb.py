@@ -13,7 +13,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from ehr_bert.engines.engine import LINE, LINE_NUMBER, csv_columns
+from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_holds_parquet, csv_columns
 from ehr_bert.engines.shards import shard_path, write_shard
 from ehr_bert.errors import UserError
 
@@ -97,6 +97,7 @@ class DuckDBEngine:
 
     def read_parquet(self, path: Path) -> ir.Table:
         """As `Engine.read_parquet`."""
+        check_holds_parquet(path)
         with _faults_explained():
             return self._backend.read_parquet(path / "**/*.parquet" if path.is_dir() else path)
 

@@ -44,6 +44,16 @@ def csv_columns(path: Path, separator: str, quote: str) -> list[str]:
     return names
 
 
+def check_holds_parquet(path: Path) -> None:
+    """Refuses a folder without a Parquet file.
+
+    Raises:
+        UserError: it is one.
+    """
+    if path.is_dir() and not any(path.rglob("*.parquet")):
+        raise UserError(f"{path} holds no Parquet file: name the folder or file of a table")
+
+
 class Engine(Protocol):
     """Runs Ibis expressions. All but `read_*` may raise `UserError` for a fault in the data being read."""
 

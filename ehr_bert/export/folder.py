@@ -19,6 +19,7 @@ from transformers import BertForPreTraining
 from ehr_bert.errors import UserError
 from ehr_bert.examples.layout import Layout
 from ehr_bert.examples.reading import open_examples
+from ehr_bert.examples.source import Reading
 from ehr_bert.export import MIN_PATIENTS
 from ehr_bert.export.card import model_card
 from ehr_bert.export.model import hugging_face_model
@@ -141,10 +142,9 @@ def _real_batches(config: ModelConfig, files: Sequence[Path]) -> Iterator[tuple[
         return
     examples = open_examples(files)
     batches = examples.evaluation(
+        Reading(max_visits=config.type_vocab_size, max_seq_length=config.max_position_embeddings),
         batch_tokens=COMPARED_TOKENS,
         replicas=1,
-        max_visits=config.type_vocab_size,
-        max_seq_length=config.max_position_embeddings,
         max_batches=COMPARED_BATCHES,
     )
     for batch in batches.dataset().as_numpy_iterator():

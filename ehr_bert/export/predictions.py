@@ -7,6 +7,7 @@ from transformers import BertForPreTraining
 
 from ehr_bert.errors import UserError
 from ehr_bert.export.history_tokenizer import HistoryTokenizer
+from ehr_bert.files import read_json
 
 
 def read_otherwise(folder: Path, history: str) -> dict[str, str]:
@@ -15,8 +16,11 @@ def read_otherwise(folder: Path, history: str) -> dict[str, str]:
     Args:
         folder: An export folder.
         history: Text such as `ICD10_E11.9 ICD10_I10 | [MASK]`.
+
+    Raises:
+        UserError: the folder is no export.
     """
-    tokenizer = HistoryTokenizer.from_pretrained(folder)
+    tokenizer = _tokenizer(folder)
     codes = tokenizer.tokenize(history)
     tokens = tokenizer.convert_ids_to_tokens(tokenizer.convert_tokens_to_ids(codes))
     return {code: token for code, token in zip(codes, tokens, strict=True) if code != token}
@@ -34,9 +38,9 @@ def top_predictions(folder: Path, history: str, k: int) -> list[tuple[str, float
         Codes and their probabilities, the likeliest first.
 
     Raises:
-        UserError: the mask token isn't there exactly once.
+        UserError: the folder is no export, or the mask token isn't there exactly once.
     """
-    tokenizer = HistoryTokenizer.from_pretrained(folder)
+    tokenizer = _tokenizer(folder)
     inputs = tokenizer(history, truncation=True, return_tensors="pt")
     masked = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]
     if len(masked) != 1:
@@ -47,3 +51,10 @@ def top_predictions(folder: Path, history: str, k: int) -> list[tuple[str, float
     likeliest = logits.softmax(dim=0).topk(k)
     tokens = tokenizer.convert_ids_to_tokens(likeliest.indices.tolist())
     return list(zip(tokens, likeliest.values.tolist(), strict=True))
+
+
+def _tokenizer(folder: Path) -> HistoryTokenizer:
+    config = folder / "tokenizer_config.json"
+    if not config.exists() or "type_vocab_size" not in read_json(config):
+        raise UserError(f"{folder} is no export folder: make one of a training (`ehr-bert convert`)")
+    return HistoryTokenizer.from_pretrained(folder)

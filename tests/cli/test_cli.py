@@ -33,6 +33,15 @@ def test_a_fault_the_user_can_mend_is_one_line_and_status_1(tmp_path, capsys):
     assert len(error.splitlines()) == 1
 
 
+def test_a_place_that_can_t_be_written_is_one_line_and_status_1(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("a\tb\n")
+    assert main(["preprocess", str(file), str(file / "out")]) == 1
+    assert capsys.readouterr().err == (
+        f"ehr-bert preprocess: {file} can't be written or read: File exists: name another place\n"
+    )
+
+
 def test_an_unknown_stage_is_status_2(capsys):
     with pytest.raises(SystemExit) as end:
         main(["pretain"])

@@ -53,3 +53,9 @@ def test_only_duckdb_is_read_in_place(engine: DuckDBEngine, tmp_path: Path) -> N
     assert engine.attach(str(tmp_path / "table.csv")) is None
     with pytest.raises(UserError, match="can't read"):
         engine.attach(str(tmp_path / "absent.duckdb"))
+
+
+def test_a_folder_without_a_parquet_file_is_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").touch()
+    with pytest.raises(UserError, match="holds no Parquet file: name the folder or file of a table"):
+        engine.read_parquet(tmp_path)

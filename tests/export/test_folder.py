@@ -116,6 +116,12 @@ def test_top_predictions_are_the_keras_models(exported, model):
     np.testing.assert_allclose([probability for _, probability in found], expected[order], atol=1e-5)
 
 
+def test_what_is_no_export_completes_nothing(tmp_path):
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UserError, match="is no export folder"):
+            top_predictions(folder, "[MASK]", 2)
+
+
 @pytest.mark.parametrize("history", ["ICD10_E0", "[MASK] [MASK]"])
 def test_a_history_to_complete_has_one_mask(exported, history):
     with pytest.raises(UserError, match=r"has \[MASK\] once, not"):
