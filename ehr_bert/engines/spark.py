@@ -24,7 +24,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from ehr_bert.engines.engine import LINE, LINE_NUMBER, csv_columns
+from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_holds_parquet, csv_columns
 from ehr_bert.engines.shards import shard_path, write_shard
 from ehr_bert.errors import UserError
 from ehr_bert.tasks import Result, Task
@@ -117,6 +117,7 @@ class SparkEngine:
 
     def read_parquet(self, path: Path) -> ir.Table:
         """As `Engine.read_parquet`."""
+        check_holds_parquet(path)
         reader = self._session.read.option("recursiveFileLookup", "true")
         if path.is_dir():
             reader = reader.option("pathGlobFilter", "*.parquet")
@@ -233,7 +234,8 @@ def _session(master: str, scratch: Path, conf: Mapping[str, str]) -> SparkSessio
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     is_local = master.startswith("local")
-    settings = _CONF | (_LOCAL_CONF | {"spark.local.dir": str(scratch)} if is_local else {}) | dict(conf)
+    folders = {"spark.local.dir": str(scratch), "spark.sql.warehouse.dir": str(scratch / "warehouse")}
+    settings = _CONF | (_LOCAL_CONF | folders if is_local else {}) | dict(conf)
     builder = SparkSession.builder.appName("ehr-bert").master(master)
     for name, value in settings.items():
         builder = builder.config(name, value)
