@@ -4,27 +4,14 @@ import argparse
 from pathlib import Path
 
 from ehr_bert.cli.counts import count
+from ehr_bert.cli.training_arguments import add_features, add_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
     parser.add_argument("recipes", type=Path, nargs="+", help="recipes to compare, as TOML")
-    parser.add_argument(
-        "--features",
-        nargs="+",
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="of all trainings, as `ehr-bert pretrain` takes them",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="folder for the trainings and the table; run again, what is missing is made",
-    )
+    add_features(parser, "of all trainings, as `ehr-bert pretrain` takes them")
+    add_output(parser, "folder for the trainings and the table; run again, what is missing is made")
     parser.add_argument(
         "--seeds", type=count, default=5, metavar="N", help="trainings of each recipe, under seeds 1 to N"
     )

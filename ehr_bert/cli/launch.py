@@ -4,26 +4,15 @@ import argparse
 from pathlib import Path
 
 from ehr_bert.cli.counts import count
+from ehr_bert.cli.training_arguments import add_features, add_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
     parser.add_argument("recipe", type=Path, help="how to train, as TOML")
-    parser.add_argument(
-        "--features",
-        nargs="+",
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="as `ehr-bert pretrain` takes them",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="training folder, on a disk that all workers see; launched again, the training goes on",
+    add_features(parser, "as `ehr-bert pretrain` takes them")
+    add_output(
+        parser, "training folder, on a disk that all workers see; launched again, the training goes on"
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--slurm", action="store_true", help="as a job of Slurm, with a worker on each node")

@@ -5,8 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ehr_bert.cli.counts import count
-from ehr_bert.cli.pretrain import named_features
+from ehr_bert.cli.counts import count, positive
+from ehr_bert.cli.training_arguments import add_features, named_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
     parser.add_argument("recipe", type=Path, help="how to train, as TOML")
-    parser.add_argument(
-        "--features",
-        nargs="+",
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="as `ehr-bert pretrain` takes them; without them each example is a window of the phase's length",
+    add_features(
+        parser,
+        "as `ehr-bert pretrain` takes them; without them each example is a window of the phase's length",
+        required=False,
     )
     parser.add_argument(
         "--fill",
@@ -42,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument(
         "--tokens-per-second",
-        type=float,
+        type=positive,
         default=argparse.SUPPRESS,
         metavar="R",
         help="real tokens a second, on all devices together",

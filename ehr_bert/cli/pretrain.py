@@ -3,35 +3,24 @@
 import argparse
 import dataclasses
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ehr_bert.cli.training_arguments import add_features, add_output, named_features
+
 if TYPE_CHECKING:
-    from ehr_bert.training.inputs import Features
     from ehr_bert.training.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
-    parser.add_argument(
-        "--features",
-        nargs="+",
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="what `ehr-bert features` made; several, packed at different lengths, for a recipe's phases; "
+    add_features(
+        parser,
+        "what `ehr-bert features` made; several, packed at different lengths, for a recipe's phases; "
         "NAME=FOLDER for a corpus that its mixtures name",
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="training folder; run again, it goes on",
-    )
+    add_output(parser, "training folder; run again, it goes on")
     _add_optional(
         parser, "--recipe", Path, "how to train, as TOML; without it Med-BERT's shape and objectives"
     )
@@ -91,30 +80,22 @@ def run(arguments: argparse.Namespace) -> None:
     if outcome.exit_code:
         raise SystemExit(outcome.exit_code)
     if len(recipe.phases) > 1:
-        _export_phases(arguments.output, len(recipe.phases))
+        export_phases(arguments.output, len(recipe.phases))
 
 
-def named_features(given: Sequence[str]) -> "list[Features]":
-    """The features that are named, each as `FOLDER`, or as `NAME=FOLDER` for a corpus of that name.
+def export_phases(folder: Path, phases: int) -> None:
+    """Exports the model at the end of each phase to `exports/phase-<number>`, unless it is there.
 
-    Raises:
-        UserError: a folder holds no examples.
+    Where several workers trained, one says how it is done.
+
+    Args:
+        folder: The training folder.
+        phases: How many the training has.
     """
-    from ehr_bert.examples.reading import expand
-    from ehr_bert.training.inputs import Features
+    from ehr_bert.training.devices import leads_machines
 
-    found = []
-    for text in given:
-        named = re.fullmatch(r"([^/=]+)=(.+)", text)
-        name, folder = named.groups() if named else ("", text)
-        found.append(
-            Features(expand(f"{folder}/train-*.tfrecord"), expand(f"{folder}/valid-*.tfrecord"), name)
-        )
-    return found
-
-
-def _export_phases(folder: Path, phases: int) -> None:
-    """Exports the model at the end of each phase to `exports/phase-<number>`, unless it is there."""
+    if "TF_CONFIG" in os.environ and not leads_machines():
+        return
     for name in (f"phase-{number}" for number in range(1, phases + 1)):
         output = folder / "exports" / name
         if output.exists() or not (folder / name).exists():

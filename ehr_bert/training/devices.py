@@ -66,6 +66,15 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     cluster = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or cluster is None:
         return True
+    return _leads(cluster)
+
+
+def leads_machines() -> bool:
+    """Whether this process is the one, among the machines that `TF_CONFIG` names, that writes and prints."""
+    return _leads(tf.distribute.cluster_resolver.TFConfigClusterResolver())
+
+
+def _leads(cluster: tf.distribute.cluster_resolver.ClusterResolver) -> bool:
     return cluster.task_type == "chief" or (
         "chief" not in cluster.cluster_spec().jobs and cluster.task_id == 0
     )
@@ -115,7 +124,7 @@ def _tpu_strategy(tpu: Tpu) -> tf.distribute.Strategy:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         strategy = tf.distribute.TPUStrategy(resolver)
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"no TPU can be used: {reason} (leave the TPU out to train without)") from error
     if tpu.cores not in (None, strategy.num_replicas_in_sync):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ehr_bert.cli import main
-from ehr_bert.cli.pretrain import named_features
+from ehr_bert.cli.pretrain import export_phases
+from ehr_bert.cli.training_arguments import named_features
 from ehr_bert.errors import UserError
 from ehr_bert.training.checkpoints import newest_checkpoint
 from ehr_bert.training.flops import ProductRate
@@ -66,14 +67,15 @@ def test_from_two_corpora_to_an_export_of_each_phase(tmp_path, capsys, monkeypat
     assert "tokens became [UNK]" in capsys.readouterr().out
     (tmp_path / "my.toml").write_text(RECIPE)
     training = tmp_path / "D"
-    pretrain = ["pretrain", "--features", *features, "--recipe", str(tmp_path / "my.toml")]
-    for exports in (2, 0):  # the second time they are there
-        assert main([*pretrain, "--output", str(training)]) == 0
-        assert capsys.readouterr().out.count("exported ") == exports
-        for phase, step in ((1, 3), (2, 5)):
-            assert newest_checkpoint(training / f"phase-{phase}").endswith(f"model.ckpt-{step}")
-            told = json.loads((training / "exports" / f"phase-{phase}" / "summary.json").read_text())
-            assert told["checkpoint"] == f"model.ckpt-{step}"
+    recipe = str(tmp_path / "my.toml")
+    assert main(["pretrain", "--features", *features, "--recipe", recipe, "--output", str(training)]) == 0
+    assert capsys.readouterr().out.count("exported ") == 2
+    for phase, step in ((1, 3), (2, 5)):
+        assert newest_checkpoint(training / f"phase-{phase}").endswith(f"model.ckpt-{step}")
+        told = json.loads((training / "exports" / f"phase-{phase}" / "summary.json").read_text())
+        assert told["checkpoint"] == f"model.ckpt-{step}"
+    export_phases(training, 2)
+    assert capsys.readouterr().out == ""  # they are there
 
 
 def test_features_are_folders_with_or_without_a_name(tmp_path):

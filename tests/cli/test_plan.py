@@ -49,6 +49,13 @@ def test_a_speed_can_be_that_of_another_training(tmp_path, capsys):
     assert two["time"][2].startswith(f"{int(hours / 2)} h ")
 
 
+@pytest.mark.parametrize("speed", ["0", "-3", "nan", "fast"])
+def test_a_speed_that_is_none_is_refused(capsys, speed):
+    with pytest.raises(SystemExit):
+        main(["plan", str(OUBIOBERT), f"--tokens-per-second={speed}"])
+    assert f"'{speed}' is not a number above 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("fill", ["0", "1.5"])
 def test_a_fill_that_is_no_share_is_refused(capsys, fill):
     assert main(["plan", str(OUBIOBERT), "--fill", fill]) == 1

@@ -4,8 +4,9 @@ import sys
 import pytest
 
 from ehr_bert.cli import main
-from ehr_bert.cli.pretrain import with_flags
+from ehr_bert.cli.pretrain import export_phases, with_flags
 from ehr_bert.errors import UserError
+from ehr_bert.launching.local import tf_config
 from ehr_bert.training.recipe import Checkpointing, EarlyStopping, Evaluation, Phase, Recipe
 
 
@@ -97,6 +98,18 @@ def test_a_wrong_recipe_is_told_before_tensorflow_is_imported(tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"ehr-bert pretrain: {tmp_path / 'my.toml'}: unknown key 'sede': did you mean seed?\n"
     )
+
+
+def test_one_of_several_workers_says_how_the_phases_are_exported(tmp_path, capsys, monkeypatch):
+    for folder in ("phase-1", "phase-2", "exports/phase-1"):
+        (tmp_path / folder).mkdir(parents=True)
+    line = (
+        f"to export the model after phase-2: ehr-bert convert {tmp_path}/phase-2 {tmp_path}/exports/phase-2"
+    )
+    for worker, told in ((1, ""), (0, f"{line}\n")):
+        monkeypatch.setenv("TF_CONFIG", tf_config(["a:1", "b:2"], worker))
+        export_phases(tmp_path, 2)
+        assert capsys.readouterr().out == told
 
 
 def test_help_shows_every_flag_and_imports_no_tensorflow():

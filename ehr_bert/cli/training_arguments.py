@@ -1,0 +1,48 @@
+"""The arguments that name a training's examples and folder, for every stage that trains or plans to."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ehr_bert.training.inputs import Features
+
+
+def add_features(parser: argparse.ArgumentParser, purpose: str, required: bool = True) -> None:
+    """Adds `--features`; where it isn't required, the arguments lack it unless it is given."""
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        required=required,
+        default=argparse.SUPPRESS,
+        metavar="FOLDER",
+        help=purpose,
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Adds `--output`."""
+    parser.add_argument(
+        "--output", type=Path, required=True, default=argparse.SUPPRESS, metavar="FOLDER", help=purpose
+    )
+
+
+def named_features(given: Sequence[str]) -> "list[Features]":
+    """The features that are named, each as `FOLDER`, or as `NAME=FOLDER` for a corpus of that name.
+
+    Raises:
+        UserError: a folder holds no examples.
+    """
+    from ehr_bert.examples.reading import expand
+    from ehr_bert.training.inputs import Features
+
+    found = []
+    for text in given:
+        named = re.fullmatch(r"([^/=]+)=(.+)", text)
+        name, folder = named.groups() if named else ("", text)
+        found.append(
+            Features(expand(f"{folder}/train-*.tfrecord"), expand(f"{folder}/valid-*.tfrecord"), name)
+        )
+    return found
