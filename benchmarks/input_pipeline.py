@@ -22,15 +22,16 @@ HEADER = (
 def measure(files: list[Path], batch_patients: int, micro_batch_tokens: int, updates: int) -> str:
     """The row of some updates, after the first one."""
     from ehr_bert.examples.reading import open_examples
+    from ehr_bert.examples.source import Reading
     from ehr_bert.examples.updates import Batch
 
     examples = open_examples(files)
     planned = examples.updates(
+        Reading(max_visits=1000),
         batch=Batch(patients=batch_patients),
         micro_batch_tokens=micro_batch_tokens,
         replicas=1,
         seed=(1, 0),
-        max_visits=1000,
     )
     start = time.perf_counter()
     cells = iter(planned.dataset().take((1 + updates) * planned.micro_batches))

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from ehr_bert.errors import UserError
-from ehr_bert.examples.source import Examples
+from ehr_bert.examples.source import Examples, Reading
 from ehr_bert.examples.updates import Batch, Updates
 
 
@@ -54,25 +54,29 @@ class Mixture:
         return {name: share * self.corpora[name].fraction(batch) for name, share in self.shares.items()}
 
     def updates(
-        self, *, batch: Batch, micro_batch_tokens: int, replicas: int, seed: tuple[int, int], **reading: Any
+        self,
+        reading: Reading,
+        *,
+        batch: Batch,
+        micro_batch_tokens: int,
+        replicas: int,
+        seed: tuple[int, int],
     ) -> Updates:
         """Endless updates, each with its share of every corpus: of patients, or of tokens where the batch is.
 
         An epoch of the mixture takes as much as its corpora have together.
 
         Args:
+            reading: How examples are read.
             batch: How large an update is on average, over all replicas.
             micro_batch_tokens: Positions that a device holds at a time.
             replicas: Devices that share an update.
             seed: Of order and masking.
-            **reading: How examples are read, as in `Examples.portion`.
 
         Raises:
             UserError: as in `Examples.updates`.
         """
-        portions = [
-            self.corpora[name].portion(batch, share, **reading) for name, share in self.shares.items()
-        ]
+        portions = [self.corpora[name].portion(reading, batch, share) for name, share in self.shares.items()]
         return Updates(portions, micro_batch_tokens, replicas, seed)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from ehr_bert.examples.records import Checked
-from ehr_bert.examples.source import FIGURES, Examples, ExamplesInfo, figures
-from ehr_bert.examples.training_masking import TrainingMasker, TrainingMasking
+from ehr_bert.examples.source import FIGURES, Examples, ExamplesInfo, Reading, figures
+from ehr_bert.examples.training_masking import TrainingMasker
 from ehr_bert.examples.updates import WindowClass
 from ehr_bert.vocabulary import Vocabulary
 
@@ -143,20 +143,18 @@ class PackedExamples(Examples):
             for _, length in info.windows
         }
 
-    def _classes(
-        self, masking: TrainingMasking, stay_threshold_days: int, max_visits: int, max_seq_length: int | None
-    ) -> list[WindowClass]:
+    def _classes(self, reading: Reading) -> list[WindowClass]:
         classes = []
         for length, files in self._files.items():
             patients = max(found.largest[FIGURES.index("patients")] for found in files)
-            places = masking.places(length, patients)
+            places = reading.masking.places(length, patients)
             decoder = PackedDecoder(
                 length=length,
                 patients=patients,
-                masker=TrainingMasker(masking, self._vocabulary, places, patients),
-                stay_threshold_days=stay_threshold_days,
-                max_visits=max_visits,
-                max_seq_length=max_seq_length or length,
+                masker=TrainingMasker(reading.masking, self._vocabulary, places, patients),
+                stay_threshold_days=reading.stay_threshold_days,
+                max_visits=reading.max_visits,
+                max_seq_length=reading.max_seq_length or length,
             )
             stretches = tuple(stretch for found in files for stretch in found.stretches)
             classes.append(WindowClass(stretches, length, places, patients, decoder))

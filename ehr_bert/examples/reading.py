@@ -45,12 +45,17 @@ def describe(files: Sequence[Path]) -> ExamplesInfo:
     return open_examples(files).info
 
 
-def open_examples(files: Sequence[Path], max_corrupt_records: int = MAX_CORRUPT_RECORDS) -> Examples:
+def open_examples(
+    files: Sequence[Path],
+    max_corrupt_records: int = MAX_CORRUPT_RECORDS,
+    max_predictions_per_seq: int | None = None,
+) -> Examples:
     """Opens files of examples, once all are read through.
 
     Args:
         files: TFRecord files, of one kind of examples.
         max_corrupt_records: Records at most that are left out since they are damaged or something else.
+        max_predictions_per_seq: Masked codes that count of each of the tutorial's examples; all if None.
 
     Raises:
         UserError: a file is missing, cut off or damaged, or holds something else; there are no examples;
@@ -68,7 +73,7 @@ def open_examples(files: Sequence[Path], max_corrupt_records: int = MAX_CORRUPT_
     for file in files:
         checked[file] = _check(file, sidecars.get(file), max_corrupt_records - left_out)
         left_out += checked[file].corrupt
-    info = _info(checked, sidecars, vocabulary)
+    info = _info(checked, sidecars, vocabulary, max_predictions_per_seq)
     if vocabulary is None or not is_packed:
         return TutorialExamples(info, checked.values())
     lengths = {file: _window_length(file, sidecar) or 0 for file, sidecar in sidecars.items()}
@@ -100,7 +105,10 @@ def _check(file: Path, sidecar: Sidecar | None, most_corrupt: int) -> Checked:
 
 
 def _info(
-    checked: Mapping[Path, Checked], sidecars: Mapping[Path, Sidecar], vocabulary: Vocabulary | None
+    checked: Mapping[Path, Checked],
+    sidecars: Mapping[Path, Sidecar],
+    vocabulary: Vocabulary | None,
+    max_predictions_per_seq: int | None,
 ) -> ExamplesInfo:
     sound = [found for found in checked.values() if found.records]
     corrupt = sum(found.corrupt for found in checked.values())
@@ -112,6 +120,7 @@ def _info(
     sums = dict(zip(FIGURES, np.sum([found.sums for found in sound], axis=0).tolist(), strict=True))
     largest = dict(zip(FIGURES, np.max([found.largest for found in sound], axis=0).tolist(), strict=True))
     told = [sidecars.get(file) for file in checked]
+    masked = largest["max_predictions_per_seq"]
     windows: Counter[int] = Counter()
     for file, found in checked.items():
         length = _window_length(file, sidecars[file]) if file in sidecars else None
@@ -126,7 +135,7 @@ def _info(
         longest=largest["longest"],
         # Of packed windows the length that was asked for, be there a window of it or not.
         max_seq_length=max(_longest_window(each) or largest["max_seq_length"] for each in told),
-        max_predictions_per_seq=largest["max_predictions_per_seq"] or None,
+        max_predictions_per_seq=min(masked, max_predictions_per_seq or masked) or None,
         max_id=max(each.vocab_size - 1 if each else largest["max_id"] for each in told),
         corrupt=corrupt,
         mask_id=_common(each.mask_id if each else None for each in told),

@@ -4,7 +4,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any
 
@@ -74,6 +74,23 @@ class ExamplesInfo:
         return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How examples are read, in training and in evaluations.
+
+    Attributes:
+        max_visits: Visit ids are clamped below it, see `ModelConfig.type_vocab_size`.
+        masking: How codes are masked. The tutorial's examples are masked already.
+        stay_threshold_days: A longer stay is a prolonged one.
+        max_seq_length: Tokens that are kept of a patient, the first; all if None.
+    """
+
+    max_visits: int
+    masking: TrainingMasking = field(default_factory=TrainingMasking)
+    stay_threshold_days: int = PROLONGED_STAY_DAYS
+    max_seq_length: int | None = None
+
+
 def figures(**by_name: tf.Tensor) -> tf.Tensor:
     """The `FIGURES` of records, int64 [B, F] of [B] each."""
     return tf.stack([tf.cast(by_name[name], tf.int64) for name in FIGURES], axis=1)
@@ -91,65 +108,39 @@ class Examples(ABC):
 
     def updates(
         self,
+        reading: Reading,
         *,
         batch: Batch,
         micro_batch_tokens: int,
         replicas: int,
         seed: tuple[int, int],
-        max_visits: int,
-        masking: TrainingMasking | None = None,
-        stay_threshold_days: int = PROLONGED_STAY_DAYS,
-        max_seq_length: int | None = None,
     ) -> Updates:
         """Endless updates, each epoch in an order of its own.
 
         Args:
+            reading: How they are read.
             batch: How large an update is on average, over all replicas.
             micro_batch_tokens: Positions that a device holds at a time; at least a window of each length.
             replicas: Devices that share an update.
             seed: Of order and masking: that of the training, and the phase.
-            max_visits: Visit ids are clamped below it, see `ModelConfig.type_vocab_size`.
-            masking: How codes are masked, by default as usual. The tutorial's examples are masked already.
-            stay_threshold_days: A longer stay is a prolonged one.
-            max_seq_length: Tokens that are kept of a patient, the first; all if None.
 
         Raises:
             UserError: the tutorial's examples are labelled by another threshold.
         """
-        portion = self.portion(
-            batch,
-            max_visits=max_visits,
-            masking=masking,
-            stay_threshold_days=stay_threshold_days,
-            max_seq_length=max_seq_length,
-        )
-        return Updates([portion], micro_batch_tokens, replicas, seed)
+        return Updates([self.portion(reading, batch)], micro_batch_tokens, replicas, seed)
 
-    def portion(
-        self,
-        batch: Batch,
-        share: Fraction = Fraction(1),
-        *,
-        max_visits: int,
-        masking: TrainingMasking | None = None,
-        stay_threshold_days: int = PROLONGED_STAY_DAYS,
-        max_seq_length: int | None = None,
-    ) -> Portion:
+    def portion(self, reading: Reading, batch: Batch, share: Fraction = Fraction(1)) -> Portion:
         """What updates take of these examples.
 
         Args:
+            reading: How they are read.
             batch: How large an update is on average, over all replicas.
             share: Of the update, that these examples make up.
-            max_visits: As in `updates`, and so are all others.
-            masking: See above.
-            stay_threshold_days: See above.
-            max_seq_length: See above.
 
         Raises:
             UserError: as in `updates`.
         """
-        classes = self._classes(masking or TrainingMasking(), stay_threshold_days, max_visits, max_seq_length)
-        return Portion(classes, share * self.fraction(batch), share)
+        return Portion(self._classes(reading), share * self.fraction(batch), share)
 
     def fraction(self, batch: Batch) -> Fraction:
         """Of these examples, that an update takes which is made of them alone."""
@@ -158,31 +149,20 @@ class Examples(ABC):
         return Fraction(batch.tokens or 0, self.info.real_tokens)
 
     def evaluation(
-        self,
-        *,
-        batch_tokens: int,
-        replicas: int,
-        max_visits: int,
-        masking: TrainingMasking | None = None,
-        stay_threshold_days: int = PROLONGED_STAY_DAYS,
-        max_seq_length: int | None = None,
-        max_batches: int | None = None,
+        self, reading: Reading, *, batch_tokens: int, replicas: int, max_batches: int | None = None
     ) -> Updates:
         """Each window once, in stored order, with windows of each length in every batch; masked always alike.
 
         Args:
+            reading: How they are read.
             batch_tokens: Positions that a device holds at a time; at least a window of each length.
-            replicas: As in `updates`, and so are all others.
-            max_visits: See above.
-            masking: See above.
-            stay_threshold_days: See above.
-            max_seq_length: See above.
+            replicas: Devices that share an evaluation.
             max_batches: Batches at most, of all replicas together; all windows if None.
 
         Raises:
             UserError: as in `updates`.
         """
-        classes = self._classes(masking or TrainingMasking(), stay_threshold_days, max_visits, max_seq_length)
+        classes = self._classes(reading)
 
         def positions(batches: int) -> int:
             return sum(-(-each.windows // (batches * replicas)) * each.length for each in classes)
@@ -193,11 +173,5 @@ class Examples(ABC):
         return Updates([portion], batch_tokens, replicas, EVALUATION_SEED, steps)
 
     @abstractmethod
-    def _classes(
-        self,
-        masking: TrainingMasking,
-        stay_threshold_days: int,
-        max_visits: int,
-        max_seq_length: int | None,
-    ) -> Sequence[WindowClass]:
+    def _classes(self, reading: Reading) -> Sequence[WindowClass]:
         """The windows, by ascending length."""

@@ -12,8 +12,7 @@ import tensorflow as tf
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples.records import Checked
-from ehr_bert.examples.source import Examples, ExamplesInfo, figures
-from ehr_bert.examples.training_masking import TrainingMasking
+from ehr_bert.examples.source import Examples, ExamplesInfo, Reading, figures
 from ehr_bert.examples.updates import WindowClass
 from ehr_bert.schemas import PROLONGED_STAY_DAYS
 
@@ -114,14 +113,13 @@ class TutorialExamples(Examples):
         super().__init__(info)
         self._stretches = tuple(stretch for found in checked for stretch in found.stretches)
 
-    def _classes(
-        self, masking: TrainingMasking, stay_threshold_days: int, max_visits: int, max_seq_length: int | None
-    ) -> list[WindowClass]:
-        if stay_threshold_days != PROLONGED_STAY_DAYS:
+    def _classes(self, reading: Reading) -> list[WindowClass]:
+        if reading.stay_threshold_days != PROLONGED_STAY_DAYS:
             raise UserError(
-                f"a stay over {stay_threshold_days} days is to be a prolonged one, and the tutorial's "
-                f"examples were written for {PROLONGED_STAY_DAYS}: take that, or packed windows"
+                f"a stay over {reading.stay_threshold_days} days is to be a prolonged one, and the "
+                f"tutorial's examples were written for {PROLONGED_STAY_DAYS}: take that, or packed windows"
             )
-        length = min(max_seq_length or self.info.longest, self.info.longest)
+        length = min(reading.max_seq_length or self.info.longest, self.info.longest)
         masked = self.info.max_predictions_per_seq or 1
-        return [WindowClass(self._stretches, length, masked, 1, TutorialDecoder(length, masked, max_visits))]
+        decoder = TutorialDecoder(length, masked, reading.max_visits)
+        return [WindowClass(self._stretches, length, masked, 1, decoder)]

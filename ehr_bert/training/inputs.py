@@ -82,13 +82,13 @@ def open_inputs(
     Raises:
         UserError: the examples, the vocabulary and the recipe don't fit together.
     """
-    opened = [_opened(each.train, max_predictions_per_seq) for each in features]
+    opened = [open_examples(each.train, max_predictions_per_seq=max_predictions_per_seq) for each in features]
     offered = [(each.name, examples.info) for each, examples in zip(features, opened, strict=True)]
     chosen = [mixture_of(phase, number, offered) for number, phase in enumerate(recipe.phases, 1)]
     place = _held_out_of(recipe, chosen[-1], offered)
     held_out, held_out_files = opened[place], features[place].held_out
     if held_out_files:
-        held_out = _opened(held_out_files, max_predictions_per_seq)
+        held_out = open_examples(held_out_files, max_predictions_per_seq=max_predictions_per_seq)
     infos = [*(info for _, info in offered), held_out.info]
     labels = [each.name or str(each.train[0]) for each in features]
     labels.append(str(held_out_files[0]) if held_out_files else labels[place])
@@ -121,9 +121,17 @@ def mixture_of(phase: Phase, number: int, offered: Sequence[tuple[str, ExamplesI
         offered: The corpus of each of the features, and what they hold.
 
     Raises:
-        UserError: a corpus is not there, or none of its features, or several, have the phase's length.
+        UserError: a corpus is not there, or none of its features, or several, have the phase's length; or
+            several corpora have it, and the phase states none.
     """
     if phase.mixture is None:
+        fitting = (name for name, info in offered if phase.max_seq_length in (None, info.max_seq_length))
+        corpora = sorted(set(fitting) - {""})
+        if len(corpora) > 1:
+            raise UserError(
+                f"phases.{number} states no mixture, and there are features of {', '.join(corpora)}: state "
+                f"which it takes, such as mixture = {{ {corpora[0]} = 1 }}"
+            )
         place = features_of(phase, number, [info for _, info in offered])
         return {offered[place][0]: place}
     key = f"phases.{number}.mixture"
@@ -180,14 +188,6 @@ def features_of(phase: Phase, number: int, infos: Sequence[ExamplesInfo]) -> int
             f"up to {', '.join(map(str, lengths))}: name one folder of the phase's length"
         )
     return places[0]
-
-
-def _opened(files: Sequence[Path], max_predictions_per_seq: int | None) -> Examples:
-    examples = open_examples(files)
-    stored = examples.info.max_predictions_per_seq
-    if stored and max_predictions_per_seq and max_predictions_per_seq < stored:
-        examples.info = dataclasses.replace(examples.info, max_predictions_per_seq=max_predictions_per_seq)
-    return examples
 
 
 def _vocabulary(file: Path | None, labels: Sequence[str], infos: Sequence[ExamplesInfo]) -> Vocabulary | None:

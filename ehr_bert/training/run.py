@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples import packed
-from ehr_bert.examples.source import ExamplesInfo
+from ehr_bert.examples.source import ExamplesInfo, Reading
 from ehr_bert.examples.training_masking import TrainingMasking
 from ehr_bert.examples.updates import Batch
 from ehr_bert.files import read_json, write_json
@@ -32,6 +32,9 @@ from ehr_bert.training.loop import Outcome, PhasePlan, Reason, train
 from ehr_bert.training.recipe import Phase, Recipe
 from ehr_bert.training.summary import summarise
 from ehr_bert.weights.pretrained import Pretrained
+
+MANY_EPOCHS = 50
+"""More than these in a phase are remarked on."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def run(asked: Run) -> Outcome:
             _recipe(asked), asked.features, asked.vocabulary, asked.max_predictions_per_seq, parent
         )
         if asked.train:
-            _claim(asked, inputs, parent, writes=chief)
+            _check_claim(asked, inputs)
         precision = resolve_precision(inputs.recipe.precision, device_kind(strategy))
         with strategy.scope():
             model = build_model(inputs.recipe.model, inputs.recipe.seed, precision)
@@ -125,8 +128,10 @@ def _train(
     plans = plan_phases(inputs, strategy.num_replicas_in_sync)
     if parent:
         print(_begin(inputs, parent, model))
-        if evaluator:
-            print(evaluator(0))
+    if is_chief(strategy):
+        _claim(folder, inputs, parent)
+    if parent and evaluator:
+        print(evaluator(0))
     _tell(inputs, plans, model, strategy, precision)
     outcome = train(
         model,
@@ -156,10 +161,10 @@ def _evaluator(
         print("evaluating on the TRAINING examples: give held-out ones (--eval_file) for honest figures")
     length = min(held_out.info.longest, phase.max_seq_length or held_out.info.longest)
     batches = held_out.evaluation(
+        _reading(recipe, phase),
         batch_tokens=asked.eval_batch_size * length if asked.eval_batch_size else phase.micro_batch_tokens,
         replicas=strategy.num_replicas_in_sync,
         max_batches=recipe.evaluation.max_batches,
-        **_reading(recipe, phase),
     )
     return Evaluator(
         strategy, model, batches, recipe, vocabulary=inputs.vocabulary, compiled=_compiled(recipe)
@@ -206,11 +211,11 @@ def plan_phases(inputs: Inputs, replicas: int) -> list[PhasePlan]:
     recipe = inputs.recipe
     for number, (phase, mixture) in enumerate(zip(recipe.phases, inputs.train, strict=True)):
         updates = mixture.updates(
+            _reading(recipe, phase),
             batch=_batch(phase),
             micro_batch_tokens=phase.micro_batch_tokens,
             replicas=replicas,
             seed=(recipe.seed, number),
-            **_reading(recipe, phase),
         )
         steps = phase.steps or math.ceil((phase.epochs or 0) * updates.updates_per_epoch)
         shares = {name: float(share) for name, share in mixture.shares.items()}
@@ -222,15 +227,14 @@ def _batch(phase: Phase) -> Batch:
     return Batch(phase.batch_patients, phase.batch_tokens)
 
 
-def _reading(recipe: Recipe, phase: Phase) -> dict[str, Any]:
-    """How examples are read, in training and in evaluations."""
+def _reading(recipe: Recipe, phase: Phase) -> Reading:
     masked = recipe.masked_codes
-    return {
-        "masking": TrainingMasking(masked.probability, masked.mask_share, masked.random_share),
-        "stay_threshold_days": recipe.prolonged_stay.threshold_days,
-        "max_visits": recipe.model.type_vocab_size,
-        "max_seq_length": phase.max_seq_length,
-    }
+    return Reading(
+        max_visits=recipe.model.type_vocab_size,
+        masking=TrainingMasking(masked.probability, masked.mask_share, masked.random_share),
+        stay_threshold_days=recipe.prolonged_stay.threshold_days,
+        max_seq_length=phase.max_seq_length,
+    )
 
 
 def _compiled(recipe: Recipe) -> bool:
@@ -255,12 +259,13 @@ def _tell(
     )
     for number, (plan, mixture) in enumerate(zip(plans, inputs.train, strict=True), 1):
         phase, updates = plan.phase, plan.updates
+        epochs = plan.steps / updates.updates_per_epoch
         batch = (
             f"{phase.batch_patients:,} patients" if phase.batch_patients else f"{phase.batch_tokens:,} tokens"
         )
         print(
             f"phase {number} of {len(plans)}: {plan.steps:,} updates of {batch} "
-            f"({plan.steps / updates.updates_per_epoch:,.1f} epochs), each {updates.micro_batches} x "
+            f"({epochs:,.1f} epochs), each {updates.micro_batches} x "
             f"{updates.layout.positions:,} positions a device"
         )
         if plan.shares:
@@ -278,40 +283,52 @@ def _tell(
                 print(f"the examples are packed in windows of up to {info.max_seq_length}, not {wanted}")
             if wanted and info.longest > wanted:
                 print(f"some examples have up to {info.longest} tokens: what lies beyond {wanted} is cut off")
+        if epochs > MANY_EPOCHS:
+            print(
+                f"each patient is seen {epochs:,.0f} times in phase {number}: so small data may be learnt by "
+                "heart (watch the held-out loss, take fewer steps, or state early_stopping.patience)"
+            )
         if phase.warmup(plan.steps) >= plan.steps:
             print("the warm-up is as long as the phase: the learning rate never reaches its peak")
     print(end="", flush=True)
 
 
-def _claim(asked: Run, inputs: Inputs, parent: Pretrained | None, writes: bool) -> None:
-    """Writes down what the training is; a folder that holds another training is refused.
+def _check_claim(asked: Run, inputs: Inputs) -> None:
+    """Refuses a folder that holds another training.
 
     Raises:
         UserError: the folder's training has another recipe, or other examples.
     """
-    folder, recipe, vocabulary = TrainingFolder(asked.output), inputs.recipe, inputs.vocabulary
-    first = inputs.trained_on[0]
-    examples = {
-        "mask_id": _mask_id(first),
-        "cls_id": first.cls_id,
-        "vocabulary_sha256": vocabulary.sha256 if vocabulary else None,
-        "examples": [({"corpus": name} if name else {}) | info.to_dict() for name, info in inputs.corpora],
-    }
+    folder = TrainingFolder(asked.output)
     if has_checkpoint(folder.path) and not asked.force:
-        _refuse(folder.recipe_file, Recipe.read(folder.recipe_file).differences(recipe))
+        _refuse(folder.recipe_file, Recipe.read(folder.recipe_file).differences(inputs.recipe))
         # Where the examples lie is no part of what the training is: they may be moved.
         before = {key: value for key, value in read_json(folder.examples_file).items() if key != "paths"}
-        _refuse(folder.examples_file, differences(before, examples))
-    if not writes:
-        return
+        _refuse(folder.examples_file, differences(before, _examples(inputs)))
+
+
+def _claim(folder: TrainingFolder, inputs: Inputs, parent: Pretrained | None) -> None:
+    """Writes down what the training is."""
+    recipe, vocabulary = inputs.recipe, inputs.vocabulary
     folder.path.mkdir(parents=True, exist_ok=True)
     if vocabulary:
         vocabulary.write(folder.vocabulary_file)
     paths = [str(file.absolute()) for file in inputs.files]
     write_json(folder.config_file, recipe.model.to_dict())
-    write_json(folder.examples_file, {**examples, "paths": paths})
+    write_json(folder.examples_file, {**_examples(inputs), "paths": paths})
     recipe.write(folder.recipe_file)
     record(folder.path, _generation(inputs), parent, goes_on=has_checkpoint(folder.path))
+
+
+def _examples(inputs: Inputs) -> dict[str, Any]:
+    """What the training folder says of the examples."""
+    first, vocabulary = inputs.trained_on[0], inputs.vocabulary
+    return {
+        "mask_id": _mask_id(first),
+        "cls_id": first.cls_id,
+        "vocabulary_sha256": vocabulary.sha256 if vocabulary else None,
+        "examples": [({"corpus": name} if name else {}) | info.to_dict() for name, info in inputs.corpora],
+    }
 
 
 def _generation(inputs: Inputs) -> Generation:

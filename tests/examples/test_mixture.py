@@ -16,6 +16,7 @@ from ehr_bert.examples import updates as module
 from ehr_bert.examples.mixture import Mixture
 from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.reading import expand, open_examples
+from ehr_bert.examples.source import Reading
 from ehr_bert.examples.tutorial import TutorialSettings
 from ehr_bert.examples.updates import Batch
 from ehr_bert.examples.writing import write_folder
@@ -62,11 +63,11 @@ def corpora(files):
 
 def updates_of(mixture, micro_batch_tokens=10**6, replicas=1, batch=None, seed=(3, 0)):
     return mixture.updates(
+        Reading(max_visits=100),
         batch=batch or Batch(patients=24),
         micro_batch_tokens=micro_batch_tokens,
         replicas=replicas,
         seed=seed,
-        max_visits=100,
     )
 
 
@@ -141,7 +142,7 @@ def test_a_corpus_is_read_and_masked_in_a_mixture_as_it_is_alone(mixed, steps, c
 
 def test_a_mixture_of_one_is_that_corpus(corpora):
     alone = corpora["B"].updates(
-        batch=Batch(patients=24), micro_batch_tokens=99, replicas=1, seed=(3, 0), max_visits=100
+        Reading(max_visits=100), batch=Batch(patients=24), micro_batch_tokens=99, replicas=1, seed=(3, 0)
     )
     mixture = updates_of(Mixture({"B": corpora["B"]}, {"B": 0.1}), 99)
     assert mixture.layout == alone.layout

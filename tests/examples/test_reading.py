@@ -9,6 +9,7 @@ from ehr_bert.errors import UserError
 from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.reading import describe, expand, open_examples
 from ehr_bert.examples.sidecars import find_sidecar
+from ehr_bert.examples.source import Reading
 from ehr_bert.examples.tutorial import KIND, TutorialSettings
 from ehr_bert.examples.updates import Batch
 from ehr_bert.examples.writing import write_files, write_folder
@@ -45,10 +46,10 @@ def stored(files):
     return {name: values.numpy() for name, values in tf.io.parse_example(records, specs).items()}
 
 
-def evaluated(files, **changes):
+def evaluated(files, **reading):
     """All cells of an evaluation of the tutorial's examples, joined, and the length of their windows."""
-    settings = {"batch_tokens": 500, "replicas": 1, "max_visits": 100} | changes
-    evaluation = open_examples(files).evaluation(**settings)
+    asked = Reading(**{"max_visits": 100} | reading)
+    evaluation = open_examples(files).evaluation(asked, batch_tokens=500, replicas=1)
     ((windows, length),) = evaluation.layout.windows
     cells = [{name: values.numpy() for name, values in cell.items()} for cell in evaluation.dataset()]
     assert len(cells) * windows >= PATIENTS
@@ -95,7 +96,7 @@ def test_the_tutorials_examples_are_cut_to_a_short_window(files):
 
 def test_an_update_of_the_tutorials_examples_holds_exactly_so_many(files):
     updates = open_examples(files).updates(
-        batch=Batch(patients=13), micro_batch_tokens=150, replicas=2, seed=(1, 0), max_visits=9
+        Reading(max_visits=9), batch=Batch(patients=13), micro_batch_tokens=150, replicas=2, seed=(1, 0)
     )
     assert updates.micro_batches > 1
     cells = list(updates.dataset().take(9 * 2 * updates.micro_batches))
@@ -107,8 +108,9 @@ def test_an_update_of_the_tutorials_examples_holds_exactly_so_many(files):
 
 
 def test_the_tutorials_labels_have_one_threshold(files):
+    reading = Reading(max_visits=9, stay_threshold_days=9)
     with pytest.raises(UserError, match="over 9 days"):
-        open_examples(files).evaluation(batch_tokens=9, replicas=1, max_visits=9, stay_threshold_days=9)
+        open_examples(files).evaluation(reading, batch_tokens=9, replicas=1)
 
 
 @pytest.fixture
@@ -144,7 +146,7 @@ def test_a_damaged_window_is_left_out_and_told_of(packed, capsys):
     assert "left out 1 damaged record(s), read " in capsys.readouterr().out
     with pytest.raises(UserError, match=rf"{packed[-1].name} has 1 or more records that are damaged"):
         open_examples(packed, max_corrupt_records=0)
-    evaluation = open_examples(packed).evaluation(batch_tokens=300, replicas=1, max_visits=9)
+    evaluation = open_examples(packed).evaluation(Reading(max_visits=9), batch_tokens=300, replicas=1)
     assert sum(float(cell["patients_total"]) for cell in evaluation.dataset()) == after.patients
 
 

@@ -17,6 +17,7 @@ from ehr_bert.errors import UserError
 from ehr_bert.examples import updates as module
 from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.reading import expand, open_examples
+from ehr_bert.examples.source import Reading
 from ehr_bert.examples.updates import Batch, smallest_fitting
 from ehr_bert.examples.writing import write_folder
 from tests.examples.patients import CLS
@@ -46,12 +47,11 @@ def examples(folder):
 
 def updates_of(examples, micro_batch_tokens=10**6, replicas=1, seed=(3, 0), batch=None, **changes):
     return examples.updates(
+        Reading(max_visits=100, **changes),
         batch=batch or Batch(patients=31),
         micro_batch_tokens=micro_batch_tokens,
         replicas=replicas,
         seed=seed,
-        max_visits=100,
-        **changes,
     )
 
 
@@ -242,12 +242,11 @@ def test_labels_follow_the_threshold(examples, folder):
 
 def test_visits_and_patients_are_cut_to_the_model(examples):
     updates = examples.updates(
+        Reading(max_visits=3, max_seq_length=9),
         batch=Batch(patients=58),
         micro_batch_tokens=10**6,
         replicas=1,
         seed=(1, 0),
-        max_visits=3,
-        max_seq_length=9,
     )
     ((cell,),) = take(updates, 1)
     ((whole,),) = take(updates_of(examples, batch=Batch(patients=58), seed=(1, 0)), 1)
@@ -306,7 +305,7 @@ def test_another_process_sees_the_same(whole, folder, tmp_path):
 
 @pytest.mark.parametrize(("batch_tokens", "replicas"), [(200, 2), (10**6, 3)])
 def test_an_evaluation_holds_every_window_once(examples, folder, batch_tokens, replicas):
-    evaluation = examples.evaluation(batch_tokens=batch_tokens, replicas=replicas, max_visits=100)
+    evaluation = examples.evaluation(Reading(max_visits=100), batch_tokens=batch_tokens, replicas=replicas)
     assert evaluation.micro_batches == 1
     assert evaluation.layout.positions <= max(batch_tokens, 16 + 64)
     cells = [{name: values.numpy() for name, values in cell.items()} for cell in evaluation.dataset()]
@@ -318,14 +317,14 @@ def test_an_evaluation_holds_every_window_once(examples, folder, batch_tokens, r
 
 
 def test_an_evaluation_is_in_stored_order_and_always_alike(examples, folder):
-    evaluation = examples.evaluation(batch_tokens=1, replicas=1, max_visits=100)
+    evaluation = examples.evaluation(Reading(max_visits=100), batch_tokens=1, replicas=1)
     steps = take(evaluation, evaluation.steps)
     found = [window for (cell,) in steps for window in unmasked(cell, evaluation.layout)]
     assert sorted(found, key=lambda window: window[0]) == sorted(
         stored(expand(f"{folder}/train-*")), key=lambda window: window[0]
     )
     assert_equal_steps(steps, take(evaluation, evaluation.steps))
-    few = examples.evaluation(batch_tokens=1, replicas=1, max_visits=100, max_batches=3)
+    few = examples.evaluation(Reading(max_visits=100), batch_tokens=1, replicas=1, max_batches=3)
     assert few.steps == 3
     assert_equal_steps(steps[:3], [[cell] for cell in take(few, 99) for cell in cell])
 
@@ -351,7 +350,7 @@ def test_quotas_stay_exact(windows, patients, batch, step):
 def test_a_window_is_masked_alike_in_whatever_batch_of_an_evaluation(examples):
     found = []
     for batch_tokens, replicas in ((10**6, 1), (200, 1), (150, 2)):
-        updates = examples.evaluation(batch_tokens=batch_tokens, replicas=replicas, max_visits=100)
+        updates = examples.evaluation(Reading(max_visits=100), batch_tokens=batch_tokens, replicas=replicas)
         cells = [
             cell | {"dropout_keys": 0 * cell["dropout_keys"]}
             for cell in itertools.chain(*take(updates, updates.steps))

@@ -123,11 +123,16 @@ def forward_under(backend):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.fixture(scope="module")
+def under_tensorflow():
+    return forward_under("tensorflow")
+
+
 @pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_the_model_computes_the_same_under_other_keras_backends(backend):
+def test_the_model_computes_the_same_under_other_keras_backends(under_tensorflow, backend):
     if backend == "jax":
         pytest.importorskip("jax")
-    expected, found = forward_under("tensorflow"), forward_under(backend)
+    expected, found = under_tensorflow, forward_under(backend)
     for name in ("masked_lm_logits", "stay_logits"):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
 

@@ -73,6 +73,7 @@ def test_a_shape_that_differs_is_refused_by_its_keys(parent, tmp_path):
     recipe = recipe_of(init=str(parent.folder), model=shape)
     with pytest.raises(UserError, match=r"has hidden_size 12, not 24; max_position_embeddings 17, not 99"):
         run(continued(parent.asked, tmp_path / "E", parent.folder, recipe=recipe))
+    assert not (tmp_path / "E").exists()
 
 
 def with_new_codes(folder: Path) -> Features:

@@ -5,7 +5,7 @@ import pytest
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples.source import ExamplesInfo
-from ehr_bert.training.inputs import features_of
+from ehr_bert.training.inputs import features_of, mixture_of
 from ehr_bert.training.recipe import Phase
 
 INFO = ExamplesInfo(
@@ -78,3 +78,16 @@ def test_features_that_no_phase_can_take_are_refused_with_their_lengths(phase, l
     with pytest.raises(UserError) as error:
         features_of(phase, 2, infos(*lengths))
     assert str(error.value) == message
+
+
+def test_a_phase_without_a_mixture_must_not_have_to_choose_among_corpora():
+    of_a, of_b, shorter = infos(512, 512, 128)
+    for phase in (Phase(), Phase(max_seq_length=512)):
+        with pytest.raises(UserError) as error:
+            mixture_of(phase, 2, [("A", of_a), ("B", of_b)])
+        assert str(error.value) == (
+            "phases.2 states no mixture, and there are features of A, B: state which it takes, such as "
+            "mixture = { A = 1 }"
+        )
+    assert mixture_of(Phase(max_seq_length=128), 2, [("A", of_a), ("B", shorter)]) == {"B": 1}
+    assert mixture_of(Phase(), 2, [("A", of_a)]) == {"A": 0}

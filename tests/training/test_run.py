@@ -227,10 +227,12 @@ def test_a_run_says_what_it_does(once):
         in once.printed
     )
     assert "evaluating on the TRAINING examples" in once.printed
+    assert "each patient is seen" not in once.printed
     assert once.printed.endswith(f"trained: {once.folder / 'D' / 'model.ckpt-6'}\n")
 
 
-def test_packed_examples_are_trained_and_evaluated_on_their_own_splits(tmp_path, capsys):
+def test_packed_examples_are_trained_and_evaluated_on_their_own_splits(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ehr_bert.training.run.MANY_EPOCHS", 2)
     recipe = dataclasses.replace(
         RECIPE,
         masked_codes=MaskedCodes(probability=0.4, mask_share=1.0, random_share=0.0),
@@ -243,7 +245,9 @@ def test_packed_examples_are_trained_and_evaluated_on_their_own_splits(tmp_path,
     tokens = sum(len(ids) + 1 for *_, ids, _ in random_patients(CODES))
     assert outcome.steps == math.ceil(2.5 * tokens / 60)
     assert outcome.evaluation.patients == PATIENTS
-    assert "TRAINING" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "each patient is seen 3 times in phase 1: so small data" in printed
+    assert "TRAINING" not in printed
     again = run(dataclasses.replace(wanted, train=False))
     assert again.evaluation == outcome.evaluation
 
