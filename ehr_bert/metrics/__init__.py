@@ -1,1 +1,1 @@
-"""Metrics of predictions, their uncertainty, and calibration: arrays in, figures out."""
+"""How good predictions are: discrimination, calibration, use; each with its interval."""
