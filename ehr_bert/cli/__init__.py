@@ -12,6 +12,7 @@ STAGES = {
     "simulate": "make structured histories of patients who never lived",
     "extract": "take the diagnoses out of a store of health records",
     "preprocess": "turn a diagnosis table into patient sequences and a vocabulary",
+    "cohort": "make a cohort for prediction: index dates, labels, and the histories up to them",
     "vocabulary": "make one vocabulary for several corpora, the small ones amplified",
     "features": "turn patient sequences into TFRecord examples",
     "pretrain": "pretrain BERT on the examples",

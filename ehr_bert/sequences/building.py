@@ -74,6 +74,25 @@ class RowTally:
 
 
 @dataclass(frozen=True)
+class UsableRows:
+    """A diagnosis table, computed once.
+
+    Attributes:
+        rows: `DIAGNOSES`: the rows that can be used.
+        kept: All rows, which the engine keeps until they are dropped.
+        count: How many can be used.
+        unreadable: How many of their ordering values were taken as missing.
+        rejected: By reason, how many can't be used.
+    """
+
+    rows: ir.Table
+    kept: ir.Table
+    count: int
+    unreadable: int
+    rejected: dict[str, int]
+
+
+@dataclass(frozen=True)
 class PatientHistories:
     """The histories of all patients, computed once.
 
@@ -175,15 +194,9 @@ def build_histories(
             f"{path} tells nothing of patients, and tokens of sex and age need their table: make the folder "
             "with `ehr-bert extract`"
         )
-    with tqdm(desc="reading diagnoses", total=1, unit="table") as progress:
-        rows = engine.materialise(diagnoses.rows)
-        progress.update()
-    computed = [rows]
-    usable_rows, unreadable, rejected = _faults(engine, rows)
-    if not usable_rows:
-        raise UserError(_why_nothing_is_usable(engine, path, diagnoses))
-    usable = rows.filter(rows.reason.isnull()).select(*DIAGNOSES.names)
-    coded, roll_up = rolled_up_rows(engine, usable, options.roll_up)
+    read = usable_rows(engine, path, diagnoses)
+    computed = [read.kept]
+    coded, roll_up = rolled_up_rows(engine, read.rows, options.roll_up)
     eligible = eligible_rows(engine, coded, options.eligibility)
     if eligible.flow:
         computed.append(eligible.rows)
@@ -199,21 +212,11 @@ def build_histories(
         kept = given.tokens if given else ()
         rare = rare_codes(engine, sampled, training, options.eligibility.min_patients, kept)
         sampled = recoded(engine, sampled, rare.targets)
-    codes = engine.materialise(code_ranks(sampled))
-    names = engine.collect(codes.order_by("code_rank"))["code"].to_pylist()
-    context = Context(options.context, diagnoses.patients, len(names)) if options.context else None
-    orderings = engine.materialise(ordering_ranks(sampled))
-    bits = PlaceBits.for_ranks(
-        len(names) + (len(context.tokens) if context else 0), _row_count(engine, orderings)
-    )
-    parts = tuple(
-        engine.materialise(histories(part, codes, orderings, bits, seed, context, diagnoses.splits))
-        for part in tqdm(engine.parts(sampled, "patient_id"), desc="ordering visits", unit="part")
-    )
+    parts, codes = ordered_parts(engine, sampled, seed, options.context, diagnoses.patients, diagnoses.splits)
     tally = RowTally(
-        usable=usable_rows,
-        rejected=rejected,
-        unreadable=unreadable,
+        usable=read.count,
+        rejected=read.rejected,
+        unreadable=read.unreadable,
         roll_up=roll_up,
         eligible=eligible,
         sampled=_row_count(engine, sampled),
@@ -221,8 +224,63 @@ def build_histories(
     )
     for table in computed:
         engine.drop(table)
+    return PatientHistories(engine, diagnoses, parts, codes, tally)
+
+
+def usable_rows(engine: Engine, path: Path, diagnoses: Diagnoses) -> UsableRows:
+    """Computes a diagnosis table once.
+
+    Args:
+        engine: Where.
+        path: Where the table came from, for messages.
+        diagnoses: The table.
+
+    Raises:
+        UserError: no row of the table can be used.
+    """
+    with tqdm(desc="reading diagnoses", total=1, unit="table") as progress:
+        kept = engine.materialise(diagnoses.rows)
+        progress.update()
+    count, unreadable, rejected = _faults(engine, kept)
+    if not count:
+        raise UserError(_why_nothing_is_usable(engine, path, diagnoses))
+    rows = kept.filter(kept.reason.isnull()).select(*DIAGNOSES.names)
+    return UsableRows(rows, kept, count, unreadable, rejected)
+
+
+def ordered_parts(
+    engine: Engine,
+    rows: ir.Table,
+    seed: int,
+    kinds: frozenset[ContextKind] = frozenset(),
+    patients: ir.Table | None = None,
+    splits: ir.Table | None = None,
+) -> tuple[tuple[ir.Table, ...], tuple[str, ...]]:
+    """Computes histories, part by part.
+
+    Args:
+        engine: Where.
+        rows: Usable rows of a diagnosis table.
+        seed: Decides the splits that aren't given.
+        kinds: Of context tokens.
+        patients: `PATIENTS`, for tokens of sex and age.
+        splits: `SPLITS` that the source gives, if any.
+
+    Returns:
+        Tables as `histories` makes them, in ascending ranges of patients; and the codes, then the context
+        tokens, by rank.
+    """
+    codes = engine.materialise(code_ranks(rows))
+    names = engine.collect(codes.order_by("code_rank"))["code"].to_pylist()
+    context = Context(kinds, patients, len(names)) if kinds else None
     names += context.tokens if context else ()
-    return PatientHistories(engine, diagnoses, parts, tuple(names), tally)
+    orderings = engine.materialise(ordering_ranks(rows))
+    bits = PlaceBits.for_ranks(len(names), _row_count(engine, orderings))
+    parts = tuple(
+        engine.materialise(histories(part, codes, orderings, bits, seed, context, splits))
+        for part in tqdm(engine.parts(rows, "patient_id"), desc="ordering visits", unit="part")
+    )
+    return parts, tuple(names)
 
 
 def _faults(engine: Engine, rows: ir.Table) -> tuple[int, int, dict[str, int]]:

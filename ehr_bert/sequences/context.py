@@ -57,7 +57,7 @@ class Context:
         """
         positions = {
             ContextKind.SEX: lambda: _sex(patients.sex, index),
-            ContextKind.AGE: lambda: _band(_age(patients.birth_date, visit.admit_date), AGE_BANDS),
+            ContextKind.AGE: lambda: _band(completed_years(patients.birth_date, visit.admit_date), AGE_BANDS),
             ContextKind.GAP: lambda: _gap(visit.admit_date.delta(last.discharge_date, unit="day"), index),
         }
         ranks, start = [], self.first_rank
@@ -88,7 +88,7 @@ def _sex(sex: ir.StringValue, index: ir.IntegerValue) -> ir.IntegerValue:
     return ibis.cases((sex.isnull() | (index > 0), ibis.null("int64")), *known, else_=len(SEXES))
 
 
-def _age(birth: ir.DateValue, day: ir.DateValue) -> ir.IntegerValue:
+def completed_years(birth: ir.DateValue, day: ir.DateValue) -> ir.IntegerValue:
     """Completed years of life on a day; null before birth."""
     return ((_digits(day) - _digits(birth)) // 10_000).cast("int64")
 

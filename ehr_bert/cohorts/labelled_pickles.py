@@ -1,0 +1,98 @@
+"""The labelled pickles of the Med-BERT tutorial, `[patient, label, codes, visits]` a patient, as a cohort."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ehr_bert.cohorts.label_files import task_column
+from ehr_bert.errors import UserError
+from ehr_bert.pickles import read_pickles
+from ehr_bert.schemas import COHORT, LABEL, Split
+from ehr_bert.vocabulary import Vocabulary
+
+
+def read_labelled_pickles(prefix: Path, types: Path) -> pa.Table:
+    """The patients of `<prefix>.{train,valid,test}`, or of `<prefix>.bencs.{train,valid,test}`.
+
+    Args:
+        prefix: Of the files.
+        types: The tutorial's `.types`, which tells the codes of their ids, or a vocabulary.
+
+    Returns:
+        `COHORT` and `LABEL`, by patient id. Such files tell no dates, ages or sexes, which are null, and no
+        lengths of stay, which are 0.
+
+    Raises:
+        UserError: a file is missing or holds something else, an id is no code's, or a patient is in two
+            splits.
+    """
+    vocabulary = Vocabulary.read(types)
+    names = np.array(vocabulary.tokens, dtype=object)
+    is_code = np.isin(np.arange(len(names)), vocabulary.code_ids)
+    tables = [
+        _table(_path(prefix, split), number, records, split, names, is_code)
+        for split in Split
+        for number, records in enumerate(read_pickles(_path(prefix, split)), 1)
+    ]
+    table = pa.concat_tables(tables)
+    sides = table.group_by("patient_id").aggregate([("split", "count_distinct")])
+    crossing = pc.sum(pc.greater(sides["split_count_distinct"], 1)).as_py()
+    if crossing:
+        raise UserError(f"{prefix}: {crossing:,} patients are in two splits: put each in one")
+    labels = task_column(table[LABEL], LABEL, prefix)
+    whole = table.set_column(table.column_names.index(LABEL), LABEL, labels)
+    return whole.sort_by("patient_id")
+
+
+def _path(prefix: Path, split: Split) -> Path:
+    plain, tutorial = Path(f"{prefix}.{split}"), Path(f"{prefix}.bencs.{split}")
+    return tutorial if tutorial.exists() and not plain.exists() else plain
+
+
+def _table(
+    path: Path, number: int, records: Any, split: Split, names: np.ndarray, is_code: np.ndarray
+) -> pa.Table:
+    """The patients of one pickle: `N` of them, with `C` codes and `V` visits in all."""
+    try:
+        patients, labels, codes, visits = zip(*records, strict=True) if records else ([],) * 4
+        ids, numbers = (pa.array(lists, pa.list_(pa.int32())) for lists in (codes, visits))
+        label = pa.array(labels, pa.float64())
+        patient_id = pa.array([str(patient) for patient in patients], pa.string())
+    except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path}, pickle {number}: a patient must be [patient, label, codes, visits], a number and two "
+            f"lists of integers after the patient ({error})"
+        ) from error
+    lengths = pc.list_value_length(ids)
+    if not lengths.equals(pc.list_value_length(numbers)):
+        raise UserError(f"{path}, pickle {number}: a patient's codes and visits differ in number")
+    flat, visit = ids.flatten().to_numpy(), numbers.flatten().to_numpy()  # [C], [C]
+    known = (flat >= 0) & (flat < len(names))
+    if not (known.all() and is_code[flat].all()):
+        raise UserError(f"{path}, pickle {number}: an id of a code is none's: is --types of these files?")
+    row = np.repeat(np.arange(len(ids)), lengths.to_numpy())  # [C]
+    is_new = (np.diff(visit, prepend=-1) != 0) | (np.diff(row, prepend=-1) != 0)  # [C]
+    visits_of = np.bincount(row[is_new], minlength=len(ids))  # [N]
+    before = np.cumsum(visits_of) - visits_of  # [N]
+    code_offsets, visit_offsets = (
+        pa.array(np.append(0, np.cumsum(counts)), pa.int32()) for counts in (lengths.to_numpy(), visits_of)
+    )
+    nothing = pa.array(np.zeros(visits_of.sum(), np.int32))
+    columns = {
+        "patient_id": patient_id,
+        "split": pa.array([split.value] * len(ids), pa.string()),
+        "codes": pa.ListArray.from_arrays(code_offsets, pa.array(names[flat], pa.string())),
+        "visit_ids": pa.ListArray.from_arrays(
+            code_offsets, pa.array((np.cumsum(is_new) - before[row]).astype(np.int32))
+        ),
+        "admit_date": pa.ListArray.from_arrays(visit_offsets, pa.nulls(len(nothing), pa.date32())),
+        "los_days": pa.ListArray.from_arrays(visit_offsets, nothing),
+        "days_to_next": pa.ListArray.from_arrays(visit_offsets, nothing),
+    }
+    unknown = {field.name: pa.nulls(len(ids), field.type) for field in COHORT if field.name not in columns}
+    columns |= unknown
+    arrays = [*(columns[name] for name in COHORT.names), label]
+    return pa.table(arrays, schema=pa.schema([*COHORT, pa.field(LABEL, label.type)]))

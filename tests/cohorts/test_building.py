@@ -1,0 +1,273 @@
+"""Cohorts of messy tables, compared with a reference that goes patient by patient."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ehr_bert.codes import RollUp
+from ehr_bert.cohorts.cohort import read_cohort
+from ehr_bert.cohorts.definition import Definition
+from ehr_bert.cohorts.folder import write_cohort_folder
+from ehr_bert.errors import UserError
+from ehr_bert.schemas import ContextKind, TaskKind
+from ehr_bert.sequences.folder import write_sequences_folder
+from tests.cohorts.reference import reference_labels, write_extracted
+from tests.sequences.messy import messy_rows
+from tests.sequences.reference import reference_patient
+
+DIABETES, FAILURE, CANCER = ("ICD9_1", "ICD9_1?"), ("ICD9_2",), ("ICD9_3", "ICD9_4")
+OUTCOME = {"codes": FAILURE}
+
+DEFINITIONS = {
+    "first code, follow-up": {
+        "population": {"codes": DIABETES},
+        "outcomes": [{"codes": FAILURE, "follow_up_days": 200, "gap_days": 45}],
+    },
+    "population of two visits in time": {
+        "population": {"codes": DIABETES, "visits": 3, "within_days": 120},
+        "outcomes": [OUTCOME],
+        "history": {"min_days": 100},
+    },
+    "index by a code of its own": {
+        "index": {"codes": CANCER},
+        "population": {"codes": DIABETES},
+        "outcomes": [OUTCOME | {"washout_days": 100}],
+    },
+    "second stay": {
+        "index": {"kind": "nth_visit", "visit": 2, "min_stay_days": 10},
+        "outcomes": [OUTCOME | {"min_later_visits": 2}],
+        "history": {"min_visits": 3},
+    },
+    "a date, aged": {
+        "index": {"kind": "date", "date": "2015-03-01"},
+        "history": {"min_age": 40, "max_age": 70},
+        "outcomes": [OUTCOME | {"follow_up_days": 365}],
+        "observed_until": "2016-12-31",
+    },
+    "each discharge, readmission": {
+        "index": {"kind": "each_discharge", "min_stay_days": 1},
+        "outcomes": [{"kind": "readmission", "follow_up_days": 30, "min_stay_days": 5}],
+    },
+    "before the outcome": {
+        "population": {"codes": DIABETES},
+        "index": {"kind": "before_outcome"},
+        "exclude": [{"codes": FAILURE, "when": "until_population", "margin_days": 60}],
+        "outcomes": [OUTCOME | {"gap_days": 30, "visits": 2}],
+    },
+    "exclusions": {
+        "index": {"kind": "nth_visit", "visit": 4},
+        "exclude": [{"codes": ["ICD9_5"], "when": "ever"}, {"codes": CANCER, "washout_days": 60}],
+        "outcomes": [OUTCOME],
+    },
+    "several tasks": {
+        "index": {"kind": "each_discharge"},
+        "outcomes": [
+            {"name": "failure", "codes": FAILURE, "follow_up_days": 90},
+            {"name": "again", "kind": "readmission", "follow_up_days": 30, "each_visit": True},
+            {"name": "long", "kind": "prolonged_stay", "threshold_days": 20, "follow_up_days": 60},
+            {"name": "days", "kind": "stay_days"},
+            {"name": "next", "kind": "next_visit_codes", "codes": ["ICD9_1?"]},
+        ],
+    },
+    "long stays next, at each visit": {
+        "index": {"kind": "nth_visit", "visit": 5},
+        "outcomes": [{"kind": "prolonged_stay", "each_visit": True}],
+    },
+}
+
+
+def some_patients(count):
+    """`PATIENTS` as dicts, with and without what may be known."""
+    generator = np.random.default_rng(5)
+
+    def some(day, spread, share):
+        return day + timedelta(int(generator.integers(spread))) if generator.random() < share else None
+
+    return [
+        {
+            "patient_id": str(patient),
+            "sex": [None, "F", "M"][patient % 3],
+            "birth_date": some(date(1930, 1, 1), 20_000, 0.8),
+            "death_date": some(date(2015, 1, 1), 900, 0.3),
+            "observation_end": some(date(2015, 6, 1), 700, 0.5),
+        }
+        for patient in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A messy table as an extracted folder; its rows and patients."""
+    rows, patients = messy_rows(80, seed=71), some_patients(75)
+    return write_extracted(tmp_path_factory.mktemp("data") / "store", rows, patients), rows, patients
+
+
+def made(engine, folder, out, values, **options):
+    summary = write_cohort_folder(engine, folder, out, Definition.from_dict(values), **options)
+    return summary, pq.read_table(out / "cohort").to_pylist()
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_examples_are_those_of_the_reference(engine, tmp_path, data, name):
+    folder, rows, patients = data
+    definition = Definition.from_dict(DEFINITIONS[name])
+    summary, found = made(engine, folder, tmp_path / "out", DEFINITIONS[name])
+    names = [outcome.name for outcome in definition.outcomes]
+    labels = {(row["patient_id"], row["index_date"]): {task: row[task] for task in names} for row in found}
+    assert labels == reference_labels(rows, definition, patients)
+    assert len(labels) == len(found) > 2
+    assert [(row["patient_id"], row["index_date"]) for row in found] == sorted(labels)
+    assert summary["flow"][-1]["rows"] == len(found) or len(names) > 1
+    assert read_cohort(tmp_path / "out").kind(names[0]) == definition.outcomes[0].task_kind
+
+
+def test_answers_at_each_visit_keep_their_order_before_1970(engine, tmp_path):
+    rows = messy_rows(40, seed=8)
+    for name in ("admit_date", "discharge_date"):
+        rows[name] = [day.replace(year=day.year - 46, day=min(day.day, 28)) for day in rows[name]]
+    rows = rows[rows["admit_date"] <= rows["discharge_date"]]
+    values = DEFINITIONS["long stays next, at each visit"]
+    _, found = made(engine, write_extracted(tmp_path / "store", rows), tmp_path / "out", values)
+    labels = {(row["patient_id"], row["index_date"]): {"label": row["label"]} for row in found}
+    assert labels == reference_labels(rows, Definition.from_dict(values))
+    assert len({tuple(row["label"]) for row in found}) > 3
+
+
+def test_histories_are_what_preprocessing_makes_of_the_past(engine, tmp_path, data):
+    folder, rows, _ = data
+    _, found = made(engine, folder, tmp_path / "out", DEFINITIONS["several tasks"])
+    for row in found[::5]:
+        own = rows[(rows["patient_id"] == row["patient_id"]) & (rows["discharge_date"] <= row["index_date"])]
+        past = reference_patient(own)
+        assert {name: row[name] for name in past} == past
+
+
+def test_a_patient_keeps_the_split_of_preprocessing(engine, tmp_path, data):
+    folder, _, _ = data
+    write_sequences_folder(engine, folder, tmp_path / "sequences", seed=3)
+    _, found = made(engine, folder, tmp_path / "out", DEFINITIONS["exclusions"], seed=3)
+    for split in ("train", "valid", "test"):
+        pretrained = pq.read_table(tmp_path / "sequences" / "sequences" / split)["patient_id"].to_pylist()
+        assert {row["patient_id"] for row in found if row["split"] == split} <= set(pretrained)
+
+
+def test_age_and_sex_are_those_at_the_index_date(engine, tmp_path, data):
+    folder, _, patients = data
+    _, found = made(engine, folder, tmp_path / "out", DEFINITIONS["several tasks"])
+    known = {patient["patient_id"]: patient for patient in patients}
+    assert any(row["age"] is None for row in found)
+    for row in found:
+        facts = known.get(row["patient_id"], {"sex": None, "birth_date": None})
+        assert row["sex"] == facts["sex"]
+        born = facts["birth_date"]
+        assert row["age"] == (born and int((row["index_date"] - born).days // 365.2425))
+
+
+def test_matching_keeps_cases_and_so_many_controls_like_them(engine, tmp_path, data):
+    folder, _, _ = data
+    values = {"index": {"kind": "each_discharge"}, "outcomes": [OUTCOME | {"follow_up_days": 100}]}
+    _, every = made(engine, folder, tmp_path / "all", values)
+    matching = {"matching": {"controls": 2, "by": ["sex", "index_year"]}}
+    summary, kept = made(engine, folder, tmp_path / "out", values | matching)
+
+    def strata(rows, label):
+        counts = {}
+        for row in rows:
+            if row["label"] == label:
+                key = row["split"], row["sex"], row["index_date"].year
+                counts[key] = counts.get(key, 0) + 1
+        return counts
+
+    assert strata(kept, 1) == strata(every, 1)
+    cases, controls = strata(every, 1), strata(every, 0)
+    wanted = {key: min(count, 2 * cases.get(key, 0)) for key, count in controls.items()}
+    assert strata(kept, 0) == {key: count for key, count in wanted.items() if count}
+    assert sum(strata(kept, 0).values()) < sum(controls.values())
+    assert summary["flow"][-1] == {
+        "rule": "2 controls a case",
+        "patients": len({row["patient_id"] for row in kept}),
+        "rows": len(kept),
+    }
+
+
+def test_codes_are_rolled_up_in_histories_and_answers_not_in_rules(engine, tmp_path):
+    rows = messy_rows(40, seed=9)
+    rows["code"] = ["ICD9_428.0" if code < "ICD9_2" else "ICD9_250.01" for code in rows["code"]]
+    values = {
+        "index": {"kind": "nth_visit", "visit": 2},
+        "outcomes": [
+            {"name": "failure", "codes": ["ICD9_428.0"]},
+            {"name": "next", "kind": "next_visit_codes", "codes": ["ICD9_428.0"]},
+        ],
+    }
+    folder = write_extracted(tmp_path / "store", rows)
+    _, plain = made(engine, folder, tmp_path / "plain", values)
+    _, rolled = made(engine, folder, tmp_path / "out", values, roll_up=RollUp.CATEGORY)
+    assert [row["failure"] for row in rolled] == [row["failure"] for row in plain]
+    assert {code for row in rolled for code in row["codes"]} == {"ICD9_428", "ICD9_250"}
+    assert {code for row in rolled for code in row["next"] or []} == {"ICD9_428"}
+
+
+def test_context_tokens_stand_where_preprocessing_puts_them(engine, tmp_path, data):
+    folder, _, _ = data
+    _, plain = made(engine, folder, tmp_path / "plain", DEFINITIONS["exclusions"])
+    _, found = made(engine, folder, tmp_path / "out", DEFINITIONS["exclusions"], kinds=frozenset(ContextKind))
+    for row, bare in zip(found, plain, strict=True):
+        own = [code for code in row["codes"] if code.startswith("ICD9")]
+        assert own == bare["codes"]
+        assert row["sex"] is None or row["codes"][0] == f"SEX_{row['sex']}"
+        assert sum(code.startswith("GAP_") for code in row["codes"]) == len(row["admit_date"]) - 1
+
+
+def test_the_flow_falls_from_rule_to_rule(engine, tmp_path, data):
+    folder, rows, _ = data
+    summary, found = made(engine, folder, tmp_path / "out", DEFINITIONS["exclusions"])
+    flow = summary["flow"]
+    assert flow[0]["patients"] == rows["patient_id"].nunique()
+    assert [step["patients"] for step in flow] == sorted((step["patients"] for step in flow), reverse=True)
+    assert [step["rule"] for step in flow[1:]] == [
+        "with an index date (nth_visit)",
+        "alive",
+        "1 visit up to it",
+        "no ICD9_5 ever",
+        "no ICD9_3, ICD9_4 in the last 60 days up to it",
+        "no outcome up to the index date",
+        "without the outcome, later visits: 1",
+    ]
+    counts = summary["splits"].values()
+    assert sum(count["examples"] for count in counts) == len(found)
+    assert sum(count["positives"]["label"] for count in counts) == sum(row["label"] for row in found)
+
+
+def test_codes_that_the_table_lacks_are_told(engine, tmp_path, data):
+    values = {"index": {"codes": ["ICD9_2"]}, "outcomes": [{"codes": ["ICD10_I50*"]}]}
+    with pytest.raises(UserError, match=r"has no code ICD10_I50\*: are its codes written so\? One is ICD9_0"):
+        made(engine, data[0], tmp_path / "out", values)
+    assert not (tmp_path / "out").exists()
+
+
+def test_rules_that_leave_nobody_tell_the_flow(engine, tmp_path, data):
+    values = {"index": {"kind": "nth_visit", "visit": 300}, "outcomes": [OUTCOME]}
+    with pytest.raises(UserError, match=r"leave no patient \(patients: 80; with an index date"):
+        made(engine, data[0], tmp_path / "out", values)
+
+
+def test_age_needs_patients(engine, tmp_path):
+    rows = messy_rows(5, seed=1)
+    folder = write_extracted(tmp_path / "store", rows) / "diagnoses"
+    values = {"index": {"kind": "nth_visit"}, "history": {"min_age": 18}, "outcomes": [OUTCOME]}
+    with pytest.raises(UserError, match=r"history\.min_age and max_age need their table"):
+        made(engine, folder, tmp_path / "out", values)
+
+
+def test_kinds_of_tasks():
+    outcomes = Definition.from_dict(DEFINITIONS["several tasks"]).outcomes
+    assert [outcome.task_kind for outcome in outcomes] == [
+        TaskKind.BINARY,
+        TaskKind.VISITS,
+        TaskKind.BINARY,
+        TaskKind.REGRESSION,
+        TaskKind.MULTILABEL,
+    ]
