@@ -1,0 +1,40 @@
+import pytest
+
+from ehr_bert.codes.titles import read_titles, titles_of
+from ehr_bert.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("code", "title"),
+    [
+        ("ICD9_428.0", "Congestive heart failure, unspecified"),
+        ("ICD10_I50", "[Congestive heart failure; nonhypertensive]"),
+        ("ICD10_E11", "[Endocrine and metabolic]"),
+        ("CCS_108", "Congestive heart failure; nonhypertensive"),
+        ("SEX_F", "sex F"),
+        ("AGE_60-69", "age 60 to 69"),
+        ("GAP_731+", "731+ days since the last visit"),
+        ("SNOMED_44054006", ""),
+        ("[UNK]", ""),
+    ],
+)
+def test_a_code_is_called(code, title):
+    assert titles_of([code]) == {code: title}
+
+
+def test_own_titles_go_first():
+    assert titles_of(["ICD9_428.0"], {"ICD9_428.0": "weak heart"}) == {"ICD9_428.0": "weak heart"}
+
+
+def test_titles_are_the_first_two_columns(tmp_path):
+    path = tmp_path / "titles.tsv"
+    path.write_text("A\tone\tmore\nB\nC\tthree\n")
+    assert read_titles(path) == {"A": "one", "C": "three"}
+
+
+def test_what_can_not_be_read_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.tsv can't be read: No such file"):
+        read_titles(tmp_path / "gone.tsv")
+    (tmp_path / "latin.tsv").write_bytes(b"A\tM\xe9ni\xe8re\n")
+    with pytest.raises(UserError, match=r"latin\.tsv can't be read: .*utf-8"):
+        read_titles(tmp_path / "latin.tsv")
