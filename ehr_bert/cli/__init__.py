@@ -22,6 +22,7 @@ STAGES = {
     "ancestry": "print which trainings, on which corpora, made a model",
     "convert": "export a pretrained model to a Hugging Face folder, and prove it equal",
     "fill-mask": "print the likeliest codes at a [MASK] in a patient's history",
+    "predict": "tell the risk of each patient, by a model that was fine-tuned",
 }
 """Name and purpose of each stage; the module `ehr_bert.cli.<name>` adds its arguments and runs it."""
 

@@ -103,8 +103,13 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, method: str = Method
 
 
 def _platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Outcomes regressed on the logits; a temperature alone where that would turn their order."""
-    shift, slope = lines(labels, logits, np.ones((len(logits), 1)))[0]
+    """Outcomes regressed on the logits; a temperature alone where that would turn their order.
+
+    As Platt (1999) has it, nobody's outcome is quite certain, so that few outcomes give no extreme risks.
+    """
+    positives = labels.sum()
+    targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (len(labels) - positives + 2))
+    shift, slope = lines(targets, logits, np.ones((len(logits), 1)))[0]
     if not slope > 0:  # NaN too: outcomes are parted, or all alike
         return Calibration(Method.PLATT, temperature=_temperature(logits, labels))
     return Calibration(Method.PLATT, temperature=float(1 / slope), shift=float(shift))

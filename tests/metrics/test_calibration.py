@@ -29,8 +29,15 @@ def test_platt_finds_slope_and_shift():
     logits, labels = overconfident()
     calibration = fit_calibration(0.01 * logits - 4, labels, "platt")
     after = binary_metrics(labels, calibration.probabilities(0.01 * logits - 4))
-    assert after["calibration_slope"] == pytest.approx(1, abs=1e-6)
-    assert after["calibration_intercept"] == pytest.approx(0, abs=1e-6)
+    assert after["calibration_slope"] == pytest.approx(1, abs=0.01)
+    assert after["calibration_intercept"] == pytest.approx(0, abs=0.01)
+
+
+def test_platt_gives_no_extreme_risks_by_few_outcomes():
+    logits, labels = np.arange(9.0), (np.arange(9) > 6).astype(float)
+    risks = fit_calibration(logits, labels, "platt").probabilities(logits)
+    assert 0.001 < risks.min() < 0.1
+    assert 0.5 < risks.max() < 0.95
 
 
 def test_platt_never_turns_the_order():

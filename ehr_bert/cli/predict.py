@@ -1,0 +1,48 @@
+"""`ehr-bert predict`: calibrated risks of patients, by a model that was fine-tuned."""
+
+import argparse
+from pathlib import Path
+
+from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the stage's arguments."""
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FOLDER",
+        help="what `ehr-bert finetune` wrote",
+    )
+    parser.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="PATH",
+        help="who is predicted for: a cohort, what `ehr-bert preprocess` wrote, or a diagnosis table as it "
+        "takes it, of which whole histories are read",
+    )
+    parser.add_argument(
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="the .parquet or .csv file to write: patient_id, risk, and for a cohort index_date",
+    )
+    parser.add_argument(
+        "--embeddings", action="store_true", help="write the vectors that the head reads too; Parquet alone"
+    )
+    add_engine_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the stage."""
+    from ehr_bert.prediction.serving import predict
+
+    with opened_engine(arguments, arguments.out.absolute().parent) as engine:
+        served = predict(
+            arguments.model, arguments.input, arguments.out, engine, embeddings=arguments.embeddings
+        )
+    print(f"{arguments.out}: {served}")

@@ -1,0 +1,100 @@
+"""Batches of histories of about one length, so that little padding is computed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ehr_bert.examples.ragged import spans
+from ehr_bert.prediction.reading import Encoded
+
+POOL_BATCHES = 16
+"""Batches' worth of shuffled histories that are sorted by length together."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`B` histories, padded to `T` tokens.
+
+    Attributes:
+        token_ids: int64 `[B, T]`.
+        visit_ids: 0 for `[CLS]` and padding: int64 `[B, T]`.
+        attention_mask: True where a token is: bool `[B, T]`.
+        rows: Which of the histories these are: int64 `[B]`, on the CPU.
+        visits: Visits of each: int64 `[B]`, on the CPU.
+    """
+
+    token_ids: torch.Tensor
+    visit_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    rows: torch.Tensor
+    visits: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch where a model is."""
+        names = ("token_ids", "visit_ids", "attention_mask")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+
+
+def collate(encoded: Encoded, rows: np.ndarray) -> Batch:
+    """The batch of some histories: `rows` is int64 `[B]`."""
+    lengths = encoded.lengths[rows]
+    mask = np.arange(max(lengths.max(initial=0), 1)) < lengths[:, None]  # [B, T]
+    tokens = spans(encoded.offsets[rows], lengths)
+    token_ids = np.full(mask.shape, encoded.vocabulary.pad_id, np.int64)
+    visit_ids = np.zeros(mask.shape, np.int64)
+    token_ids[mask] = encoded.token_ids[tokens]
+    visit_ids[mask] = encoded.visit_ids[tokens]
+    return Batch(
+        token_ids=torch.from_numpy(token_ids),
+        visit_ids=torch.from_numpy(visit_ids),
+        attention_mask=torch.from_numpy(mask),
+        rows=torch.from_numpy(rows),
+        visits=torch.from_numpy(visit_ids.max(axis=1)),
+    )
+
+
+def rows_by_length(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    """All histories, sorted by length, in batches of so many tokens at most, padding included.
+
+    Args:
+        lengths: Tokens of each history: int64 `[N]`.
+        batch_tokens: The most tokens of a batch; a single longer history is a batch of its own.
+
+    Returns:
+        The rows of each batch: int64 `[B]`.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        end = start + max(1, batch_tokens // max(int(lengths[order[start]]), 1))
+        batches.append(order[start:end])
+        start = end
+    return batches
+
+
+def shuffled_rows(lengths: np.ndarray, batch_examples: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """All histories once, in batches of so many, each of about one length, in random order.
+
+    Args:
+        lengths: Tokens of each history: int64 `[N]`.
+        batch_examples: Histories of a batch; those left over are spread evenly over all.
+        rng: Decides the order.
+
+    Returns:
+        The rows of each batch: int64 `[B]`.
+    """
+    shuffled = rng.permutation(len(lengths))
+    pool = np.arange(len(shuffled)) // (POOL_BATCHES * batch_examples)
+    shuffled = shuffled[np.lexsort((lengths[shuffled], pool))]
+    batches = np.array_split(shuffled, -(-len(shuffled) // batch_examples))
+    return [batches[place] for place in rng.permutation(len(batches))]
+
+
+def evaluation_batches(encoded: Encoded, batch_tokens: int) -> Iterator[Batch]:
+    """All histories, the longest first, in batches of so many tokens at most, padding included."""
+    return (collate(encoded, rows) for rows in rows_by_length(encoded.lengths, batch_tokens))

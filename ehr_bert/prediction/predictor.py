@@ -1,0 +1,175 @@
+"""A predictor: an encoder and a head; and the folder that it is saved as.
+
+config.json, model.safetensors    the encoder, a stock `BertModel`
+vocab.json, tokenizer_config.json, tokenizer.json, history_tokenizer.py    its tokenizer
+head.safetensors                  the head's weights
+predictor.json                    the head's name, outputs and calibration, and how long histories are read
+summary.json                      facts of its training
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ehr_bert.errors import UserError
+from ehr_bert.files import FOLDER_MARK, folder_written_aside, read_json, write_json
+from ehr_bert.metrics.calibration import Calibration
+from ehr_bert.prediction.batches import Batch
+from ehr_bert.prediction.encoders import Attention, BertEncoder, Encoder, bert_encoder, quietly
+from ehr_bert.prediction.heads import HEADS, Head, make_head
+from ehr_bert.prediction.reading import ModelVocabulary
+from ehr_bert.prediction.reduced import ReducedBatch
+
+HEAD_FILE, PREDICTOR_FILE = "head.safetensors", "predictor.json"
+TOKENIZER_FILES = ("vocab.json", "tokenizer_config.json", "tokenizer.json", "history_tokenizer.py")
+ANCESTRY_FILE = "ancestry.json"
+"""Copied too where the export has one."""
+
+MODEL_FOLDER = "model"
+"""The predictor's folder inside what a fine-tuning writes."""
+
+MADE_BY = ("roll_up", "tokens")
+"""What a cohort's facts tell of how its histories were made; a predictor's facts keep it as `cohort`."""
+
+
+class Predictor(nn.Module):
+    """An encoder and a head.
+
+    Args:
+        encoder: Gives each token a vector.
+        head: Makes logits of them.
+    """
+
+    def __init__(self, encoder: Encoder, head: Head) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.encoder.token_embedding.weight.device
+
+    def forward(self, batch: Batch | ReducedBatch) -> torch.Tensor:
+        """The logits `[B, outputs]`, in float32 whatever the encoder computes in."""
+        if isinstance(batch, ReducedBatch):
+            return self.head.predict(batch.values, batch.visits)
+        hidden = self.encoder(batch)  # [B, T, H]
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.head(hidden.float(), batch)
+
+
+def make_predictor(encoder: Encoder, head: str, outputs: int = 1, seed: int = 0) -> Predictor:
+    """A predictor with a new head of that name, random by `seed`.
+
+    Raises:
+        UserError: there is no such head.
+    """
+    return Predictor(encoder, make_head(head, encoder.hidden_size, outputs, seed)).eval()
+
+
+@dataclass(frozen=True)
+class SavedPredictor:
+    """What a predictor's folder holds.
+
+    Attributes:
+        predictor: Ready to predict, its dropout off.
+        vocabulary: What it reads; `max_length` is what it was fine-tuned with.
+        calibration: From logits to risks, if it is known.
+        facts: Facts of its training.
+    """
+
+    predictor: Predictor
+    vocabulary: ModelVocabulary
+    calibration: Calibration | None
+    facts: dict[str, Any]
+
+
+def save_predictor(
+    folder: Path,
+    predictor: Predictor,
+    source: Path,
+    calibration: Calibration | None,
+    facts: Mapping[str, Any],
+    max_length: int | None = None,
+) -> None:
+    """Writes a predictor on BERT as a folder, which is whole or absent.
+
+    Args:
+        folder: Where to; an earlier one is replaced.
+        predictor: Its encoder is a `BertEncoder`.
+        source: The export folder whose tokenizer it reads by.
+        calibration: From logits to risks.
+        facts: What is told of its training; no patient's id.
+        max_length: The most tokens that it was fine-tuned on; the model's limit if None.
+
+    Raises:
+        UserError: `folder` is something else.
+    """
+    encoder, head = predictor.encoder, predictor.head
+    with folder_written_aside(folder) as aside:
+        save_encoder(aside, encoder, source)
+        weights = {name: weight.detach().cpu().contiguous() for name, weight in head.state_dict().items()}
+        save_file(weights, aside / HEAD_FILE)
+        write_json(
+            aside / PREDICTOR_FILE,
+            {
+                "head": next(name for name, kind in HEADS.items() if type(head) is kind),
+                "outputs": head.outputs,
+                "max_length": max_length,
+                "calibration": calibration.to_dict() if calibration else None,
+            },
+        )
+        write_json(aside / FOLDER_MARK, facts)
+
+
+def save_encoder(folder: Path, encoder: Encoder, source: Path) -> None:
+    """Writes an encoder without heads, which reads and fine-tunes as an export folder does.
+
+    Args:
+        folder: Where to.
+        encoder: A `BertEncoder`.
+        source: The export folder whose tokenizer it reads by.
+    """
+    assert isinstance(encoder, BertEncoder)
+    with quietly():
+        encoder.bert.save_pretrained(folder)
+    for name in (*TOKENIZER_FILES, ANCESTRY_FILE):
+        if (source / name).exists():
+            shutil.copyfile(source / name, folder / name)
+
+
+def load_predictor(folder: Path, attention: Attention = "sdpa") -> SavedPredictor:
+    """Reads what `save_predictor` wrote.
+
+    Args:
+        folder: The folder, or the one that `ehr-bert finetune` wrote around it.
+        attention: How attention is computed.
+
+    Raises:
+        UserError: the folder holds something else, or its files don't belong together.
+    """
+    if (folder / MODEL_FOLDER / PREDICTOR_FILE).exists():
+        folder = folder / MODEL_FOLDER
+    if not (folder / PREDICTOR_FILE).exists():
+        raise UserError(f"{folder} holds no {PREDICTOR_FILE}: name a model that was fine-tuned")
+    saved = read_json(folder / PREDICTOR_FILE)
+    encoder = bert_encoder(folder, attention)
+    try:
+        predictor = make_predictor(encoder, saved["head"], saved["outputs"])
+        predictor.head.load_state_dict(load_file(folder / HEAD_FILE))
+        calibration = Calibration.from_dict(saved["calibration"]) if saved["calibration"] else None
+        max_length = saved["max_length"]
+    except (KeyError, RuntimeError, OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: the saved head doesn't fit {PREDICTOR_FILE}: {error}") from error
+    vocabulary = ModelVocabulary.of_folder(folder)
+    if max_length is not None:
+        vocabulary = dataclasses.replace(vocabulary, max_length=max_length)
+    return SavedPredictor(predictor, vocabulary, calibration, read_json(folder / FOLDER_MARK))

@@ -1,0 +1,170 @@
+"""Risks of patients, by a predictor that was fine-tuned; part by part, so that any number fits in memory."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from scipy.special import expit
+from tqdm import tqdm
+
+from ehr_bert.codes import RollUp
+from ehr_bert.cohorts.cohort import COHORT_FOLDER, Cohort, cohort_of, read_cohort
+from ehr_bert.engines import Engine
+from ehr_bert.errors import UserError
+from ehr_bert.files import written_aside
+from ehr_bert.prediction.fitting import logits
+from ehr_bert.prediction.predictor import SavedPredictor, load_predictor
+from ehr_bert.prediction.reading import encode
+from ehr_bert.prediction.reduced import Reduced, reduced
+from ehr_bert.prediction.updates import FitSettings, Runtime
+from ehr_bert.schemas import COHORT, ContextKind, Split
+from ehr_bert.sequences.building import SequenceOptions, build_histories
+from ehr_bert.sources import read_diagnoses
+from ehr_bert.vocabulary import Vocabulary
+
+SEQUENCES_FOLDER, VOCABULARY_FILE = "sequences", "vocabulary.tsv"
+BATCH_TOKENS = FitSettings().batch_tokens
+
+RISKS = pa.schema([("patient_id", pa.string()), ("index_date", pa.date32()), ("risk", pa.float64())])
+"""What is written, the day of the prediction only where it is known; by option `embedding` follows."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What was predicted.
+
+    Attributes:
+        examples: Histories.
+        calibrated: Whether the predictor told how its logits become risks.
+        mean_risk: Of all.
+    """
+
+    examples: int
+    calibrated: bool
+    mean_risk: float
+
+    def __str__(self) -> str:
+        text = f"risks of {self.examples:,} histories, {self.mean_risk:.1%} on average"
+        return text if self.calibrated else f"{text}; the model isn't calibrated"
+
+
+def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings: bool = False) -> Served:
+    """Writes the risk of every patient.
+
+    Args:
+        model: What `ehr-bert finetune` wrote, or the folder of a predictor.
+        source: A cohort folder, a sequences folder, or a diagnosis table as `read_diagnoses` takes it. Of the
+            latter two whole histories are read.
+        output: A `.parquet` or `.csv` file: `RISKS`.
+        engine: Where diagnosis tables are read.
+        embeddings: Whether the vectors that the head reads are written too; of heads that read visits their
+            mean over the visits.
+
+    Raises:
+        UserError: a folder holds something else, the predictor is of several outputs, or the output's name
+            tells no format that can hold what is asked for.
+    """
+    if output.suffix not in (".parquet", ".csv"):
+        raise UserError(f"{output} must end in .parquet or .csv")
+    if embeddings and output.suffix == ".csv":
+        raise UserError(f"{output}: embeddings need a .parquet file")
+    saved = load_predictor(model)
+    if saved.predictor.head.outputs != 1:
+        raise UserError(f"{model} has {saved.predictor.head.outputs} outputs: a risk is of one outcome")
+    runtime = Runtime()
+    saved.predictor.to(runtime.device)
+    examples, total = 0, 0.0
+    with written_aside(output) as (aside,):
+        writer = None
+        for part in tqdm(_parts(source, engine, saved.facts), desc="predicting", unit="part"):
+            if not len(part):
+                continue
+            table = _predicted(part, saved, embeddings, runtime)
+            if writer is None:
+                kind = pq.ParquetWriter if output.suffix == ".parquet" else pa_csv.CSVWriter
+                writer = kind(aside, table.schema)
+            writer.write_table(table)
+            examples += len(table)
+            total += pc.sum(table["risk"]).as_py()
+        if writer is None:
+            raise UserError(f"{source} holds no history")
+        writer.close()
+    return Served(examples, saved.calibration is not None, total / examples)
+
+
+def _predicted(cohort: Cohort, saved: SavedPredictor, embeddings: bool, runtime: Runtime) -> pa.Table:
+    """`RISKS` of a part, without its column of days where none is known."""
+    encoded = encode(cohort.histories, saved.vocabulary)
+    inputs = reduced(saved.predictor, encoded, BATCH_TOKENS) if embeddings else encoded
+    found = logits(saved.predictor, inputs, BATCH_TOKENS, runtime)[:, 0]  # [N]
+    risks = saved.calibration.probabilities(found) if saved.calibration else expit(found.astype(float))
+    table = pa.table([cohort.patient_ids, cohort.index_date, risks], schema=RISKS)
+    if np.isnat(cohort.index_date).all():
+        table = table.drop_columns("index_date")
+    if isinstance(inputs, Reduced):
+        vectors = _means(inputs)  # [N, H]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        table = table.append_column("embedding", column)
+    return table
+
+
+def _means(inputs: Reduced) -> np.ndarray:
+    """The mean of the vectors that the head reads of each history: float32 `[N, H]`."""
+    sums = np.add.reduceat(inputs.vectors, inputs.offsets[:-1]) if len(inputs) else inputs.vectors
+    return sums / inputs.lengths[:, None].astype(np.float32)
+
+
+def _parts(source: Path, engine: Engine, facts: Mapping[str, Any]) -> Iterator[Cohort]:
+    if (source / COHORT_FOLDER).is_dir():
+        yield read_cohort(source)
+    elif (source / SEQUENCES_FOLDER).is_dir():
+        yield from _sequences(source)
+    else:
+        yield from _diagnoses(source, engine, facts)
+
+
+def _sequences(folder: Path) -> Iterator[Cohort]:
+    """The patients of a sequences folder, file by file."""
+    tokens = pa.array(Vocabulary.read(folder / VOCABULARY_FILE).tokens)
+    for split in Split:
+        for file in sorted((folder / SEQUENCES_FOLDER / split).glob("*.parquet")):
+            yield _cohort(pq.read_table(file), "token_ids", tokens, split, str(file))
+
+
+def _diagnoses(path: Path, engine: Engine, facts: Mapping[str, Any]) -> Iterator[Cohort]:
+    """The patients of a diagnosis table, their histories made as those that the predictor learnt from."""
+    made = facts.get("cohort", {})
+    options = SequenceOptions(
+        roll_up=RollUp(made.get("roll_up", RollUp.NONE)),
+        context=frozenset(map(ContextKind, made.get("tokens", ()))),
+    )
+    histories = build_histories(engine, path, read_diagnoses(engine, path), seed=0, options=options)
+    tokens = pa.array(histories.codes)
+    for part in histories.parts:
+        columns = part.select("patient_id", "code_ranks", *COHORT.names[-4:]).order_by("patient_id")
+        yield _cohort(engine.collect(columns), "code_ranks", tokens, Split.TEST, str(path))
+
+
+def _cohort(table: pa.Table, column: str, tokens: pa.Array, split: Split, where: str) -> Cohort:
+    """A cohort of patients whose codes are numbers, which are their places in `tokens`."""
+    numbers = table[column].combine_chunks()
+    lengths = pc.list_value_length(numbers).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
+    codes = pa.ListArray.from_arrays(offsets, tokens.take(pc.list_flatten(numbers)))
+    count = len(table)
+    columns = {
+        "patient_id": table["patient_id"],
+        "index_date": pa.nulls(count, pa.date32()),
+        "split": pa.repeat(split.value, count),
+        "sex": pa.nulls(count, pa.string()),
+        "age": pa.nulls(count, pa.int32()),
+        "codes": codes,
+        **{name: table[name] for name in COHORT.names[-4:]},
+    }
+    return cohort_of(pa.table(columns), {}, where)

@@ -1,0 +1,31 @@
+import numpy as np
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from ehr_bert.cli import main
+from ehr_bert.cohorts.cohort import COHORT_FOLDER
+from ehr_bert.prediction.encoders import bert_encoder
+from ehr_bert.prediction.predictor import make_predictor, save_predictor
+from tests.prediction.small import cohort_table, export_folder, random_patients
+
+
+def test_risks_are_written_and_no_patient_is_named(tmp_path, capsys):
+    export = export_folder(tmp_path / "export")
+    save_predictor(tmp_path / "model", make_predictor(bert_encoder(export), "cls"), export, None, {})
+    (tmp_path / "cohort" / COHORT_FOLDER).mkdir(parents=True)
+    pq.write_table(cohort_table(random_patients(5)), tmp_path / "cohort" / COHORT_FOLDER / "0.parquet")
+    (tmp_path / "cohort" / "summary.json").write_text("{}")
+    arguments = ["--model", str(tmp_path / "model"), "--input", str(tmp_path / "cohort")]
+    assert main(["predict", *arguments, str(tmp_path / "risks.csv")]) == 0
+    risks = pa_csv.read_csv(tmp_path / "risks.csv")["risk"].to_numpy()
+    assert ((risks > 0) & (risks < 1)).all()
+    printed = capsys.readouterr()
+    assert f"risks of 5 histories, {np.mean(risks):.1%} on average" in printed.out
+    assert "patient 0" not in printed.out + printed.err
+
+
+def test_an_export_alone_predicts_nothing(tmp_path, capsys):
+    export = export_folder(tmp_path / "export")
+    arguments = ["--model", str(export), "--input", str(tmp_path), str(tmp_path / "risks.csv")]
+    assert main(["predict", *arguments]) == 1
+    assert "holds no predictor.json: name a model that was fine-tuned" in capsys.readouterr().err

@@ -1,0 +1,231 @@
+import copy
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from ehr_bert.errors import UserError
+from ehr_bert.prediction.batches import collate
+from ehr_bert.prediction.encoders import bert_encoder, code_embedding
+from ehr_bert.prediction.fitting import binary_loss, binary_score, fit, logits
+from ehr_bert.prediction.heads import HEADS
+from ehr_bert.prediction.predictor import make_predictor
+from ehr_bert.prediction.reading import ModelVocabulary, encode
+from ehr_bert.prediction.reduced import batch_of, reduced
+from ehr_bert.prediction.search import candidates, search
+from ehr_bert.prediction.updates import FitSettings, Runtime, Updates, parameter_groups
+from tests.prediction.small import has_code, histories_of, random_patients
+
+TRAIN, VALID = random_patients(120, seed=1), random_patients(50, seed=2)
+QUICK = FitSettings(learning_rate=3e-3, epochs=1, least_updates=90, evaluate_updates=15, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def train(export):
+    return encode(histories_of(TRAIN), ModelVocabulary.of_folder(export))
+
+
+@pytest.fixture(scope="module")
+def valid(export):
+    return encode(histories_of(VALID), ModelVocabulary.of_folder(export))
+
+
+def fitted(export, train, valid, settings=QUICK, head="mean", seed=0):
+    predictor = make_predictor(bert_encoder(export), head)
+    return predictor, fit(predictor, train, has_code(TRAIN), valid, has_code(VALID), settings, seed)
+
+
+def test_a_fit_learns_and_keeps_the_best_weights(export, train, valid):
+    predictor, found = fitted(export, train, valid)
+    assert found.valid["auroc"] > 0.9
+    assert found.updates <= 92
+    assert found.best_update <= found.updates
+    again = binary_score(has_code(VALID))(logits(predictor, valid))
+    assert again["auroc"] == pytest.approx(found.valid["auroc"])
+    assert again["loss"] == pytest.approx(found.valid["loss"], abs=1e-5)
+
+
+def test_a_fit_is_decided_by_its_seed(export, train, valid):
+    settings = FitSettings(epochs=1, least_updates=1, precision="float32")
+    torch.manual_seed(11)
+    state = torch.get_rng_state()
+    one, same, other = (
+        logits(fitted(export, train, valid, settings, seed=seed)[0], valid) for seed in (0, 0, 1)
+    )
+    assert np.array_equal(one, same)
+    assert not np.allclose(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_fit_ends_when_it_gets_no_better(export, train, valid):
+    settings = FitSettings(
+        learning_rate=1e-12, least_updates=400, evaluate_updates=1, patience=3, precision="float32"
+    )
+    _, found = fitted(export, train, valid, settings)
+    assert found.updates < 400
+    assert found.updates == found.best_update + 3
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_frozen_encoder_stays_and_its_head_learns(export, train, valid, head):
+    settings = FitSettings(learning_rate=1e-2, frozen=True, least_updates=40, evaluate_updates=10)
+    predictor, found = fitted(export, train, valid, settings, head)
+    fresh = make_predictor(bert_encoder(export), head)
+    before, after = fresh.encoder.state_dict(), predictor.encoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert found.valid["auroc"] >= binary_score(has_code(VALID))(logits(fresh, valid))["auroc"]
+
+
+def test_bert_moves_only_where_that_helps_beyond_what_its_head_learnt_first(export, train, valid):
+    rate = 1e-2
+    alone = FitSettings(learning_rate=rate, frozen=True, least_updates=40, evaluate_updates=10)
+    whole = FitSettings(learning_rate=1e-12, head_learning_rate=rate, least_updates=40, evaluate_updates=10)
+    (one, head_alone), (other, both) = (fitted(export, train, valid, settings) for settings in (alone, whole))
+    assert both.valid["auroc"] >= head_alone.valid["auroc"]
+    np.testing.assert_allclose(logits(one, valid), logits(other, valid), atol=1e-4)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_a_frozen_encoder_gives_is_the_same_computed_once(export, valid, head):
+    predictor = make_predictor(bert_encoder(export), head, outputs=2)
+    rows = np.array([5, 49, 0])
+    once = reduced(predictor, valid, batch_tokens=64)
+    np.testing.assert_allclose(logits(predictor, once), logits(predictor, valid), atol=1e-5)
+    np.testing.assert_allclose(logits(predictor, once.take(rows)), logits(predictor, valid)[rows], atol=1e-5)
+
+
+def test_a_model_from_scratch_is_fitted_alike():
+    histories = histories_of(TRAIN)
+    vocabulary = ModelVocabulary.of_codes(histories)
+    predictor = make_predictor(code_embedding(len(vocabulary), seed=0), "gru")
+    train, valid = encode(histories, vocabulary), encode(histories_of(VALID), vocabulary)
+    settings = FitSettings(learning_rate=1e-2, least_updates=60, epochs=1, evaluate_updates=15)
+    found = fit(predictor, train, has_code(TRAIN), valid, has_code(VALID), settings, seed=0)
+    assert found.valid["auroc"] > 0.9
+
+
+def test_labels_that_are_all_equal_are_refused(export, train, valid):
+    predictor = make_predictor(bert_encoder(export), "cls")
+    with pytest.raises(UserError, match="all 120 training labels are equal"):
+        fit(predictor, train, np.zeros(120), valid, has_code(VALID), QUICK, seed=0)
+
+
+def test_a_loss_that_explodes_is_told(export, train, valid):
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) at update \d+: take a lower"):
+        fitted(export, train, valid, FitSettings(learning_rate=1e30, warmup=0.0, precision="float32"))
+
+
+def test_rates_fall_from_the_head_to_the_embeddings(export):
+    predictor = make_predictor(bert_encoder(export), "cls")
+    settings = FitSettings(learning_rate=1.0, layer_decay=0.5, weight_decay=0.1)
+    groups = parameter_groups(predictor.encoder, predictor.head, settings)
+    rate = {id(weight): group["lr"] for group in groups for weight in group["params"]}
+    decay = {id(weight): group["weight_decay"] for group in groups for weight in group["params"]}
+    layers = predictor.encoder.bert.encoder.layer
+    assert rate[id(predictor.head.linear.weight)] == 1.0
+    assert rate[id(layers[1].output.dense.weight)] == 0.5
+    assert rate[id(layers[0].output.dense.weight)] == 0.25
+    assert rate[id(predictor.encoder.token_embedding.weight)] == 0.125
+    assert decay[id(layers[0].output.dense.weight)] == 0.1
+    assert decay[id(layers[0].output.dense.bias)] == 0.0
+    frozen = parameter_groups(predictor.encoder, predictor.head, FitSettings(frozen=True))
+    assert sum(len(group["params"]) for group in frozen) == 2
+
+
+def test_an_update_is_adamws(export, train):
+    predictor = make_predictor(bert_encoder(export), "mean")
+    reference = copy.deepcopy(predictor)
+    settings = FitSettings(learning_rate=1e-3, layer_decay=1.0, weight_decay=0.0, warmup=0.0)
+    rows, labels = np.arange(7), has_code(TRAIN)
+    runtime = Runtime("float32")
+    update = Updates(parameter_groups(predictor.encoder, predictor.head, settings), 10, settings, runtime)
+    value = update(predictor, train, rows, binary_loss(labels))
+    adamw = torch.optim.AdamW(
+        [weight for weight in reference.parameters() if weight.requires_grad], lr=1e-3, weight_decay=0.0
+    )
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        reference(collate(train, rows))[:, 0], torch.as_tensor(labels[:7], dtype=torch.float32)
+    )
+    expected.backward()
+    torch.nn.utils.clip_grad_norm_(reference.parameters(), 1.0)
+    adamw.step()
+    assert value == pytest.approx(float(expected.detach()), rel=1e-5)
+    for one, other in zip(predictor.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_is_near(export, valid):
+    predictor = make_predictor(bert_encoder(export), "retain")
+    exact, near = (logits(predictor, valid, runtime=Runtime(each)) for each in ("float32", "bfloat16"))
+    assert not np.array_equal(exact, near)
+    np.testing.assert_allclose(exact, near, atol=0.05)
+
+
+def test_a_search_keeps_the_best_on_validation(export, train, valid):
+    def fitted_by(predictor, settings):
+        return fit(predictor, train, has_code(TRAIN), valid, has_code(VALID), settings, seed=0)
+
+    found = search(
+        lambda: make_predictor(bert_encoder(export), "mean"), fitted_by, candidates(QUICK, (1e-9, 3e-3))
+    )
+    assert found.settings.learning_rate == 3e-3
+    assert found.tried[1] == found.fitted.score > found.tried[0]
+
+
+def test_figures_are_those_of_the_first_output():
+    labels = np.array([0.0, 1.0, 1.0])
+    found = binary_score(labels)(np.array([[0.0], [1.0], [-1.0]], np.float32))
+    assert found["auroc"] == 0.5
+    assert found["loss"] == pytest.approx(np.mean([np.log(2), np.log1p(np.exp(-1)), np.log1p(np.exp(1))]))
+
+
+PROGRAM = """
+import json, sys
+import numpy as np
+from pathlib import Path
+from tests.prediction.test_fitting import *
+export = Path(sys.argv[1])
+vocabulary = ModelVocabulary.of_folder(export)
+train, valid = (encode(histories_of(each), vocabulary) for each in (TRAIN, VALID))
+predictor = make_predictor(bert_encoder(export), "gru")
+for module in predictor.modules():
+    if isinstance(module, torch.nn.Dropout):
+        module.p = 0.0
+settings = FitSettings(
+    learning_rate=1e-3, epochs=1, least_updates=12, batch_examples=17, evaluate_updates=4, precision="float32"
+)
+fit(predictor, train, has_code(TRAIN), valid, has_code(VALID), settings, seed=0)
+runtime = Runtime("float32")
+found = logits(predictor, valid, 64, runtime)
+if runtime.accelerator.is_main_process:
+    Path(sys.argv[2]).write_text(json.dumps(found.tolist()))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_do_as_one_does(export, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    found = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.json"
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        launch += [f"--nproc-per-node={processes}"]
+        environment = os.environ | {"PYTHONPATH": os.getcwd(), "ACCELERATE_USE_CPU": "true"}
+        done = subprocess.run(
+            [*launch, str(program), str(export), str(out)], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found.append(json.loads(out.read_text()))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_of_either_kind_tells_its_rows(export, valid):
+    predictor = make_predictor(bert_encoder(export), "gru")
+    rows = np.array([3, 1])
+    for inputs in (valid, reduced(predictor, valid, 64)):
+        assert batch_of(inputs, rows).rows.tolist() == [3, 1]
