@@ -23,6 +23,8 @@ STAGES = {
     "convert": "export a pretrained model to a Hugging Face folder, and prove it equal",
     "fill-mask": "print the likeliest codes at a [MASK] in a patient's history",
     "predict": "tell the risk of each patient, by a model that was fine-tuned",
+    "explain": "show on a page what the risk of one patient rests on",
+    "embeddings": "draw a model's codes as a map, and list each code's nearest neighbours",
 }
 """Name and purpose of each stage; the module `ehr_bert.cli.<name>` adds its arguments and runs it."""
 

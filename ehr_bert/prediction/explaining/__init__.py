@@ -1,0 +1,1 @@
+"""What a prediction rests on: contributions of codes and visits, and attention."""

@@ -1,0 +1,195 @@
+"""One patient's prediction as a page to read: one file, that loads nothing from elsewhere.
+
+It tells a patient's diagnoses, so it belongs where the records are.
+"""
+
+from collections.abc import Mapping, Sequence
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from ehr_bert.codes.titles import titles_of
+from ehr_bert.prediction.explaining.explanation import Explanation
+from ehr_bert.report.html import element, page
+from ehr_bert.report.patient_drawings import attention_strips, bar, heat_map, risk_scale, signed, visit_chart
+
+MOST = 10
+"""Codes that are shown first, each with all its occurrences together."""
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 960px; margin: 2rem auto }
+h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem }
+h3 { font-size: .95rem; margin: 1rem 0 .2rem } p { margin: .4rem 0; max-width: 46rem }
+.quiet { color: #6b7280 } .warning { color: #b91c1c; font-weight: 600 }
+.wide { overflow-x: auto } svg { max-width: none; vertical-align: middle }
+table { border-collapse: collapse; width: 100%; font-size: 14px }
+td, th { text-align: left; padding: .15rem .6rem .15rem 0; vertical-align: top }
+th { font-weight: 600; border-bottom: 1px solid #d1d5db } .number { text-align: right; white-space: nowrap }
+tr.visit td { font-weight: 600; border-top: 1px solid #d1d5db; padding-top: .5rem }
+code { font-size: 13px; white-space: nowrap } figure { display: inline-block; margin: .3rem .6rem .3rem 0 }
+figcaption { font-size: 11px; color: #6b7280; text-align: center }
+@media print { body { margin: 0 } tr, svg { break-inside: avoid } }
+"""
+
+
+def patient_page(
+    explanation: Explanation, heading: str, told: Sequence[str], titles: Mapping[str, str] | None = None
+) -> str:
+    """The page, as HTML.
+
+    Args:
+        explanation: What to show.
+        heading: What is predicted.
+        told: What is known of the example, for the line under the heading.
+        titles: The user's own titles of codes.
+    """
+    named = titles_of([*explanation.codes, *explanation.read_as], titles)
+    return page(
+        heading,
+        STYLE,
+        *_summary(explanation, heading, told),
+        *_most(explanation, named),
+        *_visits(explanation),
+        *_history(explanation, named),
+        *_attention(explanation, named),
+    )
+
+
+def _summary(explanation: Explanation, heading: str, told: Sequence[str]) -> list[Element]:
+    attribution = explanation.attribution
+    added = attribution.logit - attribution.blank_logit
+    sums = (
+        f"The codes together add {signed(added)} to the logit, from {signed(attribution.blank_logit)} to "
+        f"{signed(attribution.logit)}; by integrated gradients this is shared out among them."
+    )
+    checked = f"Contributions add up to {signed(attribution.contributions.sum())}"
+    if attribution.complete:
+        check = element("p", f"{checked}, as they should.", class_="quiet")
+    else:
+        check = element("p", f"{checked}, not to {signed(added)}: take them as rough.", class_="warning")
+    left_out = f"{explanation.left_out:,} codes of the history are not read, the earliest ones first."
+    return [
+        element("h1", f"{heading}: {explanation.risk:.1%}"),
+        element("p", " · ".join(told), class_="quiet"),
+        element("div", risk_scale(explanation.risk, explanation.blank_risk), class_="wide"),
+        element("p", sums),
+        check,
+        *([element("p", left_out)] if explanation.left_out else []),
+    ]
+
+
+def _most(explanation: Explanation, named: Mapping[str, str]) -> list[Element]:
+    first, sums, counts = explanation.by_code
+    order = np.argsort(-np.abs(sums), kind="stable")[:MOST]
+    largest = float(np.abs(sums).max())
+    rows = []
+    for place, added, count in zip(first[order], sums[order].tolist(), counts[order], strict=True):
+        where = f"visit {explanation.visits[place]}" if count == 1 else f"{count} visits"
+        rows.append(_row(explanation, place, named, where, added, largest))
+    return [
+        element("h2", "What weighs most"),
+        element("table", _header("code", "title", "in", "contribution", ""), *rows),
+    ]
+
+
+def _visits(explanation: Explanation) -> list[Element]:
+    names = [_visit_name(explanation, visit) for visit in explanation.visit_numbers.tolist()]
+    chart = visit_chart(explanation.visit_contributions, names)
+    return [element("h2", "By visit"), element("div", chart, class_="wide")]
+
+
+def _history(explanation: Explanation, named: Mapping[str, str]) -> list[Element]:
+    rows, largest = [], float(np.abs(explanation.contributions).max())
+    for visit, contribution in zip(
+        explanation.visit_numbers.tolist(), explanation.visit_contributions.tolist(), strict=True
+    ):
+        days = int(explanation.los_days[visit - 1])
+        stay = f"visit {visit}, {_date(explanation, visit)}{days} day{'s' * (days != 1)}"
+        total = element("td", signed(contribution), class_="number")
+        rows.append(element("tr", element("td", stay, colspan=3), total, element("td"), class_="visit"))
+        places = np.flatnonzero(explanation.visits == visit).tolist()
+        rows += [
+            _row(explanation, place, named, "", float(explanation.contributions[place]), largest)
+            for place in places
+        ]
+    return [
+        element("h2", "The history"),
+        element("table", _header("code", "title", "", "contribution", ""), *rows),
+    ]
+
+
+def _attention(explanation: Explanation, named: Mapping[str, str]) -> list[Element]:
+    reader = "the first token takes in" if explanation.from_first else "the tokens take in on average"
+    about = (
+        f"How much of each code {reader}, by layer and head: a column a code, a line where a visit begins. "
+        "Each row has a scale of its own. Attention tells what a layer mixes, not what the risk rests on."
+    )
+    has_cls = explanation.visit_attention.shape[-1] > len(explanation.visit_numbers)
+    between = (
+        "How much the tokens of a visit (row) take in of those of each other (column), from the earliest"
+        f"{', [CLS] before it,' * has_cls} to the last; the square root of the share."
+    )
+    codes = [
+        f"visit {visit}: {code} {named[code]}".rstrip()
+        for visit, code in zip(explanation.visits.tolist(), explanation.codes, strict=True)
+    ]
+    strips, maps = [], []
+    for layer, (to_codes, by_visit) in enumerate(
+        zip(explanation.attention, explanation.visit_attention, strict=True), start=1
+    ):
+        strips += [
+            element("h3", f"Layer {layer}"),
+            element("div", attention_strips(to_codes, explanation.visits, codes), class_="wide"),
+        ]
+        squares = [
+            element(
+                "figure",
+                heat_map(shares, f"layer {layer}, head {head}"),
+                element("figcaption", f"head {head}"),
+            )
+            for head, shares in enumerate(by_visit, start=1)
+        ]
+        maps += [element("h3", f"Layer {layer}"), element("div", *squares)]
+    return [
+        element("h2", "Attention"),
+        element("p", about, class_="quiet"),
+        *strips,
+        element("h2", "Attention from visit to visit"),
+        element("p", between, class_="quiet"),
+        *maps,
+    ]
+
+
+def _row(
+    explanation: Explanation,
+    place: int,
+    named: Mapping[str, str],
+    where: str,
+    contribution: float,
+    largest: float,
+) -> Element:
+    """A code and its contribution, beside the largest of its table."""
+    code, token = explanation.codes[place], explanation.read_as[place]
+    read_as = "" if token == code else f" (read as {token}{' ' * bool(named[token])}{named[token]})"
+    return element(
+        "tr",
+        element("td", element("code", code)),
+        element("td", named[code], element("span", read_as, class_="quiet")),
+        element("td", where, class_="number quiet"),
+        element("td", signed(contribution), class_="number"),
+        element("td", bar(contribution, max(largest, 1e-9))),
+    )
+
+
+def _header(*titles: str) -> Element:
+    return element("tr", *(element("th", title) for title in titles))
+
+
+def _visit_name(explanation: Explanation, visit: int) -> str:
+    date = explanation.admit_date[visit - 1]
+    return f"visit {visit}" if np.isnat(date) else str(date)
+
+
+def _date(explanation: Explanation, visit: int) -> str:
+    date = explanation.admit_date[visit - 1]
+    return "" if np.isnat(date) else f"{date}, "

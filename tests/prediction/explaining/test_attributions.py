@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+
+from ehr_bert.prediction.batches import collate
+from ehr_bert.prediction.encoders import bert_encoder, code_embedding
+from ehr_bert.prediction.explaining import attributions
+from ehr_bert.prediction.explaining.attributions import TOLERANCE, attribute
+from ehr_bert.prediction.fitting import logits
+from ehr_bert.prediction.heads import HEADS
+from ehr_bert.prediction.predictor import make_predictor
+from ehr_bert.prediction.reading import ModelVocabulary, encode
+from tests.prediction.small import CODES, TOKENS, histories_of
+
+PATIENT = [CODES[:3], CODES[3:4], [CODES[7], CODES[1]]]
+
+
+@pytest.fixture
+def encoded(export):
+    return encode(histories_of([PATIENT]), ModelVocabulary.of_folder(export))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_contributions_add_up_to_the_difference_of_the_logits(export, encoded, head):
+    predictor = make_predictor(bert_encoder(export), head, outputs=3, seed=1)
+    found = attribute(predictor, encoded, output=2)
+    assert found.complete
+    assert abs(found.error) <= TOLERANCE
+    assert found.logit == pytest.approx(logits(predictor, encoded)[0, 2], abs=1e-5)
+    assert found.contributions.sum() == pytest.approx(found.logit - found.blank_logit, abs=TOLERANCE)
+    assert found.contributions.shape == (7,)
+    assert found.contributions[0] == 0  # [CLS]
+    assert np.abs(found.contributions[1:]).min() > 0
+
+
+def test_of_a_linear_model_they_are_weights_times_vectors(encoded):
+    predictor = make_predictor(code_embedding(len(TOKENS), seed=2), "mean", seed=3)
+    found = attribute(predictor, encoded)
+    table, weights = predictor.encoder.embedding.weight.detach(), predictor.head.linear.weight.detach()[0]
+    expected = (table[encoded.token_ids] - table[0]) @ weights / len(encoded.token_ids)
+    np.testing.assert_allclose(found.contributions[1:], expected[1:], atol=1e-6)
+    assert found.blank_logit == pytest.approx(
+        float((table[encoded.token_ids[:1]] @ weights / 7 + predictor.head.linear.bias).detach()), abs=1e-6
+    )
+
+
+def test_of_bert_they_are_the_sum_of_gradients_along_the_way(export, encoded):
+    """By stock BERT's own input of vectors, at the middles of 300 equal steps."""
+    predictor = make_predictor(bert_encoder(export), "cls", seed=4)
+    bert, head = predictor.encoder.bert, predictor.head
+    batch = collate(encoded, np.array([0]))
+    table = predictor.encoder.token_embedding.weight.detach()
+    vectors, blank = table[batch.token_ids], table[batch.token_ids.where(batch.token_ids == 2, 0)]
+    summed = torch.zeros_like(vectors[0])
+    for step in range(300):
+        here = (blank + (step + 0.5) / 300 * (vectors - blank)).requires_grad_()
+        hidden = bert(
+            inputs_embeds=here, token_type_ids=batch.visit_ids, attention_mask=batch.attention_mask
+        ).last_hidden_state
+        summed += torch.autograd.grad(head(hidden, batch)[0, 0], here)[0][0] / 300
+    expected = (summed * (vectors - blank)[0]).sum(dim=-1)
+    np.testing.assert_allclose(attribute(predictor, encoded).contributions, expected, atol=2e-3)
+
+
+def test_steps_are_added_until_contributions_add_up(export, encoded, monkeypatch):
+    predictor = make_predictor(bert_encoder(export), "cls", seed=1)
+    with torch.no_grad():
+        predictor.head.linear.weight.mul_(20)
+    monkeypatch.setattr(attributions, "STEPS", (1, 2, 64, 1024))
+    assert 2 < attribute(predictor, encoded).steps < 1024
+    monkeypatch.setattr(attributions, "STEPS", (1,))
+    rough = attribute(predictor, encoded)
+    assert not rough.complete
+    assert abs(rough.error) > TOLERANCE
+
+
+def test_how_many_steps_are_computed_at_a_time_changes_nothing(export, encoded, monkeypatch):
+    predictor = make_predictor(bert_encoder(export), "retain", seed=1)
+    at_once = attribute(predictor, encoded).contributions
+    monkeypatch.setattr(attributions, "_TOKENS_AT_A_TIME", 35)
+    np.testing.assert_allclose(attribute(predictor, encoded).contributions, at_once, atol=1e-6)
