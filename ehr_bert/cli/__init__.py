@@ -24,6 +24,7 @@ STAGES = {
     "fill-mask": "print the likeliest codes at a [MASK] in a patient's history",
     "predict": "tell the risk of each patient, by a model that was fine-tuned",
     "explain": "show on a page what the risk of one patient rests on",
+    "multitask": "train several tasks on one encoder, and compare with each alone",
     "embeddings": "draw a model's codes as a map, and list each code's nearest neighbours",
 }
 """Name and purpose of each stage; the module `ehr_bert.cli.<name>` adds its arguments and runs it."""

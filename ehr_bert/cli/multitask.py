@@ -1,0 +1,75 @@
+"""`ehr-bert multitask`."""
+
+import argparse
+from pathlib import Path
+
+from ehr_bert.cli.counts import count
+from ehr_bert.cli.finetune import HEAD_NAMES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the stage's arguments."""
+    parser.add_argument("tasks", type=Path, help="the tasks and how they are trained, as TOML")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FOLDER",
+        help="pretrained model, as `ehr-bert convert` exports it",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FOLDER",
+        help="where trainings and results are kept; called again, it goes on with what is left",
+    )
+    parser.add_argument(
+        "--head", choices=HEAD_NAMES, default="mean", help="what stands on BERT, but for labels by visit"
+    )
+    parser.add_argument(
+        "--seeds", type=count, default=3, metavar="N", help="times that all is trained, under seeds 1 to N"
+    )
+    parser.add_argument(
+        "--max-length",
+        type=count,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="most tokens of a history, its latest visits; the model's limit if not stated",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trains, writes results.json and results.md, and prints the latter."""
+    from collections.abc import Iterator
+
+    from tqdm import tqdm
+
+    from ehr_bert.files import written_aside
+    from ehr_bert.prediction.multitask.running import run_tasks
+    from ehr_bert.prediction.multitask.stages import Run
+    from ehr_bert.report.multitask_table import multitask_report
+
+    def shown(runs: list[Run]) -> Iterator[Run]:
+        with tqdm(runs, unit="training", dynamic_ncols=True) as bar:
+            for each in bar:
+                bar.set_description(" ".join(filter(None, (each.stage, each.task, f"seed {each.seed}"))))
+                yield each
+
+    results = run_tasks(
+        arguments.tasks,
+        arguments.model,
+        arguments.output,
+        arguments.head,
+        arguments.seeds,
+        getattr(arguments, "max_length", None),
+        shown,
+    )
+    if results is None:  # Another of several processes tells them.
+        return
+    text = multitask_report(results)
+    with written_aside(arguments.output / "results.md") as (aside,):
+        aside.write_text(text, encoding="utf-8")
+    print(text)

@@ -1,0 +1,107 @@
+import warnings
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import (
+    average_precision_score,
+    mean_absolute_error,
+    r2_score,
+    roc_auc_score,
+)
+
+from ehr_bert.metrics.bootstrap import bootstrap, bootstrap_difference
+from ehr_bert.prediction.multitask import measures
+from ehr_bert.prediction.multitask.measures import MEASURES, of_codes, of_known, of_numbers
+from ehr_bert.schemas import TaskKind
+
+N, CODES, R = 53, 3, 4
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def weights(rng):
+    drawn = rng.integers(0, 3, (N, R)).astype(np.float32)
+    drawn[:, 0] = 1
+    return drawn
+
+
+def scikit_learns(labels, scores, weight):
+    return {
+        "auroc": roc_auc_score(labels, scores, sample_weight=weight),
+        "average_precision": average_precision_score(labels, scores, sample_weight=weight),
+    }
+
+
+def test_codes_are_measured_as_scikit_learn_does(rng, weights, monkeypatch):
+    monkeypatch.setattr(measures, "_CELLS", N * CODES * 3)
+    labels = (rng.random((N, CODES)) < (0.2, 0.5, 0.7)).astype(np.float32)
+    scores = np.round(rng.random((N, CODES)) + 0.3 * labels, 1)
+    found = of_codes(labels, scores, weights)
+    for replicate, weight in enumerate(weights.T):
+        flat = scikit_learns(labels.ravel(), scores.ravel(), weight.repeat(CODES))
+        columns = [scikit_learns(labels[:, code], scores[:, code], weight) for code in range(CODES)]
+        for name, value in flat.items():
+            assert found[f"micro_{name}"][replicate] == pytest.approx(value)
+            expected = np.mean([column[name] for column in columns])
+            assert found[f"macro_{name}"][replicate] == pytest.approx(expected)
+
+
+def test_a_code_that_nobody_has_is_left_out_of_the_mean(rng, weights):
+    labels = (rng.random((N, CODES)) < 0.4).astype(np.float32)
+    scores = rng.random((N, CODES))
+    labels[:, 1] = 0
+    found = of_codes(labels, scores, weights)["macro_auroc"]
+    expected = of_codes(labels[:, [0, 2]], scores[:, [0, 2]], weights)["macro_auroc"]
+    np.testing.assert_allclose(found, expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(of_codes(np.zeros((N, CODES)), scores, weights)["macro_auroc"]).all()
+
+
+def test_numbers_are_measured_as_scikit_learn_and_scipy_do(rng, weights):
+    labels = np.round(rng.normal(40, 9, N), -1)
+    guesses = np.round(labels + rng.normal(0, 9, N), -1)
+    found = of_numbers(labels[:, None], guesses[:, None], weights)
+    for replicate, weight in enumerate(weights.T):
+        drawn = np.repeat(np.arange(N), weight.astype(int))
+        assert found["r2"][replicate] == pytest.approx(r2_score(labels[drawn], guesses[drawn]))
+        error = mean_absolute_error(labels[drawn], guesses[drawn])
+        assert found["mean_absolute_error"][replicate] == pytest.approx(error)
+        expected = spearmanr(labels[drawn], guesses[drawn]).statistic
+        assert found["spearman"][replicate] == pytest.approx(expected)
+
+
+def test_all_guesses_alike_have_no_correlation(weights):
+    found = of_numbers(np.arange(N)[:, None], np.ones((N, 1)), weights)
+    assert np.isnan(found["spearman"]).all()
+    assert (found["r2"] < 0).all()
+
+
+def test_visits_are_measured_over_known_labels_and_drawn_by_example(rng, weights):
+    labels = (rng.random((N, 5)) < 0.4).astype(np.float32)
+    labels[rng.random((N, 5)) < 0.3] = np.nan
+    scores = rng.random((N, 5))
+    known = ~np.isnan(labels)
+    found = of_known(labels, scores, weights)["auroc"]
+    for replicate, weight in enumerate(weights.T):
+        each = np.broadcast_to(weight[:, None], labels.shape)[known]
+        expected = roc_auc_score(labels[known], scores[known], sample_weight=each)
+        assert found[replicate] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", TaskKind)
+def test_every_kind_has_intervals_and_no_difference_from_itself(kind, rng):
+    labels = rng.normal(size=(N, 2)) if kind is TaskKind.REGRESSION else rng.random((N, 2)) < 0.5
+    labels = labels.astype(np.float32)
+    predictions = np.clip(rng.random((2, N, 2)) + 0.1 * labels, 0.01, 0.99)
+    patients = rng.integers(0, 20, N)
+    options = {"replicates": 50, "patients": patients, "metrics": MEASURES[kind]}
+    for interval in bootstrap(labels, predictions, **options).values():
+        assert interval.low <= interval.value <= interval.high
+    for difference in bootstrap_difference(labels, predictions, predictions, **options).values():
+        assert (difference.low, difference.value, difference.high) == (0, 0, 0)
