@@ -1,0 +1,159 @@
+"""The plots of a fine-tuning, each as PNG and SVG; the same results give the same bytes.
+
+Colours are those of Okabe and Ito, told apart by the colour-blind; models differ in line and mark as well.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from ehr_bert.files import written_aside
+from ehr_bert.metrics.curves import calibration_bins, precision_recall_curve, roc_curve
+from ehr_bert.metrics.net_benefit import decision_curve
+from ehr_bert.report.prediction_tables import Results, model_title, models_of, sizes_of
+
+Predictions = tuple[np.ndarray, np.ndarray]
+"""Labels and probabilities of the same examples, `[N]` each."""
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LINES = ("-", "--", "-.", ":")
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
+_GUIDE: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
+_NO_DATE: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+_LARGEST_THRESHOLD = 0.99
+
+
+def write_plots(results: Results, curves: Mapping[str, Predictions], folder: Path) -> list[Path]:
+    """Draws the learning curve, and ROC, precision-recall, calibration and decision curves.
+
+    Args:
+        results: What `results.json` holds.
+        curves: By model, the predictions to draw; none leaves the learning curve alone.
+        folder: Where to write `learning_curve.png`, `learning_curve.svg` and so on.
+
+    Returns:
+        What was written.
+    """
+    styles = _styles([*models_of(results["table"]), *curves])
+    plots: dict[str, Callable[[Axes], None]] = {
+        "learning_curve": lambda axes: _draw_learning_curve(axes, results, styles)
+    }
+    if curves:
+        plots |= {
+            "roc": lambda axes: _draw_roc(axes, curves, styles),
+            "precision_recall": lambda axes: _draw_precision_recall(axes, curves, styles),
+            "calibration": lambda axes: _draw_calibration(axes, curves, styles),
+            "decision_curve": lambda axes: _draw_decision_curve(axes, curves, styles),
+        }
+    return [path for name, draw in plots.items() for path in _written(draw, folder / name)]
+
+
+def _written(draw: Callable[[Axes], None], stem: Path) -> list[Path]:
+    """Draws one plot into both of its files."""
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in _NO_DATE]
+    settings = matplotlib.rc_context({"svg.hashsalt": "ehr-bert", "svg.fonttype": "none", "font.size": 9})
+    with settings, written_aside(*paths) as asides:
+        figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        for aside, (kind, metadata) in zip(asides, _NO_DATE.items(), strict=True):
+            figure.savefig(aside, format=kind, dpi=150, metadata=metadata)
+    return paths
+
+
+def _styles(models: list[str]) -> dict[str, dict[str, Any]]:
+    """How each model is drawn, in all plots."""
+    return {
+        model: {
+            "color": _COLOURS[place % len(_COLOURS)],
+            "linestyle": _LINES[place // len(_COLOURS) % len(_LINES)],
+            "marker": _MARKS[place % len(_MARKS)],
+            "markersize": 4,
+            "linewidth": 1.4,
+            "label": model_title(model),
+        }
+        for place, model in enumerate(dict.fromkeys(models))
+    }
+
+
+def _draw_learning_curve(axes: Axes, results: Results, styles: Mapping[str, dict[str, Any]]) -> None:
+    """AUROC over the training size, with intervals, and the best that can be attained where it is known."""
+    table = results["table"]
+    sizes, models = sizes_of(table), models_of(table)
+    for place, model in enumerate(models):
+        rows = sorted((row for row in table if row["model"] == model), key=lambda row: row["size"])
+        # Models are set side by side, so that their intervals can be told apart.
+        beside = 1 + 0.06 * (place / max(1, len(models) - 1) - 0.5)
+        sizes_ = [row["size"] * beside for row in rows]
+        value, low, high = (
+            np.array([row["auroc"][key] for row in rows], float) for key in ("value", "low", "high")
+        )
+        reach = np.stack([value - low, high - value])
+        axes.errorbar(sizes_, value, reach, elinewidth=0.7, capsize=1.5, **styles[model])
+    if results.get("best_attainable_auroc") is not None:
+        axes.axhline(results["best_attainable_auroc"], label="best attainable", **_GUIDE)
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="training examples", ylabel="AUROC on test patients, 95% interval")
+
+
+def _draw_roc(axes: Axes, curves: Mapping[str, Predictions], styles: Mapping[str, dict[str, Any]]) -> None:
+    for model, predictions in curves.items():
+        curve = roc_curve(*predictions)
+        axes.plot(curve.x, curve.y, **styles[model] | {"marker": ""})
+    axes.plot([0, 1], [0, 1], **_GUIDE)
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+
+
+def _draw_precision_recall(
+    axes: Axes, curves: Mapping[str, Predictions], styles: Mapping[str, dict[str, Any]]
+) -> None:
+    for model, predictions in curves.items():
+        curve = precision_recall_curve(*predictions)
+        axes.plot(curve.x, curve.y, drawstyle="steps-pre", **styles[model] | {"marker": ""})
+    axes.axhline(_prevalence(curves), **_GUIDE)
+    axes.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
+
+
+def _draw_calibration(
+    axes: Axes, curves: Mapping[str, Predictions], styles: Mapping[str, dict[str, Any]]
+) -> None:
+    largest = 0.0
+    for model, predictions in curves.items():
+        bins = calibration_bins(*predictions)
+        axes.plot(bins.predicted, bins.observed, **styles[model])
+        largest = max(largest, float(bins.predicted.max()), float(bins.observed.max()))
+    end = min(1.0, 1.05 * largest)
+    axes.plot([0, end], [0, end], **_GUIDE)
+    axes.set(xlabel="predicted risk, tenths of the patients", ylabel="share with the outcome", aspect="equal")
+
+
+def _draw_decision_curve(
+    axes: Axes, curves: Mapping[str, Predictions], styles: Mapping[str, dict[str, Any]]
+) -> None:
+    largest = max(float(np.quantile(probabilities, 0.99)) for _, probabilities in curves.values())
+    threshold = np.linspace(0, min(_LARGEST_THRESHOLD, largest), 101)
+    for place, (model, predictions) in enumerate(curves.items()):
+        curve = decision_curve(*predictions, threshold)
+        axes.plot(threshold, curve.model, **styles[model] | {"marker": ""})
+        if place == 0:
+            axes.plot(threshold, curve.everyone, label="treat all", **_GUIDE)
+    axes.axhline(0, label="treat none", **_GUIDE | {"linestyle": (0, (1, 2))})
+    prevalence = _prevalence(curves)
+    axes.set(
+        xlabel="risk from which one acts", ylabel="net benefit", ylim=(-0.1 * prevalence, 1.1 * prevalence)
+    )
+
+
+def _prevalence(curves: Mapping[str, Predictions]) -> float:
+    labels, _ = next(iter(curves.values()))
+    return float(np.mean(labels))
