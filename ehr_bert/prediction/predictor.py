@@ -60,7 +60,8 @@ class Predictor(nn.Module):
     def forward(self, batch: Batch | ReducedBatch) -> torch.Tensor:
         """The logits `[B, outputs]`, in float32 whatever the encoder computes in."""
         if isinstance(batch, ReducedBatch):
-            return self.head.predict(batch.values, batch.visits)
+            with torch.autocast(self.device.type, enabled=False):
+                return self.head.predict(batch.values, batch.visits)
         hidden = self.encoder(batch)  # [B, T, H]
         with torch.autocast(hidden.device.type, enabled=False):
             return self.head(hidden.float(), batch)

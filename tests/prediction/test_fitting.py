@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -163,6 +164,12 @@ def test_bfloat16_is_near(export, valid):
     exact, near = (logits(predictor, valid, runtime=Runtime(each)) for each in ("float32", "bfloat16"))
     assert not np.array_equal(exact, near)
     np.testing.assert_allclose(exact, near, atol=0.05)
+
+
+def test_a_head_that_learns_alone_first_does_so_in_bfloat16_too(export, train, valid):
+    settings = replace(QUICK, head_first=True, precision="bfloat16")
+    assert fitted(export, train, valid, settings)[1].valid["auroc"] > 0.9
+
 
 
 def test_a_search_keeps_the_best_on_validation(export, train, valid):
