@@ -22,6 +22,8 @@ STAGES = {
     "ancestry": "print which trainings, on which corpora, made a model",
     "convert": "export a pretrained model to a Hugging Face folder, and prove it equal",
     "fill-mask": "print the likeliest codes at a [MASK] in a patient's history",
+    "finetune": "fine-tune a model on a cohort, beside baselines, at several training sizes",
+    "evaluate": "write the tables and plots of a fine-tuning again",
     "predict": "tell the risk of each patient, by a model that was fine-tuned",
     "explain": "show on a page what the risk of one patient rests on",
     "multitask": "train several tasks on one encoder, and compare with each alone",

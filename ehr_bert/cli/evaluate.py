@@ -1,0 +1,30 @@
+"""`ehr-bert evaluate`: the tables and plots of a fine-tuning, from its runs."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the stage's arguments."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder that `ehr-bert finetune` wrote")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes and prints the table of all runs that are done."""
+    print(write_results(arguments.folder))
+
+
+def write_results(folder: Path) -> str:
+    """Writes `results.json`, `results.md` and the plots; the table of AUROCs, and where the others are."""
+    from tqdm import tqdm
+
+    from ehr_bert.files import write_json
+    from ehr_bert.prediction.results import curves, sum_up
+    from ehr_bert.report.prediction_report import RESULTS_TEXT, write_report
+    from ehr_bert.report.prediction_tables import FIGURES, by_size
+
+    results = sum_up(folder, lambda cells: tqdm(cells, desc="evaluating", unit="model"))
+    write_json(folder / "results.json", results)
+    write_report(results, curves(folder), folder)
+    table = by_size(results["table"], FIGURES[0], results)
+    return f"{table}\n\nAll figures are in {folder / RESULTS_TEXT}"

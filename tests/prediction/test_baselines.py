@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from ehr_bert.prediction.boosting import fit_boosting
+from ehr_bert.prediction.logistic_regression import STRENGTHS, fit_logistic_regression
+from ehr_bert.prediction.problem import Scores, Sides
+from ehr_bert.prediction.stack import fit_stack
+
+SIDES = Sides(np.arange(0, 211), np.arange(211, 317), np.arange(317, 401))
+
+
+def examples(seed=0):
+    """401 examples whose outcome depends on three of 13 features."""
+    random = np.random.default_rng(seed)
+    features = (random.random((401, 13)) < 0.3).astype(np.float32)
+    log_odds = features @ np.array([2, 1, -2, *[0] * 10]) - 0.3
+    return sparse.csr_array(features), (random.random(401) < 1 / (1 + np.exp(-log_odds))).astype(int)
+
+
+def area(labels, scores):
+    return roc_auc_score(labels, scores)
+
+
+def test_the_penalty_is_the_best_on_validation():
+    features, labels = examples()
+    found = fit_logistic_regression(features, labels, SIDES)
+    areas = []
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=2000).fit(features[SIDES.train], labels[SIDES.train])
+        areas.append(area(labels[SIDES.valid], model.decision_function(features[SIDES.valid])))
+    assert area(labels[SIDES.valid], found.valid) == pytest.approx(max(areas))
+    assert found.chosen["inverse_penalty"] == STRENGTHS[int(np.argmax(areas))]
+
+
+@pytest.mark.parametrize("fit", [fit_logistic_regression, lambda *given: fit_boosting(*given, seed=1)])
+def test_a_baseline_learns_and_the_test_labels_play_no_part(fit):
+    features, labels = examples()
+    found = fit(features, labels, SIDES)
+    assert area(labels[SIDES.test], found.test) > 0.65
+    hidden = labels.copy()
+    hidden[SIDES.test] = 1 - labels[SIDES.test]
+    again = fit(features, hidden, SIDES)
+    assert (again.test == found.test).all()
+    assert (again.valid == found.valid).all()
+
+
+def scores(log_odds, noise, seed):
+    random = np.random.default_rng(seed)
+    return Scores(*(side + random.normal(0, noise, len(side)) for side in log_odds), chosen={})
+
+
+def test_the_stack_is_better_than_either_where_both_know_something():
+    random = np.random.default_rng(0)
+    log_odds = [random.normal(0, 1.5, size) for size in (500, 3001)]
+    valid, test = ((random.random(len(each)) < 1 / (1 + np.exp(-each))).astype(int) for each in log_odds)
+    neural, linear = scores(log_odds, 1.5, 1), scores(log_odds, 1.5, 2)
+    stacked = fit_stack(neural, [linear], valid)
+    assert area(test, stacked.test) > max(area(test, neural.test), area(test, linear.test)) + 0.02
+
+
+def test_the_stack_takes_the_linear_model_that_is_best_on_validation_and_weighs_noise_little():
+    random = np.random.default_rng(0)
+    log_odds = [random.normal(0, 1.5, size) for size in (500, 301)]
+    valid = (random.random(500) < 1 / (1 + np.exp(-log_odds[0]))).astype(int)
+    noise, good = scores(log_odds, 99, 1), scores(log_odds, 0.5, 2)
+    found = fit_stack(noise, [noise, good], valid)
+    assert found.chosen["linear_weight"] > 5 * abs(found.chosen["neural_weight"])
