@@ -171,7 +171,6 @@ def test_a_head_that_learns_alone_first_does_so_in_bfloat16_too(export, train, v
     assert fitted(export, train, valid, settings)[1].valid["auroc"] > 0.9
 
 
-
 def test_a_search_keeps_the_best_on_validation(export, train, valid):
     def fitted_by(predictor, settings):
         return fit(predictor, train, has_code(TRAIN), valid, has_code(VALID), settings, seed=0)
