@@ -4,14 +4,15 @@ import argparse
 from pathlib import Path
 
 from ehr_bert.cli.counts import count
-from ehr_bert.cli.training_arguments import add_features, add_output
+from ehr_bert.cli.path_arguments import add_path
+from ehr_bert.cli.training_arguments import add_features
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
     parser.add_argument("recipes", type=Path, nargs="+", help="recipes to compare, as TOML")
     add_features(parser, "of all trainings, as `ehr-bert pretrain` takes them")
-    add_output(parser, "folder for the trainings and the table; run again, what is missing is made")
+    add_path(parser, "--output", "folder for the trainings and the table; run again, what is missing is made")
     parser.add_argument(
         "--seeds", type=count, default=5, metavar="N", help="trainings of each recipe, under seeds 1 to N"
     )

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ehr_bert.cli.counts import count, natural
+from ehr_bert.cli.path_arguments import add_titles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "PCA takes seconds",
     )
     parser.add_argument("--seed", type=natural, default=0, help="decides where t-SNE ends")
-    parser.add_argument("--titles", type=Path, help="TSV of code and title, before the published titles")
+    add_titles(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

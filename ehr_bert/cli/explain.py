@@ -4,26 +4,13 @@ import argparse
 from pathlib import Path
 
 from ehr_bert.cli.counts import natural
+from ehr_bert.cli.path_arguments import add_path, add_titles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
-    parser.add_argument(
-        "--model",
-        type=Path,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="fine-tuned model, as `ehr-bert predict` takes it",
-    )
-    parser.add_argument(
-        "--input",
-        type=Path,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="COHORT",
-        help="what `ehr-bert cohort` wrote",
-    )
+    add_path(parser, "--model", "fine-tuned model, as `ehr-bert predict` takes it")
+    add_path(parser, "--input", "what `ehr-bert cohort` wrote", "COHORT")
     example = parser.add_mutually_exclusive_group(required=True)
     example.add_argument(
         "--row", type=natural, default=argparse.SUPPRESS, metavar="N", help="the cohort's row, counted from 0"
@@ -35,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the patient instead, at the latest index date; the id isn't written anywhere",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="the .html file to write")
-    parser.add_argument("--titles", type=Path, help="TSV of code and title, before the published titles")
+    add_titles(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ehr_bert.cli.counts import count
+from ehr_bert.cli.path_arguments import add_path
 
 HEAD_NAMES = ("cls", "mean", "gru", "bigru", "retain")
 LOG_FILE_SECONDS = 10.0
@@ -13,27 +14,17 @@ LOG_FILE_SECONDS = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
-    parser.add_argument(
-        "--cohort",
-        type=Path,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="who is predicted for, as `ehr-bert cohort` writes it",
-    )
+    add_path(parser, "--cohort", "who is predicted for, as `ehr-bert cohort` writes it")
     parser.add_argument(
         "--model",
         type=Path,
         metavar="FOLDER",
         help="pretrained model, as `ehr-bert convert` exports it; contenders without BERT need none",
     )
-    parser.add_argument(
+    add_path(
+        parser,
         "--output",
-        type=Path,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="folder for the runs, the tables and the plots; run again, what is missing is made",
+        "folder for the runs, the tables and the plots; run again, what is missing is made",
     )
     parser.add_argument("--task", metavar="NAME", help="a binary task of the cohort, where it has several")
     parser.add_argument("--head", choices=HEAD_NAMES, default="mean", help="what stands on BERT")

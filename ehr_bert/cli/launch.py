@@ -4,15 +4,18 @@ import argparse
 from pathlib import Path
 
 from ehr_bert.cli.counts import count
-from ehr_bert.cli.training_arguments import add_features, add_output
+from ehr_bert.cli.path_arguments import add_path
+from ehr_bert.cli.training_arguments import add_features
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
     parser.add_argument("recipe", type=Path, help="how to train, as TOML")
     add_features(parser, "as `ehr-bert pretrain` takes them")
-    add_output(
-        parser, "training folder, on a disk that all workers see; launched again, the training goes on"
+    add_path(
+        parser,
+        "--output",
+        "training folder, on a disk that all workers see; launched again, the training goes on",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--slurm", action="store_true", help="as a job of Slurm, with a worker on each node")

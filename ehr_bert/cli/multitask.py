@@ -5,26 +5,15 @@ from pathlib import Path
 
 from ehr_bert.cli.counts import count
 from ehr_bert.cli.finetune import HEAD_NAMES
+from ehr_bert.cli.path_arguments import add_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
     parser.add_argument("tasks", type=Path, help="the tasks and how they are trained, as TOML")
-    parser.add_argument(
-        "--model",
-        type=Path,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="pretrained model, as `ehr-bert convert` exports it",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="where trainings and results are kept; called again, it goes on with what is left",
+    add_path(parser, "--model", "pretrained model, as `ehr-bert convert` exports it")
+    add_path(
+        parser, "--output", "where trainings and results are kept; called again, it goes on with what is left"
     )
     parser.add_argument(
         "--head", choices=HEAD_NAMES, default="mean", help="what stands on BERT, but for labels by visit"

@@ -4,26 +4,18 @@ import argparse
 from pathlib import Path
 
 from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
+from ehr_bert.cli.path_arguments import add_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the stage's arguments."""
-    parser.add_argument(
-        "--model",
-        type=Path,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FOLDER",
-        help="what `ehr-bert finetune` wrote",
-    )
-    parser.add_argument(
+    add_path(parser, "--model", "what `ehr-bert finetune` wrote")
+    add_path(
+        parser,
         "--input",
-        type=Path,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="PATH",
-        help="who is predicted for: a cohort, what `ehr-bert preprocess` wrote, or a diagnosis table as it "
+        "who is predicted for: a cohort, what `ehr-bert preprocess` wrote, or a diagnosis table as it "
         "takes it, of which whole histories are read",
+        "PATH",
     )
     parser.add_argument(
         "out",

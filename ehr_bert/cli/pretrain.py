@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ehr_bert.cli.training_arguments import add_features, add_output, named_features
+from ehr_bert.cli.path_arguments import add_path
+from ehr_bert.cli.training_arguments import add_features, named_features
 
 if TYPE_CHECKING:
     from ehr_bert.training.recipe import Recipe
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what `ehr-bert features` made; several, packed at different lengths, for a recipe's phases; "
         "NAME=FOLDER for a corpus that its mixtures name",
     )
-    add_output(parser, "training folder; run again, it goes on")
+    add_path(parser, "--output", "training folder; run again, it goes on")
     _add_optional(
         parser, "--recipe", Path, "how to train, as TOML; without it Med-BERT's shape and objectives"
     )

@@ -3,7 +3,6 @@
 import argparse
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,13 +18,6 @@ def add_features(parser: argparse.ArgumentParser, purpose: str, required: bool =
         default=argparse.SUPPRESS,
         metavar="FOLDER",
         help=purpose,
-    )
-
-
-def add_output(parser: argparse.ArgumentParser, purpose: str) -> None:
-    """Adds `--output`."""
-    parser.add_argument(
-        "--output", type=Path, required=True, default=argparse.SUPPRESS, metavar="FOLDER", help=purpose
     )
 
 
