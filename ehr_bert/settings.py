@@ -149,6 +149,8 @@ def _fits(hint: Any, value: Any) -> bool:
         return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
     if hint is float:
         return type(value) in (int, float) and math.isfinite(value)
+    if hint is int:
+        return type(value) is int and -(2**63) <= value < 2**63  # as TOML has it, and every store
     return type(value) is hint
 
 

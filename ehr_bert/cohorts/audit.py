@@ -11,14 +11,15 @@ from typing import Any
 
 import ibis
 import ibis.expr.types as ir
-import pyarrow as pa
 
 from ehr_bert.cohorts.definition import Definition, Outcome
 from ehr_bert.cohorts.patterns import matching_codes
+from ehr_bert.cohorts.recomputed import wrongly_labelled
+from ehr_bert.cohorts.record import attached
 from ehr_bert.cohorts.source import Source
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
-from ehr_bert.schemas import ContextKind, TaskKind
+from ehr_bert.schemas import COHORT, TASK_TYPES, ContextKind, TaskKind
 from ehr_bert.splits import with_split
 
 _KEY = ("patient_id", "index_date")
@@ -65,10 +66,21 @@ def audit(source: Source, cohort: ir.Table, definition: Definition | None, seed:
     events = _events(cohort)
     findings = [_nothing_later(source, cohort, events), one_side_each(source.engine, cohort)]
     findings.append(_sides_kept(source, cohort, seed))
+    for name in cohort.columns:
+        if name not in COHORT.names and cohort.schema()[name].to_pyarrow() == TASK_TYPES[TaskKind.VISITS]:
+            findings.append(_one_each_visit(source, cohort, name))
     if definition is None:
         return findings
     until = date.fromisoformat(definition.observed_until) if definition.observed_until else None
     for outcome in definition.outcomes:
+        wrong = wrongly_labelled(source, cohort, outcome)
+        findings.append(
+            _finding(
+                f"{outcome.name}: labels are what the record tells of the days after the index date",
+                _number(source.engine, wrong.count()),
+                "aren't",
+            )
+        )
         if outcome.task_kind != TaskKind.BINARY:
             continue
         if outcome.kind == "codes":
@@ -137,14 +149,22 @@ def _sides_kept(source: Source, cohort: ir.Table, seed: int) -> Finding:
     return _finding("splits are those of preprocessing with this seed", moved, "patients are on another side")
 
 
+def _one_each_visit(source: Source, cohort: ir.Table, task: str) -> Finding:
+    """Labels of visits are as many as the visits of the history."""
+    # An engine may tell -1 as the length of no list.
+    others = cohort.filter(cohort[task].notnull(), cohort[task].length() != cohort.admit_date.length())
+    broken = _number(source.engine, others.count())
+    return _finding(f"{task}: a label for each visit of the history", broken, "have more or fewer")
+
+
 def _no_earlier_outcome(source: Source, cohort: ir.Table, events: ir.Table, outcome: Outcome) -> Finding:
     """Nobody with a label has had the outcome, in the record or in the history as it is written."""
     engine = source.engine
     labelled = cohort.filter(cohort[outcome.name].notnull()).select(*_KEY, told=cohort[outcome.name])
     codes = engine.collect(events.select("code").distinct())["code"].to_pylist()
-    written = _of_codes(engine, events, matching_codes(outcome.codes, codes))
+    written = source.rows_of(matching_codes(outcome.codes, codes), events)
     seen = labelled.join(written.select(*_KEY, "discharge_date"), _KEY)
-    held = _of_codes(engine, source.read.rows, matching_codes(outcome.codes, source.codes))
+    held = source.rows_of(matching_codes(outcome.codes, source.codes))
     recorded = labelled.join(held.select("patient_id", "discharge_date"), "patient_id")
     both = ibis.union(
         *(each.select(*_KEY, "told", "discharge_date") for each in (seen, recorded)), distinct=False
@@ -181,7 +201,7 @@ def _followed_up(source: Source, cohort: ir.Table, outcome: Outcome, until: date
     # A visit shows that its patient was watched until then, whatever is stated.
     ends = controls.join(visits, "patient_id").select(*_KEY, end="discharge_date")
     if known is not None:
-        told = controls.join(known, "patient_id")
+        told = attached(controls, known, "patient_id")
         stated = told.observation_end if until is None else ibis.literal(until)
         end = ibis.ifelse((told.death_date < stated).fill_null(False), told.death_date, stated)
         ends = ibis.union(ends, told.select(*_KEY, end=end))
@@ -195,11 +215,6 @@ def _followed_up(source: Source, cohort: ir.Table, outcome: Outcome, until: date
         short,
         "weren't",
     )
-
-
-def _of_codes(engine: Engine, rows: ir.Table, codes: Sequence[str]) -> ir.Table:
-    lookup = engine.load(pa.table({"code": pa.array(codes, pa.string())}))
-    return rows.semi_join(lookup, "code")
 
 
 def _number(engine: Engine, count: ir.IntegerScalar) -> int:

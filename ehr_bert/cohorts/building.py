@@ -18,7 +18,6 @@ from ehr_bert.cohorts.record import Record, attached, patients_of, visits_of
 from ehr_bert.cohorts.rules import flow, passed, standing, standing_rules
 from ehr_bert.cohorts.source import Source
 from ehr_bert.errors import UserError
-from ehr_bert.schemas import DIAGNOSES
 from ehr_bert.sequences.eligibility import FlowStep
 from ehr_bert.splits import with_split
 
@@ -83,7 +82,7 @@ def build_examples(source: Source, definition: Definition, seed: int) -> Example
     examples = eligible.select(*_FACTS)
     for outcome in definition.outcomes:
         asked_codes = code_sets.get(_ASKED + outcome.name)
-        asked = None if asked_codes is None else _rows_of(source, asked_codes)
+        asked = None if asked_codes is None else source.rolled_up(source.rows_of(asked_codes))
         questions = eligible.select(*_KEY, "observed_until")
         answers = labels(record, questions, outcome, _OUTCOME + outcome.name, asked)
         computed.append(engine.materialise(answers.table))
@@ -101,7 +100,7 @@ def build_examples(source: Source, definition: Definition, seed: int) -> Example
         steps += flow(engine, final.mutate(passed=1), ["a label at least"])
     for table in computed:
         engine.drop(table)
-    _check_somebody_is_left(source.where, steps)
+    _check_somebody_is_left(source.where, steps, "loosen them")
     return Examples(final, names, tuple(steps), {name: len(codes) for name, codes in code_sets.items()})
 
 
@@ -119,24 +118,26 @@ def labelled_examples(source: Source, table: pa.Table, seed: int) -> Examples:
     engine = source.engine
     names = tuple(name for name in table.column_names if name not in (*_KEY, RISK))
     given = engine.load(table.select([*_KEY, *names]))
+    told = given.select(*_KEY, is_labelled=ibis.or_(*(given[name].notnull() for name in names)))
     visits = engine.materialise(visits_of(engine, source.read.rows, {}))
     record = Record(visits, patients_of(visits, source.diagnoses.patients, None))
-    stood = attached(standing(record, given.select(*_KEY), None, {}), given, *_KEY)
+    stood = standing(record, told, None, {})
     rules = [
         ("in the diagnosis table", stood.last_discharge.notnull()),
         ("1 visit up to it", stood.history_visits > 0),
-        ("a label at least", ibis.or_(*(stood[name].notnull() for name in names))),
+        ("a label at least", stood.is_labelled),
     ]
-    candidates = engine.materialise(stood.mutate(passed=passed(rules)).select(*_FACTS, *names, "passed"))
+    candidates = engine.materialise(stood.mutate(passed=passed(rules)).select(*_FACTS, "passed"))
     steps = [
         *flow(engine, candidates.mutate(passed=1), ["labels"]),
         *flow(engine, candidates, [name for name, _ in rules]),
     ]
-    left = candidates.filter(candidates.passed == len(rules)).drop("passed")
+    left = attached(candidates.filter(candidates.passed == len(rules)).drop("passed"), given, *_KEY)
     final = engine.materialise(with_split(left, seed, source.diagnoses.splits))
     engine.drop(visits)
     engine.drop(candidates)
-    _check_somebody_is_left(source.where, steps)
+    mend = "are its patient ids those of the labels, and its days before theirs?"
+    _check_somebody_is_left(source.where, steps, mend)
     return Examples(final, names, tuple(steps), {})
 
 
@@ -151,11 +152,11 @@ def _candidates(record: Record, definition: Definition, has_patients: bool) -> t
     return stood.mutate(passed=passed(rules)), [name for name, _ in rules]
 
 
-def _check_somebody_is_left(where: Path, steps: list[FlowStep]) -> None:
+def _check_somebody_is_left(where: Path, steps: list[FlowStep], mend: str) -> None:
     """Raises a `UserError` that tells the flow, unless somebody is left."""
     if steps[-1].patients == 0:
         left = "; ".join(f"{step.rule}: {step.patients:,}" for step in steps)
-        raise UserError(f"{where}: the rules leave no patient ({left}): loosen them")
+        raise UserError(f"{where}: the rules leave no patient ({left}): {mend}")
 
 
 def _code_sets(source: Source, definition: Definition) -> dict[str, list[str]]:
@@ -175,9 +176,3 @@ def _code_sets(source: Source, definition: Definition) -> dict[str, list[str]]:
             example = next(iter(source.codes))
             raise UserError(f"{source.where} has no code {shown}: are its codes written so? One is {example}")
     return found
-
-
-def _rows_of(source: Source, codes: list[str]) -> ir.Table:
-    """The rows of some codes, rolled up afterwards."""
-    lookup = source.engine.load(pa.table({"code": pa.array(codes, pa.string())}))
-    return source.rolled_up(source.read.rows.select(*DIAGNOSES.names).semi_join(lookup, "code"))

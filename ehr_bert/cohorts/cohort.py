@@ -159,7 +159,7 @@ def cohort_of(table: pa.Table, facts: dict[str, Any], where: str) -> Cohort:
         if field.name not in table.column_names:
             raise UserError(f"{where}: the cohort table lacks the column {field.name}")
     tasks = {name: _task(table[name], name, where) for name in table.column_names if name not in COHORT.names}
-    table = table.select(COHORT.names).cast(COHORT).combine_chunks()
+    table = table.select(COHORT.names).cast(COHORT)
     return Cohort(
         patient_ids=table["patient_id"].to_numpy(),
         index_date=table["index_date"].to_numpy().astype("datetime64[D]"),
@@ -183,7 +183,8 @@ def _task(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
 def _histories(table: pa.Table, where: str) -> Histories:
     flat = {name: pc.list_flatten(table[name]) for name in COHORT.names[5:]}
     code_offsets, visit_offsets = (_offsets(table[name]) for name in ("codes", "admit_date"))
-    codes = flat["codes"].combine_chunks().dictionary_encode()
+    # As places in a dictionary first: the texts of one array may not pass 2 GiB.
+    codes = flat["codes"].dictionary_encode().combine_chunks()
     order = np.argsort(codes.dictionary.to_numpy(zero_copy_only=False), kind="stable")
     place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)

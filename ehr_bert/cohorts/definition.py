@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from ehr_bert.cohorts.patterns import is_no_falling_range
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import COHORT, LABEL, PROLONGED_STAY_DAYS, TaskKind
 from ehr_bert.settings import Count, Natural, Rule, Settings
@@ -23,11 +24,14 @@ def _is_day(text: str) -> bool:
 
 
 def is_task_name(name: str) -> bool:
-    """Whether a column of a cohort table may be called so beside those that each has."""
-    return name.isidentifier() and name not in COHORT.names
+    """Whether a column of a cohort table may be called so beside those that each has; engines ignore case."""
+    return name.isidentifier() and name.lower() not in COHORT.names
 
 
 TaskName = Annotated[str, Rule(is_task_name, "a word that is no other column of a cohort table")]
+Pattern = Annotated[
+    str, Rule(is_no_falling_range, "a code, a pattern, or a range from the lower to the higher code")
+]
 Day = Annotated[str, Rule(_is_day, "such as 2015-01-01")]
 
 
@@ -43,7 +47,7 @@ class Population(Settings):
         within_days: Days from the first to the last of these visits at most; any if not stated.
     """
 
-    codes: tuple[str, ...] = ()
+    codes: tuple[Pattern, ...] = ()
     visits: Count = 1
     within_days: Count | None = None
 
@@ -62,18 +66,23 @@ class Index(Settings):
         date: For `date`.
         min_stay_days: Visits of fewer days don't count for `nth_visit` and `each_discharge`; 1 leaves out
             those that end on the day on which they begin.
+        max_per_patient: Of `each_discharge`, so many index dates of a patient at most, drawn by a hash; all
+            if not stated. Each repeats the history before it, so the table grows with the square of visits.
     """
 
     kind: Literal["first_code", "nth_visit", "date", "each_discharge", "before_outcome"] = "first_code"
-    codes: tuple[str, ...] = ()
+    codes: tuple[Pattern, ...] = ()
     visit: Count = 1
     date: Day | None = None
     min_stay_days: Natural = 0
+    max_per_patient: Count | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.kind == "date") != (self.date is not None):
             raise UserError('date and kind = "date" need each other: state both or neither')
+        if self.max_per_patient and self.kind != "each_discharge":
+            raise UserError('max_per_patient is for kind = "each_discharge"')
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ class Exclusion(Settings):
         margin_days: For `until_population`, so many days after it count too.
     """
 
-    codes: tuple[str, ...] = ()
+    codes: tuple[Pattern, ...] = ()
     when: Literal["until_index", "until_population", "ever"] = "until_index"
     washout_days: Count | None = None
     margin_days: Natural = 0
@@ -160,7 +169,7 @@ class Outcome(Settings):
 
     name: TaskName = LABEL
     kind: Literal["codes", "readmission", "prolonged_stay", "stay_days", "next_visit_codes"] = "codes"
-    codes: tuple[str, ...] = ()
+    codes: tuple[Pattern, ...] = ()
     visits: Count = 1
     gap_days: Natural = 0
     follow_up_days: Count | None = None
@@ -243,7 +252,7 @@ class Definition(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = [outcome.name for outcome in self.outcomes]
+        names = [outcome.name.lower() for outcome in self.outcomes]
         if not names:
             raise UserError("outcomes is empty: a cohort has one [[outcomes]] at least")
         if len(set(names)) < len(names):

@@ -65,7 +65,8 @@ def write_cohort_folder(
             else.
     """
     labels = None if isinstance(asked, Definition) else read_labels(asked)
-    with folder_written_aside(folder) as aside:
+    inputs = [table] if labels is None else [table, asked]
+    with folder_written_aside(folder, "cohort", *inputs) as aside:
         source = Source.of(engine, table, read_diagnoses(engine, table), roll_up)
         if isinstance(asked, Definition):
             definition, told = asked, asked.to_dict()
@@ -108,10 +109,11 @@ def write_pickled_cohort(engine: Engine, prefix: Path, types: Path, folder: Path
         The summary.
 
     Raises:
-        UserError: the pickles can't be used, the leakage audit fails, or `folder` is something else.
+        UserError: the pickles can't be used or hold no patient, the leakage audit fails, or `folder` is
+            something else.
     """
     rows = read_labelled_pickles(prefix, types)
-    with folder_written_aside(folder) as aside:
+    with folder_written_aside(folder, "cohort", prefix, types) as aside:
         table = engine.load(rows)
         steps = flow(engine, table.mutate(passed=1), ["labelled pickles"])
         examples = Examples(table, (LABEL,), tuple(steps), {})

@@ -1,5 +1,6 @@
 """The histories of examples: what was recorded up to the index date, as preprocessing orders it."""
 
+import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
@@ -38,10 +39,12 @@ def cohort_parts(
             f"{source.where} tells nothing of patients, and tokens of sex and age need their table: make the "
             "folder with `ehr-bert extract`"
         )
-    keyed = examples.table.mutate(
-        example=examples.table.patient_id + _BETWEEN + examples.table.index_date.cast("string")
-    )
-    keys = keyed.select("patient_id", "index_date", "example")
+    table = examples.table
+    key = table.patient_id + _BETWEEN + table.index_date.cast("string")
+    # Tasks are called as the user likes: inside a struct they are in no other column's way.
+    labels = ibis.struct({name: table[name] for name in examples.tasks})
+    facts = table.select("index_date", "split", "sex", "age", person="patient_id", labels=labels, example=key)
+    keys = facts.select("index_date", "example", patient_id="person")
     rows = source.rolled_up(source.read.rows).join(keys, "patient_id")
     past = rows.filter(rows.discharge_date <= rows.index_date)
     past = engine.materialise(
@@ -53,7 +56,6 @@ def cohort_parts(
         known = told.drop("patient_id", "index_date").rename(patient_id="example")
     parts, codes = ordered_parts(engine, past, 0, kinds, known)
     lookup = engine.load(pa.table({"names": pa.array([list(codes)], pa.list_(pa.string()))}))
-    facts = keyed.rename(person="patient_id")
     tables = [_cohort_table(part, facts, lookup, examples.tasks) for part in parts]
     return tables, [past, *parts]
 
@@ -67,4 +69,5 @@ def _cohort_table(part: ir.Table, facts: ir.Table, lookup: ir.Table, tasks: tupl
     named = joined.mutate(
         patient_id=joined.person, codes=joined.code_ranks.map(lambda rank: joined.names[rank])
     )
-    return named.select(*COHORT.names, *tasks).order_by("patient_id", "index_date")
+    told = {name: named.labels[name] for name in tasks}
+    return named.select(*COHORT.names, **told).order_by("patient_id", "index_date")

@@ -7,6 +7,7 @@ import ibis.expr.types as ir
 
 from ehr_bert.cohorts.definition import Index, Population
 from ehr_bert.cohorts.record import Record
+from ehr_bert.splits import patient_hash
 
 POPULATION, INDEX = "in_population", "in_index"
 """Names of the sets of codes by which patients join the population, and of those that set the index date."""
@@ -63,6 +64,11 @@ def index_dates(
         in_order = ibis.window(group_by=stays.patient_id, order_by=stays.discharge_date)
         stays = stays.mutate(number=ibis.row_number().over(in_order) + 1)
         stays = stays.filter(stays.number == index.visit)
+    if index.max_per_patient is not None:
+        key = stays.patient_id + " " + stays.discharge_date.cast("string")
+        drawn = ibis.window(group_by=stays.patient_id, order_by=patient_hash(key, "index date", 0))
+        stays = stays.mutate(place=ibis.row_number().over(drawn))
+        stays = stays.filter(stays.place < index.max_per_patient)
     return stays.select("patient_id", index_date="discharge_date")
 
 

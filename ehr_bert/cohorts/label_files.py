@@ -34,17 +34,22 @@ def read_labels(path: Path) -> pa.Table:
     Raises:
         UserError: the table can't be read, lacks a column, or holds something else.
     """
-    table = _meds(_read(path), path)
+    read = _read(path)
+    names = [name.lower() for name in read.column_names]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"{path}: two columns are called {', '.join(twice)}, in capitals or not: rename one")
+    table = _meds(read, path)
     missing = [name for name in _KEYS if name not in table.column_names]
     if missing:
         raise UserError(
             f"{path} has no column {', '.join(missing)}: a table of labels has {', '.join(_KEYS)} and a "
             f"column a task, or {', '.join(_MEDS_KEYS)} and one of {', '.join(_MEDS_VALUES)}"
         )
-    columns = {"patient_id": pc.cast(table["patient_id"], pa.string()), "index_date": _days(table, path)}
+    columns = {"patient_id": _cast(table, "patient_id", pa.string(), path), "index_date": _days(table, path)}
     for name in table.column_names:
         if name == RISK:
-            columns[name] = pc.cast(table[name], pa.float64())
+            columns[name] = _cast(table, name, pa.float64(), path)
         elif name not in _KEYS:
             columns[name] = task_column(table[name], name, path)
     if not set(columns) - {*_KEYS, RISK}:
@@ -52,9 +57,9 @@ def read_labels(path: Path) -> pa.Table:
     labels = pa.table(columns)
     if labels["patient_id"].null_count or labels["index_date"].null_count:
         raise UserError(f"{path}: a row lacks its patient_id or index_date: fill it in, or leave the row out")
-    twice = len(labels) - len(labels.group_by(list(_KEYS)).aggregate([]))
-    if twice:
-        raise UserError(f"{path}: {twice:,} rows repeat a patient_id and index_date: leave one of each")
+    repeated = len(labels) - len(labels.group_by(list(_KEYS)).aggregate([]))
+    if repeated:
+        raise UserError(f"{path}: {repeated:,} rows repeat a patient_id and index_date: leave one of each")
     return labels
 
 
@@ -102,6 +107,15 @@ def _singletons(values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, values.drop_null(), mask=pc.is_null(values))
 
 
+def _cast(table: pa.Table, name: str, type_: pa.DataType, path: Path) -> pa.ChunkedArray:
+    try:
+        return pc.cast(table[name], type_)
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{path}: the column {name} is of {table[name].type}, and can't be read as {type_}"
+        ) from error
+
+
 def _days(table: pa.Table, path: Path) -> pa.ChunkedArray:
     days = table["index_date"]
     try:
@@ -115,13 +129,15 @@ def _days(table: pa.Table, path: Path) -> pa.ChunkedArray:
 def task_column(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
     """A column as the type of its task: 0 and 1 are binary, other numbers a regression; lists are kept.
 
+    NaN is no label, as null is none.
+
     Args:
         column: The labels.
         name: Of the task.
         path: Where they came from, for messages.
 
     Raises:
-        UserError: it is of another type, or called as other columns are.
+        UserError: it is of another type or infinite, or called as other columns are.
     """
     if not is_task_name(name):
         raise UserError(f"{path}: a task can't be called {name!r}: rename the column")
@@ -129,8 +145,12 @@ def task_column(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArr
     if pa.types.is_boolean(of_type):
         return column.cast(pa.int32())
     if pa.types.is_integer(of_type) or pa.types.is_floating(of_type):
-        is_binary = pc.all(pc.is_in(column.cast(pa.float64()).drop_null(), pa.array([0.0, 1.0]))).as_py()
-        return column.cast(pa.int32() if is_binary else pa.float64())
+        numbers = column.cast(pa.float64(), safe=False)
+        numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
+        if pc.any(pc.is_inf(numbers)).as_py():
+            raise UserError(f"{path}: the column {name} holds an infinite number: leave such rows out")
+        is_binary = pc.all(pc.is_in(numbers.drop_null(), pa.array([0.0, 1.0]))).as_py()
+        return numbers.cast(pa.int32()) if is_binary else numbers
     if of_type in TASK_TYPES.values():
         return column
     raise UserError(f"{path}: the column {name} is of {of_type}, and labels are numbers, or lists in Parquet")

@@ -26,8 +26,8 @@ def read_labelled_pickles(prefix: Path, types: Path) -> pa.Table:
         lengths of stay, which are 0.
 
     Raises:
-        UserError: a file is missing or holds something else, an id is no code's, or a patient is in two
-            splits.
+        UserError: a file is missing or holds something else, or all of them nobody; an id is no code's; or a
+            patient is in two splits.
     """
     vocabulary = Vocabulary.read(types)
     names = np.array(vocabulary.tokens, dtype=object)
@@ -37,7 +37,9 @@ def read_labelled_pickles(prefix: Path, types: Path) -> pa.Table:
         for split in Split
         for number, records in enumerate(read_pickles(_path(prefix, split)), 1)
     ]
-    table = pa.concat_tables(tables)
+    table = pa.concat_tables(tables) if tables else None
+    if not table:
+        raise UserError(f"{prefix}: the pickles hold no patient: are they the labelled ones?")
     sides = table.group_by("patient_id").aggregate([("split", "count_distinct")])
     crossing = pc.sum(pc.greater(sides["split_count_distinct"], 1)).as_py()
     if crossing:

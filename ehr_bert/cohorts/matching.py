@@ -21,13 +21,19 @@ def matched(examples: ir.Table, matching: Matching, label: str, seed: int) -> ir
         "age_band": examples.age // 10,
         "index_year": examples.index_date.year(),
     }
-    strata = examples.mutate(**{f"by_{name}": alike[name] for name in matching.by})
-    group = [strata.split, *(strata[f"by_{name}"] for name in matching.by)]
-    key = strata.patient_id + " " + strata.index_date.cast("string")
-    order = [patient_hash(key, "matching", seed), strata.patient_id, strata.index_date]
-    placed = strata.mutate(
-        cases=strata[label].sum().over(ibis.window(group_by=group)),
-        place=ibis.row_number().over(ibis.window(group_by=[*group, strata[label]], order_by=order)),
+    told = examples.select(
+        "patient_id",
+        "index_date",
+        "split",
+        told=examples[label],
+        **{f"by_{name}": alike[name] for name in matching.by},
     )
-    kept = placed.filter((placed[label] == 1) | (placed.place < placed.cases * matching.controls))
-    return kept.select(*examples.columns)
+    group = [told.split, *(told[f"by_{name}"] for name in matching.by)]
+    key = told.patient_id + " " + told.index_date.cast("string")
+    order = [patient_hash(key, "matching", seed), told.patient_id, told.index_date]
+    placed = told.mutate(
+        cases=told.told.sum().over(ibis.window(group_by=group)),
+        place=ibis.row_number().over(ibis.window(group_by=[*group, told.told], order_by=order)),
+    )
+    kept = placed.filter((placed.told == 1) | (placed.place < placed.cases * matching.controls))
+    return examples.semi_join(kept, ("patient_id", "index_date"))

@@ -142,13 +142,17 @@ def _of_each_visit(record: Record, examples: ir.Table, outcome: Outcome) -> Labe
 
 
 def _with_next_stay(record: Record, examples: ir.Table, min_stay_days: int) -> ir.Table:
-    """Adds the next stay by discharge: `next_discharge`, `next_days` until it begins, `next_los_days`."""
+    """Adds the stay that ends later and begins first: `next_discharge`, `next_days` until it begins, below 0
+    where it is open, and `next_los_days`.
+    """
     stays = record.visits.filter(record.visits.los_days >= min_stay_days)
     later = examples.select(*_KEY).join(
         stays.select("patient_id", "admit_date", "los_days", next_discharge="discharge_date"), "patient_id"
     )
     later = later.filter(later.next_discharge > later.index_date)
-    in_order = ibis.window(group_by=[later.patient_id, later.index_date], order_by=later.next_discharge)
+    in_order = ibis.window(
+        group_by=[later.patient_id, later.index_date], order_by=[later.admit_date, later.next_discharge]
+    )
     placed = later.mutate(place=ibis.row_number().over(in_order))
     following = placed.filter(placed.place == 0)
     return attached(

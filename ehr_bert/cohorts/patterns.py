@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import translate
 
-from ehr_bert.errors import UserError
-
 _RANGE = re.compile(r"(?P<system>[A-Z0-9]+_)(?P<low>[^-]+)-(?P=system)(?P<high>[^-]+)")
 
 
@@ -16,12 +14,11 @@ def matching_codes(patterns: Sequence[str], codes: Iterable[str]) -> list[str]:
         patterns: Each a code; or a code with `*` for anything, `?` for one character and `[13]` for one of
             some; or a range of codes, `ICD10_E08-ICD10_E13`, the codes below its last among them.
         codes: Distinct codes.
-
-    Raises:
-        UserError: a range ends before it begins.
     """
     ranges = [(pattern, _RANGE.fullmatch(pattern)) for pattern in patterns]
-    spans = [_span(pattern, match) for pattern, match in ranges if match]
+    spans = [
+        (match["system"] + match["low"], match["system"] + match["high"]) for _, match in ranges if match
+    ]
     plain = re.compile("|".join(translate(pattern) for pattern, match in ranges if not match) or r"(?!)")
     return sorted(
         code
@@ -30,8 +27,7 @@ def matching_codes(patterns: Sequence[str], codes: Iterable[str]) -> list[str]:
     )
 
 
-def _span(pattern: str, match: re.Match[str]) -> tuple[str, str]:
-    low, high = (match["system"] + match[end] for end in ("low", "high"))
-    if low > high:
-        raise UserError(f"the range {pattern} ends before it begins: turn it round")
-    return low, high
+def is_no_falling_range(pattern: str) -> bool:
+    """Whether a pattern is anything but a range that ends before it begins."""
+    match = _RANGE.fullmatch(pattern)
+    return match is None or match["low"] <= match["high"]

@@ -1,9 +1,11 @@
 """A diagnosis table, read once for a cohort."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import ibis.expr.types as ir
+import pyarrow as pa
 
 from ehr_bert.codes import RollUp, rolled_up
 from ehr_bert.engines import Engine
@@ -43,6 +45,11 @@ class Source:
         codes = tuple(sorted(code_rows(engine, read.rows)))
         targets = {} if roll_up == RollUp.NONE else rolled_up(codes, roll_up)
         return cls(engine, where, diagnoses, read, codes, targets)
+
+    def rows_of(self, codes: Sequence[str], rows: ir.Table | None = None) -> ir.Table:
+        """Rows of some codes: of the table, or of `rows`, which has a column `code`."""
+        lookup = self.engine.load(pa.table({"code": pa.array(codes, pa.string())}))
+        return (self.read.rows if rows is None else rows).semi_join(lookup, "code")
 
     def rolled_up(self, rows: ir.Table) -> ir.Table:
         """Rows of the table with their codes rolled up."""

@@ -64,7 +64,7 @@ def write_extracted_folder(
     Raises:
         UserError: no diagnosis can be used, or `folder` is something else.
     """
-    with folder_written_aside(folder) as aside:
+    with folder_written_aside(folder, "extract") as aside:
         with tqdm(desc="reading the store", total=1, unit="store") as progress:
             rows = engine.materialise(checked_diagnoses(store, without_visit, nested).drop("record", "row"))
             progress.update()
@@ -81,7 +81,7 @@ def write_extracted_folder(
         _write(engine, patients.order_by("patient_id"), PATIENTS, aside / PATIENTS_FILE)
         splits = None
         if store.splits is not None:
-            splits = _checked_splits(engine, store.splits, where)
+            splits = _checked_splits(engine, store.splits, where, "train, tuning and held_out")
             _write(engine, splits.order_by("patient_id"), SPLITS, aside / SPLITS_FILE)
         rejected = rejected_rows(store, without_visit, nested) if tally.rejected else None
         _write(engine, rejected, REJECTED, aside / "rejected.parquet")
@@ -91,13 +91,35 @@ def write_extracted_folder(
 
 
 def read_extracted_folder(engine: Engine, folder: Path) -> Diagnoses:
-    """Reads what `write_extracted_folder` wrote."""
-    splits = folder / SPLITS_FILE
-    return replace(
-        read_diagnosis_parquet(engine, folder / DIAGNOSES_FOLDER),
-        patients=engine.read_parquet(folder / PATIENTS_FILE),
-        splits=engine.read_parquet(splits) if splits.exists() else None,
-    )
+    """Reads what `write_extracted_folder` wrote.
+
+    Raises:
+        UserError: a table lacks, or a column of one; a patient is in one twice; or a split is strange.
+    """
+    patients, splits = folder / PATIENTS_FILE, folder / SPLITS_FILE
+    if not patients.exists():
+        raise UserError(
+            f"{patients} is missing: extract again, or name {folder / DIAGNOSES_FOLDER}, which is read alone"
+        )
+    known = _read(engine, patients, PATIENTS)
+    rows = known.group_by("patient_id").aggregate(rows=known.count())
+    twice = rows.filter(rows.rows > 1)
+    count = engine.collect(twice.aggregate(patients=twice.count()))["patients"][0].as_py()
+    if count:
+        raise UserError(f"{patients}: {count:,} patients have several rows: leave one of each")
+    diagnoses = read_diagnosis_parquet(engine, folder / DIAGNOSES_FOLDER)
+    if not splits.exists():
+        return replace(diagnoses, patients=known)
+    sides = _checked_splits(engine, _read(engine, splits, SPLITS), str(splits), ", ".join(Split))
+    return replace(diagnoses, patients=known, splits=sides)
+
+
+def _read(engine: Engine, path: Path, schema: pa.Schema) -> ir.Table:
+    table = engine.read_parquet(path)
+    missing = [name for name in schema.names if name not in table.columns]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}: it must have {', '.join(schema.names)}")
+    return table.select(*schema.names)
 
 
 def rejected_rows(store: Store, without_visit: WithoutVisit, nested: NestedVisits) -> ir.Table:
@@ -132,8 +154,14 @@ def _tally(engine: Engine, store: Store, rows: ir.Table) -> Tally:
     )
 
 
-def _checked_splits(engine: Engine, splits: ir.Table, where: str) -> ir.Table:
+def _checked_splits(engine: Engine, splits: ir.Table, where: str, known: str) -> ir.Table:
     """A row a patient.
+
+    Args:
+        engine: Where to compute.
+        splits: `SPLITS`.
+        where: What the user calls them, for messages.
+        known: And what the splits.
 
     Raises:
         UserError: a split is none of `Split`, or a patient is in two.
@@ -143,8 +171,7 @@ def _checked_splits(engine: Engine, splits: ir.Table, where: str) -> ir.Table:
     strange = names - set(Split)
     if strange:
         raise UserError(
-            f"{where}: no split is called {', '.join(sorted(map(str, strange)))}: "
-            "there are train, tuning and held_out"
+            f"{where}: no split is called {', '.join(sorted(map(str, strange)))}: there are {known}"
         )
     patients = distinct.group_by("patient_id").aggregate(splits=distinct.count())
     twice = patients.filter(patients.splits > 1)

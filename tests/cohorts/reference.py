@@ -139,6 +139,7 @@ def _label(visits, outcome, index, until):
     later = [
         visit for visit in visits if visit.discharge > index and (visit.discharge - visit.admit).days >= least
     ]
+    later.sort(key=lambda visit: visit.admit)
     days = (later[0].admit - index).days if later else None
     limit = outcome.follow_up_days
     if outcome.kind == "readmission":

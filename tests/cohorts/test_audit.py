@@ -25,8 +25,10 @@ NAMES = {
     "kept": "splits are those of preprocessing with this seed",
     "outcome": "no history holds a code of the outcome label",
     "watched": "label: who hasn't the outcome was watched for 200 days",
+    "label": "{}: labels are what the record tells of the days after the index date",
     "back": "label: who hasn't the outcome came back",
 }
+SEVERAL = DEFINITIONS["several tasks"]
 WITH_FOLLOW_UP = DEFINITIONS["first code, follow-up"]
 
 
@@ -125,6 +127,67 @@ def test_an_outcome_that_the_record_knows_and_the_history_hides_is_found(engine,
     assert found[NAMES["outcome"]].startswith(f"{len(clean)} do")
 
 
+@pytest.mark.parametrize("value", [0, 1])
+def test_an_outcome_that_does_not_come_and_one_that_does_are_found(engine, store, clean, value):
+    def other_label(rows):
+        next(row for row in rows if row["label"] == value)["label"] = 1 - value
+
+    found = failures(engine, store, changed(clean, other_label))
+    assert found[NAMES["label"].format("label")] == "1 aren't"
+
+
+@pytest.fixture(scope="module")
+def several(store, tmp_path_factory):
+    """The rows of a cohort without leaks, of tasks of all kinds."""
+    out = tmp_path_factory.mktemp("audit") / "several"
+    with DuckDBEngine(out.parent) as engine:
+        write_cohort_folder(engine, store, out, Definition.from_dict(SEVERAL))
+    return pq.read_table(out / "cohort")
+
+
+def another(label):
+    """A label that isn't this one, of the same kind."""
+    if isinstance(label, list) and label and label[-1] in (0, 1):
+        return [*label[:-1], 1 - label[-1]]
+    if isinstance(label, list):
+        return label[1:] if label else ["ICD9_19"]
+    return label + 1 if isinstance(label, float) else 1 - label
+
+
+@pytest.mark.parametrize("task", ["failure", "again", "long", "days", "next"])
+def test_a_label_that_the_record_tells_otherwise_is_found(engine, store, several, task):
+    def other_label(rows):
+        row = next(row for row in rows if row[task] is not None and row[task][-1:] != [None])
+        row[task] = another(row[task])
+
+    def of_numbers(rows):
+        row = next(row for row in rows if row[task] is not None)
+        row[task] = another(row[task])
+
+    is_list = task in ("again", "next")
+    found = failures(engine, store, changed(several, other_label if is_list else of_numbers), SEVERAL)
+    assert found[NAMES["label"].format(task)] == "1 aren't"
+
+
+def test_labels_of_a_stay_that_is_open_or_never_comes_are_found(engine, store, several):
+    def made_up(rows):
+        for row in rows:
+            row["days"] = 3.0 if row["days"] is None else row["days"]
+
+    count = several["days"].null_count
+    found = failures(engine, store, changed(several, made_up), SEVERAL)
+    assert count > 0
+    assert found[NAMES["label"].format("days")] == f"{count} aren't"
+
+
+def test_too_few_labels_of_visits_are_found(engine, store, several):
+    def shorter(rows):
+        next(row for row in rows if row["again"] is not None)["again"].pop()
+
+    found = failures(engine, store, changed(several, shorter), None)
+    assert found == {"again: a label for each visit of the history": "1 have more or fewer"}
+
+
 def test_a_patient_on_two_sides_is_found(engine, store, clean):
     def two_sides(rows):
         other = {"train": "test", "valid": "test", "test": "train"}[rows[0]["split"]]
@@ -180,12 +243,16 @@ def test_a_cohort_with_a_leak_is_refused_without_naming_anyone(engine, store, cl
 
 @pytest.mark.spark
 @pytest.mark.slow
-def test_both_engines_find_the_same(engine, spark, store, clean):
+def test_both_engines_find_the_same(engine, spark, store, several):
     def leaks(rows):
         rows[0]["codes"][-1] = "ICD9_2"
         rows[1]["split"] = next(side for side in ("train", "test") if side != rows[1]["split"])
+        for task in ("failure", "long", "days", "next"):
+            row = next(row for row in rows if row[task] is not None)
+            row[task] = another(row[task])
+        next(row for row in rows if row["again"] is not None)["again"].pop()
 
-    table = changed(clean, leaks)
-    found = failures(engine, store, table)
-    assert found.keys() >= {NAMES["later"], NAMES["kept"]}
-    assert failures(spark, store, table) == found
+    table = changed(several, leaks)
+    found = failures(engine, store, table, SEVERAL)
+    assert len(found) == 9
+    assert failures(spark, store, table, SEVERAL) == found

@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,9 +12,10 @@ from ehr_bert.cohorts.cohort import read_cohort
 from ehr_bert.cohorts.definition import Definition
 from ehr_bert.cohorts.folder import write_cohort_folder
 from ehr_bert.errors import UserError
-from ehr_bert.schemas import ContextKind, TaskKind
+from ehr_bert.files import FOLDER_MARK
+from ehr_bert.schemas import DIAGNOSES, ContextKind, TaskKind
 from ehr_bert.sequences.folder import write_sequences_folder
-from tests.cohorts.reference import reference_labels, write_extracted
+from tests.cohorts.reference import reference_labels, visits_of, write_extracted
 from tests.sequences.messy import messy_rows
 from tests.sequences.reference import reference_patient
 
@@ -190,6 +192,70 @@ def test_matching_keeps_cases_and_so_many_controls_like_them(engine, tmp_path, d
         "patients": len({row["patient_id"] for row in kept}),
         "rows": len(kept),
     }
+
+
+@pytest.mark.parametrize("name", ["cases", "place", "by_sex", "person"])
+def test_a_task_may_be_called_as_what_is_computed_on_the_way(engine, tmp_path, data, name):
+    values = {"index": {"kind": "each_discharge"}, "matching": {"controls": 1, "by": ["sex"]}}
+    labelled = {"codes": FAILURE, "follow_up_days": 100}
+    _, plain = made(engine, data[0], tmp_path / "plain", values | {"outcomes": [labelled]})
+    _, found = made(engine, data[0], tmp_path / "out", values | {"outcomes": [labelled | {"name": name}]})
+    assert [row | {"label": row[name]} for row in found] == [row | {name: row["label"]} for row in plain]
+
+
+def test_so_many_index_dates_of_a_patient_are_drawn(engine, tmp_path, data):
+    values = {"outcomes": [{"kind": "readmission", "follow_up_days": 1}], "observed_until": "2030-01-01"}
+    index = {"kind": "each_discharge"}
+    folder = write_extracted(tmp_path / "store", data[1])
+    _, every = made(engine, folder, tmp_path / "all", values | {"index": index})
+    limited = values | {"index": index | {"max_per_patient": 3}}
+    summary, some = made(engine, folder, tmp_path / "some", limited)
+    counts = [len(visits) for visits in visits_of(data[1]).values()]
+    assert summary["flow"][1]["rows"] == sum(min(count, 3) for count in counts) < sum(counts)
+    assert all(row in every for row in some)
+    assert len({row["index_date"] for row in some}) > 10
+
+
+def test_a_stay_inside_the_next_one_is_not_the_next(engine, tmp_path):
+    days = {
+        "inside": [(0, 2), (10, 40), (20, 22)],  # discharged first, and begun later
+        "open": [(0, 2), (1, 40), (20, 22)],
+        "after": [(0, 2), (20, 22), (30, 60)],
+    }
+    first = date(2015, 1, 1)
+    rows = [
+        dict.fromkeys(DIAGNOSES.names)
+        | {
+            "patient_id": patient,
+            "admit_date": first + timedelta(begin),
+            "discharge_date": first + timedelta(end),
+            "code": f"ICD9_{end}",
+        }
+        for patient, stays in days.items()
+        for begin, end in stays
+    ]
+    outcomes = [
+        {"name": "again", "kind": "readmission", "follow_up_days": 15},
+        {"name": "days", "kind": "stay_days"},
+        {"name": "next", "kind": "next_visit_codes"},
+    ]
+    folder = write_extracted(tmp_path / "store", pd.DataFrame(rows))
+    values = {"index": {"kind": "nth_visit"}, "outcomes": outcomes}
+    _, found = made(engine, folder, tmp_path / "out", values)
+    assert {row["patient_id"]: (row["again"], row["days"], row["next"]) for row in found} == {
+        "inside": (1, 30, ["ICD9_40"]),
+        "after": (0, 2, ["ICD9_22"]),
+    }
+
+
+@pytest.mark.parametrize("out", ["store", "."])
+def test_what_is_read_is_not_replaced(engine, tmp_path, out):
+    folder = write_extracted(tmp_path / "store", messy_rows(5, seed=1))
+    for each in (folder, tmp_path):
+        (each / FOLDER_MARK).write_text("{}")
+    with pytest.raises(UserError, match="holds what is read"):
+        made(engine, folder, tmp_path / out, {"index": {"kind": "nth_visit"}, "outcomes": [OUTCOME]})
+    assert (folder / "patients.parquet").exists()
 
 
 def test_codes_are_rolled_up_in_histories_and_answers_not_in_rules(engine, tmp_path):

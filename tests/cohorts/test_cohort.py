@@ -42,6 +42,23 @@ def test_codes_are_places_in_their_sorted_vocabulary():
     assert histories.example.tolist() == [0, 0, 0, 2]
 
 
+def test_files_of_other_codes_are_one_vocabulary():
+    whole = table()
+    files = pa.concat_tables([pa.Table.from_pylist([row], schema=COHORT) for row in whole.to_pylist()])
+    one, other = (cohort_of(each, {}, "here").histories for each in (whole, files))
+    assert files["codes"].num_chunks == 3
+    for name in (
+        "vocabulary",
+        "codes",
+        "visit_ids",
+        "code_offsets",
+        "admit_date",
+        "los_days",
+        "visit_offsets",
+    ):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
 def test_examples_are_taken_in_the_order_asked_for():
     cohort = cohort_of(table(label=pa.array([1, None, 0], pa.int32())), {}, "here").take(np.array([2, 0]))
     assert cohort.patient_ids.tolist() == ["c", "a"]

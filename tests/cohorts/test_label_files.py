@@ -73,6 +73,10 @@ def test_meds_values_of_two_kinds_are_refused(tmp_path):
         ("patient_id\tindex_date\tlabel\n1\tsoon\t1\n", "index_date isn't a date"),
         ("patient_id\tindex_date\tlabel\n1\t2015-03-01\tyes\n", "the column label is of string"),
         ("patient_id\tindex_date\tsex\n1\t2015-03-01\t1\n", "can't be called 'sex'"),
+        ("patient_id\tindex_date\tAge\n1\t2015-03-01\t1\n", "can't be called 'Age'"),
+        ("patient_id\tindex_date\tlabel\tLabel\n1\t2015-03-01\t1\t1\n", "two columns are called label"),
+        ("patient_id\tindex_date\tlabel\trisk\n1\t2015-03-01\t1\thigh\n", "the column risk is of string"),
+        ("patient_id\tindex_date\tlabel\n1\t2015-03-01\tinf\n", "the column label holds an infinite"),
         ("patient_id\tindex_date\tlabel\n1\t\t1\n2\t2015-03-01\t1\n", "lacks its patient_id or index_date"),
         ("patient_id\tindex_date\tlabel\n" + "1\t2015-03-01\t1\n" * 3, "2 rows repeat"),
         ("patient_id\tindex_date\tlabel\n1\t2\n", "can't be read"),
@@ -83,6 +87,44 @@ def test_faults_are_told(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_labels(path)
+
+
+def test_nan_is_no_label(tmp_path):
+    table = read_labels(meds(tmp_path / "labels.parquet", float_value=pa.array([float("nan"), 1.0])))
+    assert table["label"].to_pylist() == [None, 1]
+    assert table.schema.field("label").type == pa.int32()
+
+
+def test_labels_of_visits_are_as_many_as_these(engine, tmp_path):
+    folder = write_extracted(tmp_path / "store", messy_rows(8, seed=4))
+    keys = {"patient_id": ["1", "2"], "index_date": [date(2020, 1, 1)] * 2}
+    pq.write_table(
+        pa.table(keys | {"label": pa.array([[1], None], pa.list_(pa.int32()))}), tmp_path / "l.parquet"
+    )
+    with pytest.raises(UserError, match="label: a label for each visit of the history: 1 have more or fewer"):
+        write_cohort_folder(engine, folder, tmp_path / "out", tmp_path / "l.parquet")
+    assert not (tmp_path / "out").exists()
+
+
+def test_ids_that_the_table_lacks_are_told(engine, tmp_path):
+    folder = write_extracted(tmp_path / "store", messy_rows(8, seed=4))
+    path = tmp_path / "labels.tsv"
+    path.write_text("patient_id\tindex_date\tlabel\n001\t2020-01-01\t1\n")
+    with pytest.raises(
+        UserError, match=r"in the diagnosis table: 0.*are its patient ids those of the labels"
+    ):
+        write_cohort_folder(engine, folder, tmp_path / "out", path)
+
+
+@pytest.mark.parametrize("name", ["passed", "last_discharge", "example", "person", "names", "code_ranks"])
+def test_a_task_may_be_called_as_what_is_computed_on_the_way(engine, tmp_path, name):
+    folder = write_extracted(tmp_path / "store", messy_rows(8, seed=4))
+    path = tmp_path / "labels.tsv"
+    for task in ("label", name):
+        path.write_text(f"patient_id\tindex_date\t{task}\n1\t2020-01-01\t1\n2\t2020-01-01\t0\n")
+        write_cohort_folder(engine, folder, tmp_path / task, path)
+    plain, found = (pq.read_table(tmp_path / task / "cohort") for task in ("label", name))
+    assert found.rename_columns(plain.column_names) == plain
 
 
 def test_a_cohort_of_labels(engine, tmp_path):

@@ -55,3 +55,8 @@ def test_a_cohort_of_pickles(engine, tmp_path, infix):
 def test_faults_are_told(tmp_path, train, message):
     with pytest.raises(UserError, match=message):
         read_labelled_pickles(*written(tmp_path, PATIENTS | {Split.TRAIN: train}))
+
+
+def test_pickles_of_nobody_are_told(tmp_path):
+    with pytest.raises(UserError, match="dhf: the pickles hold no patient"):
+        read_labelled_pickles(*written(tmp_path, {split: [[]] for split in Split}))

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehr_bert.cohorts.patterns import matching_codes
-from ehr_bert.errors import UserError
+from ehr_bert.cohorts.patterns import is_no_falling_range, matching_codes
 
 CODES = ["ICD10_E07.9", "ICD10_E08", "ICD10_E10.65", "ICD10_E13.9", "ICD10_E14", "ICD9_250", "ICD9_250.01"]
 
@@ -27,9 +26,9 @@ def test_patterns(patterns, expected):
     assert matching_codes(patterns, CODES) == expected
 
 
-def test_a_range_the_wrong_way_round_is_refused():
-    with pytest.raises(UserError, match=r"ICD10_E13-ICD10_E08 ends before it begins"):
-        matching_codes(["ICD10_E13-ICD10_E08"], CODES)
+def test_a_range_the_wrong_way_round_is_known():
+    assert not is_no_falling_range("ICD10_E13-ICD10_E08")
+    assert all(is_no_falling_range(pattern) for pattern in ("ICD10_E08-ICD10_E08", "ICD10_E*", "LOCAL_b-a"))
 
 
 def test_a_code_with_a_hyphen_is_no_range():

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ehr_bert.cohorts import shortcuts as shortcuts_module
 from ehr_bert.cohorts.cohort import cohort_of
 from ehr_bert.cohorts.shortcuts import FEWEST, shortcuts, shortcuts_to
 from ehr_bert.schemas import COHORT
@@ -118,6 +119,15 @@ def test_training_examples_alone_are_looked_at(engine):
     of_test = table.set_column(2, "split", pa.array(["test"] * len(table)))
     assert not all(finding.ok for finding in shortcuts(engine, engine.load(table)))
     assert all("fewer than" in finding.detail for finding in shortcuts(engine, engine.load(of_test)))
+
+
+def test_so_many_examples_are_looked_at(engine, monkeypatch):
+    seen = []
+    monkeypatch.setattr(shortcuts_module, "EXAMPLES", 70)
+    monkeypatch.setattr(shortcuts_module, "shortcuts_to", lambda task, train: seen.append(train) or [])
+    shortcuts(engine, engine.load(pa.concat_tables([cohort_table(examples=50)] * 2)))
+    assert len(seen[0]) == 70
+    assert len(set(seen[0].patient_ids)) > 30
 
 
 def test_a_patient_is_not_in_two_folds(engine):

@@ -68,7 +68,7 @@ def test_every_row_is_kept_merged_or_rejected(engine: DuckDBEngine, tmp_path: Pa
         "last_discharge": "2020-03-02",
         "prolonged_stays": 1,
     }
-    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == {"stage": "extract", **summary}
     text = extraction_text(summary)
     assert "no visit: t.visit" in text
     assert "ordering values unreadable" in text
@@ -155,3 +155,32 @@ def test_strange_splits_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         write_extracted_folder(engine, store_of(engine, splits), "store", tmp_path / "out")
+
+
+def test_an_extracted_folder_that_is_not_whole_is_told(engine: DuckDBEngine, tmp_path: Path) -> None:
+    write_extracted_folder(engine, store_of(engine, {"b": "train", "a": "test"}), "store", tmp_path / "out")
+    patients, splits = tmp_path / "out" / "patients.parquet", tmp_path / "out" / "splits.parquet"
+    table = pq.read_table(patients)
+    faults = [
+        (
+            splits,
+            pq.read_table(splits).rename_columns(["patient_id", "fold"]),
+            r"splits\.parquet has no column split",
+        ),
+        (splits, pa.table({"patient_id": ["a"], "split": ["held_out"]}), "there are train, valid, test"),
+        (
+            splits,
+            pa.table({"patient_id": ["a", "a"], "split": ["train", "test"]}),
+            "1 patients are in two splits",
+        ),
+        (patients, table.drop_columns("sex"), r"patients\.parquet has no column sex"),
+        (patients, pa.concat_tables([table, table]), r"patients\.parquet: 2 patients have several rows"),
+    ]
+    for path, changed, message in faults:
+        pq.write_table(changed, path)
+        with pytest.raises(UserError, match=message):
+            read_diagnoses(engine, tmp_path / "out")
+        splits.unlink(missing_ok=True)
+    patients.unlink()
+    with pytest.raises(UserError, match=r"patients\.parquet is missing: extract again"):
+        read_diagnoses(engine, tmp_path / "out")
