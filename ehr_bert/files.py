@@ -11,7 +11,7 @@ from typing import Any
 from ehr_bert.errors import UserError
 
 FOLDER_MARK = "summary.json"
-"""The file by which a folder is known as an earlier output, which a new run may replace."""
+"""The file by which a folder is known as a stage's earlier output, which the stage may replace."""
 
 TRAINING_MARK = "checkpoint"
 """The file by which a folder is known as a training, hours of work that no other stage replaces."""
@@ -55,25 +55,26 @@ def written_aside(*paths: Path) -> Iterator[tuple[Path, ...]]:
 
 
 @contextmanager
-def folder_written_aside(path: Path, *inputs: Path) -> Iterator[Path]:
+def folder_written_aside(path: Path, stage: str, *inputs: Path) -> Iterator[Path]:
     """A folder to fill in place of `path`, renamed when the block ends well.
 
-    The block must write `FOLDER_MARK` into it. An earlier output at `path` is replaced; anything else
-    there is left alone.
+    The block must write `FOLDER_MARK`, an object in JSON, into it; the stage is noted there. An earlier output
+    of the same stage at `path` is replaced; anything else there is left alone.
 
     Args:
         path: The folder.
+        stage: What makes it, such as `preprocess`.
         inputs: What the block reads, which must not be replaced.
 
     Raises:
-        UserError: `path` holds something that is not an earlier output, or one of the inputs.
+        UserError: `path` holds something that is not an earlier output of the stage, or one of the inputs.
     """
     for each in map(Path.resolve, inputs):
         if path.resolve() in (each, *each.parents):
             raise UserError(f"{path} holds what is read, which it would replace: name another folder")
-    if path.exists() and not _replaceable(path):
+    if path.exists() and not _replaceable(path, stage):
         raise UserError(
-            f"{path} exists and is not an earlier output (it has no {FOLDER_MARK}, or it holds a training): "
+            f"{path} exists and is not an earlier output of {stage}, as its {FOLDER_MARK} would tell: "
             "name another folder, or remove it"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +83,8 @@ def folder_written_aside(path: Path, *inputs: Path) -> Iterator[Path]:
     aside.mkdir()
     try:
         yield aside
+        mark = {"stage": stage, **read_json(aside / FOLDER_MARK)}
+        (aside / FOLDER_MARK).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
         if path.exists():
             replaced = path.with_name(f".{path.name}.replaced")
             _remove(replaced)
@@ -95,10 +98,12 @@ def folder_written_aside(path: Path, *inputs: Path) -> Iterator[Path]:
             _remove(aside)
 
 
-def _replaceable(path: Path) -> bool:
+def _replaceable(path: Path, stage: str) -> bool:
     if not path.is_dir() or (path / TRAINING_MARK).exists():
         return False
-    return (path / FOLDER_MARK).exists() or not any(path.iterdir())
+    if not (path / FOLDER_MARK).exists():
+        return not any(path.iterdir())
+    return read_json(path / FOLDER_MARK).get("stage") == stage
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -38,48 +38,56 @@ def test_what_a_kill_left_behind_is_cleared(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
-def make(folder, text):
-    with folder_written_aside(folder) as aside:
-        (aside / FOLDER_MARK).write_text(text)
+def make(folder, stage="preprocess"):
+    with folder_written_aside(folder, stage) as aside:
+        (aside / FOLDER_MARK).write_text("{}")
 
 
 def test_an_earlier_output_folder_is_replaced(tmp_path):
-    make(tmp_path / "out", "1")
+    make(tmp_path / "out")
     (tmp_path / "out" / "stale").touch()
-    make(tmp_path / "out", "2")
+    make(tmp_path / "out")
     assert names(tmp_path / "out") == [FOLDER_MARK]
     assert names(tmp_path) == ["out"]
 
 
 def test_a_training_is_never_replaced(tmp_path):
-    make(tmp_path / "out", "1")
+    make(tmp_path / "out")
     (tmp_path / "out" / TRAINING_MARK).touch()
-    with pytest.raises(UserError, match="or it holds a training"):
-        make(tmp_path / "out", "2")
+    with pytest.raises(UserError, match="is not an earlier output of preprocess"):
+        make(tmp_path / "out")
     assert names(tmp_path / "out") == [TRAINING_MARK, FOLDER_MARK]
 
 
 def test_what_is_read_is_never_replaced(tmp_path):
-    make(tmp_path / "in", "1")
+    make(tmp_path / "in")
     for source in (tmp_path / "in", tmp_path / "in" / "table.tsv"):
         with (
             pytest.raises(UserError, match="holds what is read"),
-            folder_written_aside(tmp_path / "x" / ".." / "in", source),
+            folder_written_aside(tmp_path / "x" / ".." / "in", "features", source),
         ):
             pass
     assert names(tmp_path) == ["in"]
 
 
+def test_the_output_of_another_stage_is_left_alone(tmp_path):
+    make(tmp_path / "out", "simulate")
+    (tmp_path / "out" / "data_file.tsv").touch()
+    with pytest.raises(UserError, match="is not an earlier output of preprocess"):
+        make(tmp_path / "out")
+    assert names(tmp_path / "out") == ["data_file.tsv", FOLDER_MARK]
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis").touch()
     with pytest.raises(UserError, match="is not an earlier output"):
-        make(tmp_path, "1")
+        make(tmp_path)
     assert names(tmp_path) == ["thesis"]
 
 
 def test_a_folder_that_failed_is_not_there(tmp_path):
     def fail_half_way():
-        with folder_written_aside(tmp_path / "out") as aside:
+        with folder_written_aside(tmp_path / "out", "features") as aside:
             (aside / FOLDER_MARK).touch()
             raise KeyError
 

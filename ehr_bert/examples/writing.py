@@ -117,7 +117,7 @@ def write_folder(
     run = run or Processes(1)
     accounts: dict[str, Accounts] = {}
     facts: dict[str, FileFacts] = {}
-    with folder_written_aside(output, sequences) as folder:
+    with folder_written_aside(output, "features", sequences) as folder:
         parts = {
             split: [
                 _Part(

@@ -100,7 +100,7 @@ def write_export(
         [random_examples(config, code_ids, mask_id, cls_id)],
         _real_batches(config, examples),
     )
-    with folder_written_aside(output) as aside:
+    with folder_written_aside(output, "convert") as aside:
         hugging_face_model(model, kept.rows).save_pretrained(aside)
         exported = BertForPreTraining.from_pretrained(aside)
         parity = check_parity(model, exported, batches, kept)

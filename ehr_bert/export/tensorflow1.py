@@ -81,7 +81,7 @@ def export_tensorflow1(folder: Path, output: Path) -> None:
         raise UserError(f"{folder} has no vocabulary: take a folder with vocab.json or vocab.txt")
     tokens = row_names(read.vocabulary, read.config.vocab_size or 0)
     config = published_config(read.config, Conventions(read.mask_id, read.cls_id))
-    with folder_written_aside(output, folder) as aside:
+    with folder_written_aside(output, "convert", folder) as aside:
         write_tensorflow1(aside / CHECKPOINT, read.weights, read.config)
         write_json(aside / CONFIG, config)
         types = {token: index for index, token in enumerate((TUTORIAL_PAD, *tokens[1:]))}

@@ -42,8 +42,10 @@ def leave_model(grid: Grid, problem: Problem, head: str) -> Path | None:
             key: record[key] for key in ("size", "seed", "train_examples", "train_positives", "valid", "test")
         },
     }
-    if (folder / FOLDER_MARK).exists() and read_json(folder / FOLDER_MARK) == facts:
-        return folder
+    if (folder / FOLDER_MARK).exists():
+        before = read_json(folder / FOLDER_MARK)
+        if before | facts == before:
+            return folder
     sides = problem.sides(run.size, run.seed)
     predictor, scores = fit_neural(problem, sides, run.seed, Start.PRETRAINED, head)
     calibration = fit_calibration(scores.valid, problem.labels[sides.valid], grid.tuning.calibration)

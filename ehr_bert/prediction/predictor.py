@@ -115,7 +115,7 @@ def save_predictor(
         UserError: `folder` is something else.
     """
     encoder, head = predictor.encoder, predictor.head
-    with folder_written_aside(folder) as aside:
+    with folder_written_aside(folder, "finetune") as aside:
         save_encoder(aside, encoder, source)
         weights = {name: weight.detach().cpu().contiguous() for name, weight in head.state_dict().items()}
         save_file(weights, aside / HEAD_FILE)
@@ -168,8 +168,11 @@ def load_predictor(folder: Path, attention: Attention = "sdpa") -> SavedPredicto
         predictor.head.load_state_dict(load_file(folder / HEAD_FILE))
         calibration = Calibration.from_dict(saved["calibration"]) if saved["calibration"] else None
         max_length = saved["max_length"]
-    except (KeyError, RuntimeError, OSError, SafetensorError) as error:
-        raise UserError(f"{folder}: the saved head doesn't fit {PREDICTOR_FILE}: {error}") from error
+    except KeyError as error:
+        raise UserError(f"{folder / PREDICTOR_FILE} lacks the key {error}: name another model") from error
+    except (RuntimeError, TypeError, OSError, SafetensorError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{folder / HEAD_FILE} doesn't fit {PREDICTOR_FILE}, or is damaged: {why}") from error
     vocabulary = ModelVocabulary.of_folder(folder)
     if max_length is not None:
         vocabulary = dataclasses.replace(vocabulary, max_length=max_length)

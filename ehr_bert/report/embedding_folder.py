@@ -52,7 +52,7 @@ def write_embeddings(
         f"{chance:.0%} by chance"
     )
     places = flat(embeddings, method, seed)
-    with folder_written_aside(output) as aside:
+    with folder_written_aside(output, "embeddings") as aside:
         draw_map(
             places,
             embeddings.chapters,

@@ -47,7 +47,7 @@ def write_sequences_folder(
         UserError: the table can't be used, or `folder` is something else.
     """
     diagnoses = read_diagnoses(engine, table)
-    with folder_written_aside(folder, table) as aside:
+    with folder_written_aside(folder, "preprocess", table) as aside:
         histories = build_histories(engine, table, diagnoses, seed, sample_size, options, given)
         vocabulary = histories.vocabulary(given, Split.TRAIN)
         tables_by_split = histories.sequences(vocabulary)

@@ -98,7 +98,7 @@ def simulate(folder: Path, settings: Settings) -> dict[str, Any]:
     cohorts: list[pa.Table] = []
     codes: set[str] = set()
     rows = visits = prolonged = 0
-    with folder_written_aside(folder) as aside:
+    with folder_written_aside(folder, "simulate") as aside:
         with _diagnosis_writer(aside, settings.format) as write:
             for chunk in chunks(settings):
                 write(chunk.rows)

@@ -38,7 +38,7 @@ def test_a_saved_predictor_gives_the_same_logits(export, tmp_path, head):
 def test_all_that_is_told_of_it_is_read_back(saved, export):
     again = load_predictor(saved[1])
     assert again.calibration == CALIBRATION
-    assert again.facts == {"task": "label"}
+    assert again.facts == {"stage": "finetune", "task": "label"}
     assert again.vocabulary.max_length == 9
     assert again.vocabulary.ids == ModelVocabulary.of_folder(export).ids
 
@@ -67,5 +67,5 @@ def test_another_folder_is_refused(export):
 def test_a_head_that_does_not_fit_is_told(saved, change):
     file = saved[1] / "predictor.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(UserError, match="the saved head doesn't fit"):
+    with pytest.raises(UserError, match=r"head\.safetensors doesn't fit predictor\.json"):
         load_predictor(saved[1])

@@ -52,7 +52,7 @@ def test_every_row_is_accounted_for(engine: DuckDBEngine, tmp_path: Path) -> Non
     kept = rows["sequence_codes"] + rows["merged_duplicates"] + rows["outside_sample"]
     assert kept + 3 == rows["read"]
     assert min(rows["merged_duplicates"], rows["outside_sample"]) > 0
-    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == {"stage": "preprocess", **summary}
     rejected = pq.read_table(tmp_path / "out" / "rejected.parquet")
     assert rejected.schema.equals(REJECTED)
     assert rejected["line"].to_pylist() == [len(lines) + 2, len(lines) + 3, len(lines) + 4]
