@@ -58,8 +58,8 @@ def written_aside(*paths: Path) -> Iterator[tuple[Path, ...]]:
 def folder_written_aside(path: Path, stage: str, *inputs: Path) -> Iterator[Path]:
     """A folder to fill in place of `path`, renamed when the block ends well.
 
-    The block must write `FOLDER_MARK`, an object in JSON, into it; the stage is noted there. An earlier output
-    of the same stage at `path` is replaced; anything else there is left alone.
+    The block must write `FOLDER_MARK`, an object in JSON, into it; the stage is noted there. What the same
+    stage wrote to `path` earlier is replaced; anything else there is left alone.
 
     Args:
         path: The folder.
