@@ -16,15 +16,26 @@ def run(arguments: argparse.Namespace) -> None:
 
 def write_results(folder: Path) -> str:
     """Writes `results.json`, `results.md` and the plots; the table of AUROCs, and where the others are."""
+    from collections.abc import Iterator
+
     from tqdm import tqdm
 
     from ehr_bert.files import write_json
-    from ehr_bert.prediction.results import curves, sum_up
+    from ehr_bert.prediction.results import Cell, curves, sum_up
     from ehr_bert.report.prediction_report import RESULTS_TEXT, write_report
-    from ehr_bert.report.prediction_tables import FIGURES, by_size
+    from ehr_bert.report.prediction_tables import FIGURES, by_size, tested_on
 
-    results = sum_up(folder, lambda cells: tqdm(cells, desc="evaluating", unit="model"))
+    with tqdm(desc="evaluating", unit="model", dynamic_ncols=True) as bar:
+
+        def shown(cells: list[Cell]) -> Iterator[Cell]:
+            bar.reset(len(cells))
+            for cell in cells:
+                yield cell
+                bar.update()
+
+        results = sum_up(folder, shown)
     write_json(folder / "results.json", results)
     write_report(results, curves(folder), folder)
     table = by_size(results["table"], FIGURES[0], results)
-    return f"{table}\n\nAll figures are in {folder / RESULTS_TEXT}"
+    told = f"Tested on {tested_on(results)}; 95% intervals over these patients."
+    return f"{table}\n\n{told}\nAll figures are in {folder / RESULTS_TEXT}"

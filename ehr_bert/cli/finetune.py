@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ehr_bert.cli.evaluate import write_results
     from ehr_bert.cohorts.cohort import read_cohort
-    from ehr_bert.prediction.contenders import names
+    from ehr_bert.prediction.contenders import contender, names
     from ehr_bert.prediction.grid import Grid, default_processes, lay_out, run_grid
     from ehr_bert.prediction.left_model import leave_model
     from ehr_bert.prediction.problem import Problem, binary_task
@@ -77,8 +77,10 @@ def run(arguments: argparse.Namespace) -> None:
     grid = Grid(arguments.output, arguments.cohort, task, arguments.model, tuning)
     problem = Problem.of(cohort, task, arguments.model, tuning)
     problem.check(arguments.train_sizes)
-    grid.begin(problem)
     missing = [each for each in runs if not each.is_done]
+    if any(contender(each.model).reads_export for each in missing):  # told before the others' hours
+        problem.check_export()
+    grid.begin(problem)
     processes = vars(arguments).get("processes") or default_processes()
     accelerator = Runtime().accelerator
     accelerator.wait_for_everyone()  # before any run is done, so that all miss the same

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.report.multitask_table import multitask_report
 
     def shown(runs: list[Run]) -> Iterator[Run]:
-        with tqdm(runs, unit="training", dynamic_ncols=True) as bar:
+        with tqdm(runs, unit="training", dynamic_ncols=True, disable=not runs) as bar:
             for each in bar:
                 bar.set_description(" ".join(filter(None, (each.stage, each.task, f"seed {each.seed}"))))
                 yield each

@@ -31,12 +31,14 @@ class Contender:
         fit: Fits it.
         needs: Contenders whose scores, at the same size and seed, it builds on.
         is_baseline: Whether it owes nothing to the pretraining.
+        reads_export: Whether it takes its shape or its weights from the export folder.
     """
 
     name: str
     fit: Fit
     needs: tuple[str, ...] = ()
     is_baseline: bool = True
+    reads_export: bool = False
 
 
 def names(head: str) -> list[str]:
@@ -107,7 +109,8 @@ def _neural(name: str, start: Start, head: str) -> Contender:
     def fitted(problem: Problem, sides: Sides, seed: int, _: Mapping[str, Scores]) -> Scores:
         return fit_neural(problem, sides, seed, start, head)[1]
 
-    return Contender(name, fitted, is_baseline=start in (Start.SCRATCH, Start.UNTRAINED))
+    is_baseline = start in (Start.SCRATCH, Start.UNTRAINED)
+    return Contender(name, fitted, is_baseline=is_baseline, reads_export=start is not Start.SCRATCH)
 
 
 def _stack(bert: str) -> Fit:

@@ -124,7 +124,7 @@ def bert_encoder(folder: Path, attention: Attention = "sdpa") -> BertEncoder:
         with quietly():
             bert = BertModel.from_pretrained(_with_config(folder), attn_implementation=attention)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"the weights in {folder} can't be read: {error}") from error
+        raise UserError(f"the weights in {folder} can't be read: {' '.join(str(error).split())}") from error
     return BertEncoder(bert).eval()
 
 

@@ -10,8 +10,8 @@ from ehr_bert.cohorts.folder import RISK_FILE
 from ehr_bert.cohorts.label_files import RISK
 from ehr_bert.cohorts.subgroups import subgroups
 from ehr_bert.errors import UserError
-from ehr_bert.files import written_aside
 from ehr_bert.metrics.summary import binary_metrics
+from ehr_bert.prediction.arrays import read_arrays, write_arrays
 from ehr_bert.prediction.problem import Problem
 
 TEST_FILE = "test.npz"
@@ -59,21 +59,24 @@ class HeldOut:
         arrays |= {_GROUP + name: members for name, members in self.groups.items()}
         if self.risks is not None:
             arrays["risks"] = self.risks
-        with written_aside(folder / TEST_FILE) as (aside,), open(aside, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+        write_arrays(folder / TEST_FILE, arrays)
 
     @classmethod
     def read(cls, folder: Path) -> "HeldOut":
         """What `write` left.
 
         Raises:
-            UserError: the folder is no grid's.
+            UserError: the folder is no grid's, or the file is damaged.
         """
         if not (folder / TEST_FILE).exists():
             raise UserError(f"{folder} holds no {TEST_FILE}: name a folder that `ehr-bert finetune` wrote")
-        with np.load(folder / TEST_FILE) as arrays:
-            groups = {
-                name.removeprefix(_GROUP): arrays[name] for name in arrays.files if name.startswith(_GROUP)
-            }
-            risks = arrays["risks"] if "risks" in arrays.files else None
-            return cls(arrays["labels"], arrays["patients"], groups, risks)
+        try:
+            arrays = read_arrays(folder / TEST_FILE)
+        except UserError as error:
+            raise UserError(f"{error}: `ehr-bert finetune` writes it again") from error
+        if not {"labels", "patients"} <= arrays.keys():
+            raise UserError(f"{folder / TEST_FILE} is another file: `ehr-bert finetune` writes it again")
+        groups = {
+            name.removeprefix(_GROUP): array for name, array in arrays.items() if name.startswith(_GROUP)
+        }
+        return cls(arrays["labels"], arrays["patients"], groups, arrays.get("risks"))

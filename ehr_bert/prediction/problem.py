@@ -114,6 +114,11 @@ class Problem:
                     "so name a number from 2 to below that, or `all`"
                 )
 
+    def check_export(self) -> None:
+        """Raises a `UserError` where the pretrained model can't be read, or can't read the codes."""
+        _ = self.encoder  # reads its weights
+        ModelVocabulary.of_folder(self.export).read_as(self.cohort.histories.vocabulary)
+
     def sides(self, size: int | None, seed: int) -> Sides:
         """The examples of `size` training patients, or of all if None; validation and test are whole."""
         order = training_order(self.training_patients, self.labels[self.train], seed)
@@ -174,8 +179,8 @@ def binary_task(cohort: Cohort, named: str | None) -> str:
         raise UserError(f"the cohort has no task {named!r}: it has {', '.join(cohort.tasks) or 'none'}")
     if named is not None and named not in binary:
         raise UserError(f"{named} is a task of kind {cohort.kind(named)}: only binary ones are compared here")
+    if named is None and not binary:
+        raise UserError("the cohort has no binary task: only such are compared here")
     if named is None and len(binary) != 1 and LABEL not in binary:
-        raise UserError(
-            f"the cohort has the binary tasks {', '.join(binary) or 'none'}: choose one by --task"
-        )
+        raise UserError(f"the cohort has the binary tasks {', '.join(binary)}: choose one by --task")
     return named or (LABEL if LABEL in binary else binary[0])

@@ -54,6 +54,8 @@ class ModelVocabulary:
         Raises:
             UserError: the folder holds no tokenizer of histories.
         """
+        if not (folder / "vocab.json").is_file():  # what is no folder would be looked for on the network
+            raise UserError(f"{folder} holds no vocab.json: name a folder that `ehr-bert convert` made")
         try:
             tokenizer = HistoryTokenizer.from_pretrained(folder)
         except (OSError, TypeError, ValueError) as error:

@@ -58,12 +58,12 @@ def cells_of(folder: Path) -> list[Cell]:
     """What a grid's folder holds, by training size and then in the order of the table.
 
     Raises:
-        UserError: no run is done.
+        UserError: no run is done, or one can't be read.
     """
     found: dict[tuple[int, str], list[tuple[Run, Mapping[str, Any]]]] = defaultdict(list)
     for run in runs_done(folder):
-        record = run.record()
-        found[record["size"], run.model].append((run, record))
+        record, known = run.record(), contender(run.model)
+        found[record["size"], known.name].append((run, record))
     if not found:
         raise UserError(f"{folder} holds no finished run: make some with `ehr-bert finetune`")
     cells = []
@@ -90,12 +90,19 @@ def sum_up(folder: Path, shown: Callable[[list[Cell]], Iterable[Cell]] = list) -
         UserError: the folder is no grid's, or no run is done.
     """
     test, facts, cells = HeldOut.read(folder), read_json(folder / GRID_FILE), cells_of(folder)
+    if not {"task", "about"} <= facts.keys():
+        raise UserError(f"{folder / GRID_FILE} lacks the task or the cohort: name another folder")
     baselines = {size: best_baseline(cells, size) for size in {cell.size for cell in cells}}
     return {
         "task": facts["task"],
         "cohort": facts["about"]["cohort"],
         "model_facts": facts["about"].get("model"),
-        "test": {"examples": len(test.labels), "positives": int(test.labels.sum())},
+        "test": {
+            "patients": len(np.unique(test.patients)),
+            "examples": len(test.labels),
+            "positives": int(test.labels.sum()),
+        },
+        "replicates": REPLICATES,
         "best_attainable_auroc": test.best_attainable_auroc,
         "table": [_row(cell, baselines[cell.size], test) for cell in shown(cells)],
         "subgroups": _by_group(cells, test),
@@ -128,6 +135,7 @@ def _row(cell: Cell, baseline: Cell | None, test: HeldOut) -> dict[str, Any]:
         "model": cell.model,
         "size": cell.size,
         "seeds": len(cell.runs),
+        "valid_auroc": cell.valid_auroc,
         **{
             name: {
                 **_for_json(intervals[name].to_dict()),

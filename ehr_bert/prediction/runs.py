@@ -1,17 +1,21 @@
 """One run of a grid: a contender at a training size under a seed, and the folder that it leaves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ehr_bert.files import read_json, write_json, written_aside
+from ehr_bert.errors import UserError
+from ehr_bert.files import read_json, write_json
+from ehr_bert.prediction.arrays import read_arrays, write_arrays
 from ehr_bert.prediction.problem import Scores
 
 RUNS_FOLDER = "runs"
 RESULT_FILE, PREDICTIONS_FILE = "result.json", "predictions.npz"
+_KEYS = {"model", "size", "seed", "valid", "test", "chosen", "seconds"}
+_ARRAYS = {f"{side}_{name}" for side in ("valid", "test") for name in ("rows", "logits", "probabilities")}
 ALL = "all"
 """The size of a run on all training patients, in a folder's name."""
 
@@ -47,13 +51,35 @@ class Run:
         return (self.folder / RESULT_FILE).exists()
 
     def record(self) -> dict[str, Any]:
-        """Its result."""
-        return read_json(self.folder / RESULT_FILE)
+        """Its result.
+
+        Raises:
+            UserError: the file holds something else.
+        """
+        record = self._read(read_json, RESULT_FILE)
+        if missing := _KEYS - record.keys():
+            raise self._damaged(f"{RESULT_FILE} lacks {', '.join(sorted(missing))}")
+        return record
 
     def predictions(self) -> dict[str, np.ndarray]:
-        """`<side>_rows` of the cohort table, `<side>_logits`, `<side>_probabilities`, of valid and test."""
-        with np.load(self.folder / PREDICTIONS_FILE) as arrays:
-            return dict(arrays)
+        """`<side>_rows` of the cohort table, `<side>_logits`, `<side>_probabilities`, of valid and test.
+
+        Raises:
+            UserError: the file is missing, or holds something else.
+        """
+        found = self._read(read_arrays, PREDICTIONS_FILE)
+        if missing := _ARRAYS - found.keys():
+            raise self._damaged(f"{PREDICTIONS_FILE} lacks {', '.join(sorted(missing))}")
+        return found
+
+    def _read(self, read: Callable[[Path], dict[str, Any]], file: str) -> dict[str, Any]:
+        try:
+            return read(self.folder / file)
+        except UserError as error:
+            raise self._damaged(str(error)) from error
+
+    def _damaged(self, why: str) -> UserError:
+        return UserError(f"{why}: remove {self.folder}, and `ehr-bert finetune` makes it again")
 
     def scores(self) -> Scores:
         """What it said, for a contender that builds on it."""
@@ -62,13 +88,14 @@ class Run:
 
     def write(self, record: dict[str, Any], predictions: dict[str, np.ndarray]) -> None:
         """Leaves its folder, the result last."""
-        with written_aside(self.folder / PREDICTIONS_FILE) as (aside,), open(aside, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **predictions)
+        write_arrays(self.folder / PREDICTIONS_FILE, predictions)
         write_json(self.folder / RESULT_FILE, record)
 
 
 def runs_done(grid: Path) -> Iterator[Run]:
-    """All runs of a grid that are done, whoever asked for them."""
+    """All runs of a grid that are done, whoever asked for them; folders of other names are left out."""
     for file in sorted((grid / RUNS_FOLDER).glob(f"*/*/seed-*/{RESULT_FILE}")):
         model, size, seed = file.parts[-4:-1]
-        yield Run(grid, model, None if size == ALL else int(size), int(seed.removeprefix("seed-")))
+        number = seed.removeprefix("seed-")
+        if number.isdecimal() and (size == ALL or size.isdecimal()):
+            yield Run(grid, model, None if size == ALL else int(size), int(number))

@@ -30,6 +30,8 @@ from ehr_bert.vocabulary import Vocabulary
 
 SEQUENCES_FOLDER, VOCABULARY_FILE = "sequences", "vocabulary.tsv"
 BATCH_TOKENS = FitSettings().batch_tokens
+PART = 10_000
+"""Examples of a cohort that are predicted for at a time."""
 
 RISKS = pa.schema([("patient_id", pa.string()), ("index_date", pa.date32()), ("risk", pa.float64())])
 """What is written, the day of the prediction only where it is known; by option `embedding` follows."""
@@ -79,19 +81,23 @@ def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings:
         raise UserError(f"{model} has {saved.predictor.head.outputs} outputs: a risk is of one outcome")
     runtime = Runtime()
     saved.predictor.to(runtime.device)
+    parts, dated = _parts(source, engine, saved.facts)
     examples, total = 0, 0.0
-    with written_aside(output) as (aside,):
+    shown = tqdm(desc="predicting", unit=" histories", dynamic_ncols=True)
+    with written_aside(output) as (aside,), shown as bar:
         writer = None
-        for part in tqdm(_parts(source, engine, saved.facts), desc="predicting", unit="part"):
+        for part in parts:
             if not len(part):
                 continue
             table = _predicted(part, saved, embeddings, runtime)
+            table = table if dated else table.drop_columns("index_date")
             if writer is None:
                 kind = pq.ParquetWriter if output.suffix == ".parquet" else pa_csv.CSVWriter
                 writer = kind(aside, table.schema)
             writer.write_table(table)
             examples += len(table)
             total += pc.sum(table["risk"]).as_py()
+            bar.update(len(table))
         if writer is None:
             raise UserError(f"{source} holds no history")
         writer.close()
@@ -99,14 +105,12 @@ def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings:
 
 
 def _predicted(cohort: Cohort, saved: SavedPredictor, embeddings: bool, runtime: Runtime) -> pa.Table:
-    """`RISKS` of a part, without its column of days where none is known."""
+    """`RISKS` of a part, and by option the vectors."""
     encoded = encode(cohort.histories, saved.vocabulary)
     inputs = reduced(saved.predictor, encoded, BATCH_TOKENS) if embeddings else encoded
     found = logits(saved.predictor, inputs, BATCH_TOKENS, runtime)[:, 0]  # [N]
     risks = saved.calibration.probabilities(found) if saved.calibration else expit(found.astype(float))
     table = pa.table([cohort.patient_ids, cohort.index_date, risks], schema=RISKS)
-    if np.isnat(cohort.index_date).all():
-        table = table.drop_columns("index_date")
     if isinstance(inputs, Reduced):
         vectors = _means(inputs)  # [N, H]
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
@@ -120,13 +124,15 @@ def _means(inputs: Reduced) -> np.ndarray:
     return sums / inputs.lengths[:, None].astype(np.float32)
 
 
-def _parts(source: Path, engine: Engine, facts: Mapping[str, Any]) -> Iterator[Cohort]:
+def _parts(source: Path, engine: Engine, facts: Mapping[str, Any]) -> tuple[Iterator[Cohort], bool]:
+    """Who is predicted for, part by part, and whether any index date is known."""
     if (source / COHORT_FOLDER).is_dir():
-        yield read_cohort(source)
-    elif (source / SEQUENCES_FOLDER).is_dir():
-        yield from _sequences(source)
-    else:
-        yield from _diagnoses(source, engine, facts)
+        cohort = read_cohort(source)
+        rows = (np.arange(begin, min(begin + PART, len(cohort))) for begin in range(0, len(cohort), PART))
+        return map(cohort.take, rows), not np.isnat(cohort.index_date).all()
+    if (source / SEQUENCES_FOLDER).is_dir():
+        return _sequences(source), False
+    return _diagnoses(source, engine, facts), False
 
 
 def _sequences(folder: Path) -> Iterator[Cohort]:

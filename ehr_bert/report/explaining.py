@@ -50,7 +50,7 @@ def write_patient_page(
     return (
         f"risk {explanation.risk:.1%}; {len(explanation.codes)} codes add "
         f"{signed(attribution.contributions.sum())} to the logit, "
-        f"{attribution.error:+.0e} beside the difference of both logits"
+        f"right to {abs(attribution.error):.0e}"
     )
 
 
@@ -63,7 +63,7 @@ def row_of_patient(cohort: Cohort, patient: str) -> int:
     rows = np.flatnonzero(cohort.patient_ids == patient)
     if len(rows) == 0:
         raise UserError("the cohort has no patient of that id")
-    return int(rows[-1])
+    return int(rows[np.argsort(cohort.index_date[rows], kind="stable")[-1]])
 
 
 def _told(example: Cohort, row: int, task: str) -> list[str]:

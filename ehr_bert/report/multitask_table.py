@@ -21,26 +21,34 @@ TITLES = {
 
 STAGES = {"single": "alone", "joint": "with the others", "fine_tuned": "alone after that"}
 
+HOW_TO_READ = (
+    "Figures are of the test split, means over the seeds, with 95% intervals from drawing the test patients "
+    "again. The last column is the difference from the task alone on the same draws: an interval that holds "
+    "0 shows no difference."
+)
+
 
 def multitask_report(results: Mapping[str, Any]) -> str:
-    """A heading, a line and a table for each task.
+    """How to read it; then a heading, a line and a table for each task.
 
     Args:
         results: What `results.json` holds.
     """
-    return "\n".join(
+    tables = (
         f"## {task['name']}\n\n{_about(task, results['records'])}\n\n"
         f"{_table([row for row in results['table'] if row['task'] == task['name']])}\n"
         for task in results["tasks"]
     )
+    return "\n".join((f"# Several tasks on one encoder\n\n{HOW_TO_READ}\n", *tables))
 
 
 def _about(task: Mapping[str, Any], records: list[Mapping[str, Any]]) -> str:
     examples = task["examples"]
     seeds = len({record["seed"] for record in records})
+    with_outcome = f" ({task['test_positives']:,} labels 1)" if task["test_positives"] is not None else ""
     text = (
         f"{task['kind'].capitalize()}: {examples['train']:,} training, {examples['valid']:,} validation and "
-        f"{examples['test']:,} test examples; means over {seeds} seed{'s' if seeds > 1 else ''}."
+        f"{examples['test']:,} test examples{with_outcome}; means over {seeds} seed{'s' * (seeds > 1)}."
     )
     if task["kind"] == "multilabel":
         text += f" {task['outputs']:,} codes, of {task['min_positives']:,} training examples at least."

@@ -1,6 +1,7 @@
 """The plots of a fine-tuning, each as PNG and SVG; the same results give the same bytes.
 
 Colours are those of Okabe and Ito, told apart by the colour-blind; models differ in line and mark as well.
+Thin lines are baselines.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +17,15 @@ from matplotlib.ticker import NullLocator
 from ehr_bert.files import written_aside
 from ehr_bert.metrics.curves import calibration_bins, precision_recall_curve, roc_curve
 from ehr_bert.metrics.net_benefit import decision_curve
-from ehr_bert.report.prediction_tables import Results, model_title, models_of, sizes_of
+from ehr_bert.prediction.contenders import contender
+from ehr_bert.report.prediction_tables import (
+    Results,
+    model_title,
+    models_of,
+    sizes_of,
+    tested_on,
+    title_of,
+)
 
 Predictions = tuple[np.ndarray, np.ndarray]
 """Labels and probabilities of the same examples, `[N]` each."""
@@ -27,6 +36,8 @@ _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 _GUIDE: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
 _NO_DATE: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 _LARGEST_THRESHOLD = 0.99
+_SPREAD = 0.5
+"""Of the gap between two training sizes, the share over which models are set side by side."""
 
 
 def write_plots(results: Results, curves: Mapping[str, Predictions], folder: Path) -> list[Path]:
@@ -41,6 +52,7 @@ def write_plots(results: Results, curves: Mapping[str, Predictions], folder: Pat
         What was written.
     """
     styles = _styles([*models_of(results["table"]), *curves])
+    sizes, tested = sizes_of(results["table"]), f"tested on {tested_on(results)}"
     plots: dict[str, Callable[[Axes], None]] = {
         "learning_curve": lambda axes: _draw_learning_curve(axes, results, styles)
     }
@@ -51,19 +63,25 @@ def write_plots(results: Results, curves: Mapping[str, Predictions], folder: Pat
             "calibration": lambda axes: _draw_calibration(axes, curves, styles),
             "decision_curve": lambda axes: _draw_decision_curve(axes, curves, styles),
         }
-    return [path for name, draw in plots.items() for path in _written(draw, folder / name)]
+    trained = {name: f"trained on {sizes[-1]:,} patients, " for name in plots if name != "learning_curve"}
+    return [
+        path
+        for name, draw in plots.items()
+        for path in _written(draw, f"{title_of(results)}\n{trained.get(name, '')}{tested}", folder / name)
+    ]
 
 
-def _written(draw: Callable[[Axes], None], stem: Path) -> list[Path]:
+def _written(draw: Callable[[Axes], None], title: str, stem: Path) -> list[Path]:
     """Draws one plot into both of its files."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in _NO_DATE]
     settings = matplotlib.rc_context({"svg.hashsalt": "ehr-bert", "svg.fonttype": "none", "font.size": 9})
     with settings, written_aside(*paths) as asides:
-        figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+        figure = Figure(figsize=(9, 5), layout="constrained")
         axes = figure.add_subplot()
         axes.spines[["top", "right"]].set_visible(False)
         draw(axes)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        axes.set_title(title, fontsize=9, loc="left", wrap=True)
+        figure.legend(loc="outside right center", frameon=False)
         for aside, (kind, metadata) in zip(asides, _NO_DATE.items(), strict=True):
             figure.savefig(aside, format=kind, dpi=150, metadata=metadata)
     return paths
@@ -77,7 +95,7 @@ def _styles(models: list[str]) -> dict[str, dict[str, Any]]:
             "linestyle": _LINES[place // len(_COLOURS) % len(_LINES)],
             "marker": _MARKS[place % len(_MARKS)],
             "markersize": 4,
-            "linewidth": 1.4,
+            "linewidth": 1.0 if contender(model).is_baseline else 2.0,
             "label": model_title(model),
         }
         for place, model in enumerate(dict.fromkeys(models))
@@ -88,10 +106,11 @@ def _draw_learning_curve(axes: Axes, results: Results, styles: Mapping[str, dict
     """AUROC over the training size, with intervals, and the best that can be attained where it is known."""
     table = results["table"]
     sizes, models = sizes_of(table), models_of(table)
+    gap = min(np.diff(np.log(sizes)), default=1.0)
     for place, model in enumerate(models):
         rows = sorted((row for row in table if row["model"] == model), key=lambda row: row["size"])
         # Models are set side by side, so that their intervals can be told apart.
-        beside = 1 + 0.06 * (place / max(1, len(models) - 1) - 0.5)
+        beside = np.exp(_SPREAD * gap * (place / max(1, len(models) - 1) - 0.5))
         sizes_ = [row["size"] * beside for row in rows]
         value, low, high = (
             np.array([row["auroc"][key] for row in rows], float) for key in ("value", "low", "high")
@@ -103,7 +122,7 @@ def _draw_learning_curve(axes: Axes, results: Results, styles: Mapping[str, dict
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="training examples", ylabel="AUROC on test patients, 95% interval")
+    axes.set(xlabel="training patients", ylabel="AUROC on test patients, 95% interval")
 
 
 def _draw_roc(axes: Axes, curves: Mapping[str, Predictions], styles: Mapping[str, dict[str, Any]]) -> None:
@@ -119,7 +138,8 @@ def _draw_precision_recall(
 ) -> None:
     for model, predictions in curves.items():
         curve = precision_recall_curve(*predictions)
-        axes.plot(curve.x, curve.y, drawstyle="steps-pre", **styles[model] | {"marker": ""})
+        first = int(np.argmax(curve.x > 0))  # before it there is no precision to tell
+        axes.plot(curve.x[first:], curve.y[first:], drawstyle="steps-pre", **styles[model] | {"marker": ""})
     axes.axhline(_prevalence(curves), **_GUIDE)
     axes.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
 
@@ -134,7 +154,13 @@ def _draw_calibration(
         largest = max(largest, float(bins.predicted.max()), float(bins.observed.max()))
     end = min(1.0, 1.05 * largest)
     axes.plot([0, end], [0, end], **_GUIDE)
-    axes.set(xlabel="predicted risk, tenths of the patients", ylabel="share with the outcome", aspect="equal")
+    axes.set(
+        xlabel="predicted risk: means of ten groups of rising risk",
+        ylabel="share with the outcome",
+        xlim=(0, end),
+        ylim=(0, end),
+        aspect="equal",
+    )
 
 
 def _draw_decision_curve(
@@ -142,11 +168,10 @@ def _draw_decision_curve(
 ) -> None:
     largest = max(float(np.quantile(probabilities, 0.99)) for _, probabilities in curves.values())
     threshold = np.linspace(0, min(_LARGEST_THRESHOLD, largest), 101)
-    for place, (model, predictions) in enumerate(curves.items()):
+    for model, predictions in curves.items():
         curve = decision_curve(*predictions, threshold)
         axes.plot(threshold, curve.model, **styles[model] | {"marker": ""})
-        if place == 0:
-            axes.plot(threshold, curve.everyone, label="treat all", **_GUIDE)
+    axes.plot(threshold, curve.everyone, label="treat all", **_GUIDE)
     axes.axhline(0, label="treat none", **_GUIDE | {"linestyle": (0, (1, 2))})
     prevalence = _prevalence(curves)
     axes.set(

@@ -95,6 +95,8 @@ def test_the_model_that_is_left_gives_the_risks_of_its_run(compared):
         (["--train-sizes", "92"], "a training size of 92: the cohort has 91"),
         (["--models", "oracle"], "no contender 'oracle'"),
         (["--task", "died"], "no task 'died'"),
+        ([], "a pretrained model is needed"),
+        (["--model", "none"], "none holds no config.json"),
     ],
 )
 def test_wrong_arguments_are_told(compared, capsys, tmp_path, flags, message):
@@ -102,6 +104,7 @@ def test_wrong_arguments_are_told(compared, capsys, tmp_path, flags, message):
     command = ["finetune", "--cohort", str(folder / "cohort"), "--output", str(tmp_path / "out"), *flags]
     assert main(command) == 1
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_knows_all_heads():

@@ -1,7 +1,9 @@
 import csv
 import json
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +14,7 @@ from ehr_bert.files import FOLDER_MARK
 from ehr_bert.metrics.calibration import Calibration, Method
 from ehr_bert.prediction.encoders import bert_encoder
 from ehr_bert.prediction.predictor import make_predictor, save_predictor
+from ehr_bert.report.explaining import row_of_patient
 from tests.prediction.small import CODES, cohort_table, export_folder
 from tests.report.test_html import Parsed
 
@@ -89,3 +92,9 @@ def test_embeddings_of_an_export_or_a_fine_tuned_model(folders, tmp_path, capsys
     assert [row["neighbour"] for row in rows if row["code"] == CODES[3]] == printed
     assert len(rows) == 4 * len(CODES)
     assert json.loads((tmp_path / "out" / FOLDER_MARK).read_text())["method"] == "pca"
+
+
+def test_the_latest_row_is_that_of_the_latest_day_in_whatever_order():
+    days = np.array(["2021-05-01", "2020-01-01", "2020-06-01"], "datetime64[D]")
+    cohort = SimpleNamespace(patient_ids=np.array(["a", "b", "a"], object), index_date=days)
+    assert [row_of_patient(cohort, patient) for patient in "ab"] == [0, 1]

@@ -76,7 +76,8 @@ def test_every_head_has_its_names(head):
 
 def test_what_a_contender_needs_is_added_and_made_before(export, cohort_folder, tmp_path):
     runs = lay_out(tmp_path, ["stack_cls", "boosting"], [41, None], 2)
-    assert [run.size for run in runs] == [41] * 12 + [None] * 12
+    assert [run.seed for run in runs] == [1] * 12 + [2] * 12
+    assert [run.size for run in runs] == ([41] * 6 + [None] * 6) * 2
     assert runs[5].model == "stack_cls"
     assert {run.model for run in runs[:5]} == {"boosting", *contender("stack_cls").needs}
 
@@ -95,7 +96,7 @@ def test_a_grid_goes_on_with_what_is_left(cohort_folder, tmp_path):
     shutil.copytree(whole.folder, cut.folder)
     os.remove(Run(cut.folder, "retain", 41, 2).folder / RESULT_FILE)  # predictions without a result
     shutil.rmtree(Run(cut.folder, "boosting", None, 1).folder)
-    assert made(cut, models, (41, None), seeds=2) == ["retain, 41, seed 2", "boosting, all, seed 1"]
+    assert made(cut, models, (41, None), seeds=2) == ["boosting, all, seed 1", "retain, 41, seed 2"]
     assert written(cut.folder) == written(whole.folder)
 
 

@@ -85,5 +85,5 @@ def test_longer_histories_than_the_model_reads_are_refused(export):
 
 
 def test_a_folder_without_a_tokenizer_is_told(tmp_path):
-    with pytest.raises(UserError, match="is no model that `ehr-bert convert` made"):
+    with pytest.raises(UserError, match=r"holds no vocab\.json: name a folder that `ehr-bert convert` made"):
         ModelVocabulary.of_folder(tmp_path)

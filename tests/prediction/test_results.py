@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from tests.prediction.test_grid import grid_of, made
 
 MODELS = ("logistic_regression", "logistic_regression_counts", "boosting", "frozen_mean")
 SEEDS = 3
+RECORD = json.dumps(dict.fromkeys(("model", "size", "seed", "valid", "test", "chosen", "seconds"), 1))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,6 +90,13 @@ def test_the_best_baseline_is_that_of_the_validation_split(summed_up, grid_folde
                 assert row["delong"] == {"baseline": best, **expected.to_dict()}
 
 
+def test_who_was_tested_is_told(summed_up, cohort_folder):
+    cohort = read_cohort(cohort_folder)
+    labels = cohort.labels("label")[cohort.split == "test"]
+    assert summed_up["test"] == {"patients": 56, "examples": 56, "positives": labels.sum()}
+    assert summed_up["replicates"] == 20
+
+
 def test_what_true_risks_reach_is_told(summed_up, cohort_folder):
     cohort = read_cohort(cohort_folder)
     is_test = cohort.split == "test"
@@ -129,6 +138,41 @@ def test_delong_is_left_out_where_patients_have_several_examples(tmp_path):
     assert [row["delong"] for row in found["table"]] == [None, None]
     assert found["best_attainable_auroc"] is None
     assert found["table"][0]["size"] == 91
+
+
+def damaged(grid_folder, tmp_path, place, content):
+    """A copy of a grid, one file of it written over."""
+    copy = tmp_path / "copy"
+    shutil.copytree(grid_folder, copy, dirs_exist_ok=True)
+    (copy / place).parent.mkdir(parents=True, exist_ok=True)
+    (copy / place).write_text(content)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("place", "content", "message"),
+    [
+        ("runs/boosting/all/seed-1/result.json", "{", r"is no JSON.*: remove .*boosting/all/seed-1"),
+        (
+            "runs/boosting/all/seed-1/result.json",
+            "{}",
+            r"result\.json lacks .*: remove .*boosting/all/seed-1",
+        ),
+        ("runs/boosting/all/seed-1/predictions.npz", "x", "damaged one: remove .*boosting/all/seed-1"),
+        ("runs/oracle/all/seed-1/result.json", RECORD, "no contender 'oracle'"),
+        ("test.npz", "x", r"test\.npz .* `ehr-bert finetune` writes it again"),
+        ("grid.json", "{}", r"grid\.json lacks the task"),
+    ],
+)
+def test_a_damaged_file_is_told_in_a_line(grid_folder, tmp_path, place, content, message):
+    with pytest.raises(UserError, match=message) as told:
+        sum_up(damaged(grid_folder, tmp_path, place, content))
+    assert "\n" not in str(told.value)
+
+
+def test_folders_that_are_no_runs_are_left_out(grid_folder, tmp_path):
+    copy = damaged(grid_folder, tmp_path, "runs/boosting/all/seed-1 copy/result.json", "{}")
+    assert [str(run) for run in runs_done(copy)] == [str(run) for run in runs_done(grid_folder)]
 
 
 def test_an_empty_or_another_folder_is_told(tmp_path, cohort_folder):

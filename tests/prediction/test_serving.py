@@ -9,6 +9,7 @@ import pytest
 from ehr_bert.cohorts.cohort import COHORT_FOLDER
 from ehr_bert.errors import UserError
 from ehr_bert.metrics.calibration import Calibration, Method
+from ehr_bert.prediction import serving
 from ehr_bert.prediction.batches import collate
 from ehr_bert.prediction.encoders import bert_encoder
 from ehr_bert.prediction.fitting import logits
@@ -69,6 +70,17 @@ def diagnoses(tmp_path):
 
 def risks(table):
     return {row["patient_id"]: row["risk"] for row in table.to_pylist()}
+
+
+def test_parts_of_a_cohort_make_one_file(model, cohort, expected, engine, tmp_path, monkeypatch):
+    file = cohort / COHORT_FOLDER / "0.parquet"
+    days = pa.array([None] * 8 + [FIRST_DAY.item()], pa.date32())  # known in the last part alone
+    pq.write_table(pq.read_table(file).set_column(1, "index_date", days), file)
+    monkeypatch.setattr(serving, "PART", 4)
+    predict(model, cohort, tmp_path / "risks.parquet", engine)
+    table = pq.read_table(tmp_path / "risks.parquet")
+    np.testing.assert_allclose(table["risk"], expected, rtol=1e-5)
+    assert table["index_date"].to_pylist() == days.to_pylist()
 
 
 def test_a_cohort_gets_calibrated_risks(model, cohort, expected, engine, tmp_path):

@@ -1,4 +1,4 @@
-from ehr_bert.report.multitask_table import multitask_report
+from ehr_bert.report.multitask_table import HOW_TO_READ, multitask_report
 
 
 def interval(value, low=None, high=None):
@@ -14,6 +14,7 @@ RESULTS = {
             "outputs": 9,
             "min_positives": 10,
             "examples": {"train": 1234, "valid": 5, "test": 67},
+            "test_positives": 19,
             "labels_of_unread_visits": 8,
         }
     ],
@@ -34,11 +35,15 @@ RESULTS = {
     ],
 }
 
-REPORT = """\
+REPORT = f"""\
+# Several tasks on one encoder
+
+{HOW_TO_READ}
+
 ## again
 
-Visits: 1,234 training, 5 validation and 67 test examples; means over 2 seeds. 8 labels are of visits that \
-histories are too long for. Not in the joint training.
+Visits: 1,234 training, 5 validation and 67 test examples (19 labels 1); means over 2 seeds. 8 labels are of \
+visits that histories are too long for. Not in the joint training.
 
 | trained          |                  AUROC |                  Brier |          AUROC over alone |
 | ---------------- | ---------------------: | ---------------------: | ------------------------: |

@@ -25,11 +25,13 @@ def test_the_best_is_bold_as_its_figure_is_read():
     made = results()
     for row, slope in zip(made["table"][1::2], (0.7, 1.1, 0.9), strict=True):
         row["calibration_slope"] |= {"value": slope}
-    found = rows(section(results_text(made), "Trained on 1,000"))
-    bold = {
-        title: [model for model in map(name, MODELS) if found[model][place].startswith("**")]
-        for place, title in enumerate(found["model"])
-    }
+    bold = {}
+    for part in section(results_text(made), "Trained on 1,000").split("### Calibration"):
+        found = rows(part)
+        bold |= {
+            title: [model for model in map(name, MODELS) if found[model][place].startswith("**")]
+            for place, title in enumerate(found["model"])
+        }
     assert bold["AUROC"] == ["frozen cls"]
     assert bold["Brier score"] == ["logistic regression"]
     assert bold["calibration slope"] in (["pretrained gru"], ["frozen cls"])
@@ -41,11 +43,46 @@ def name(model):
 
 
 def test_models_are_compared_with_the_baseline():
-    part = section(results_text(results()), "Trained on 250")
+    text = results_text(results())
+    part = section(text, "Trained on 250").split("### Calibration")[0]
     found = rows(part)
     assert found["pretrained gru"][-2:] == ["+0.030 (+0.010 to +0.090)", "< 0.001"]
     assert found["logistic regression"][-2:] == ["", ""]
     assert "The baseline is logistic regression." in part
+    found = rows(section(text, "AUROC less the best baseline's"))
+    assert found["frozen cls"] == ["+0.060 (p < 0.001)"] * 2
+    assert found["the baseline"] == ["logistic regression"] * 2
+
+
+def test_it_is_told_who_was_tested_and_how_intervals_came_about():
+    text = results_text(results())
+    assert text.startswith("# Prediction of label\n\nTested on 1,299 patients, 99 with the outcome.\n")
+    assert "1,000 draws of the test patients" in text
+    assert rows(text.split("\n## ")[0])["test"] == ["1,200", "1,300", "1,299", "99"]
+    assert "Runs are missing" not in text
+
+
+def test_the_title_is_the_definitions():
+    made = results()
+    made["cohort"]["definition"] = {"title": "Heart failure in diabetes"}
+    assert results_text(made).startswith("# Heart failure in diabetes\n")
+    made["task"] = "in_a_year"
+    for side in made["cohort"]["splits"].values():
+        side["labels"] = side["positives"] = {"in_a_year": 7}
+    assert results_text(made).startswith("# Heart failure in diabetes: in a year\n")
+
+
+def test_a_comparison_that_is_missing_is_told():
+    made = results()
+    made["test"]["patients"] = 1000
+    made["table"][-1]["seeds"] = 2
+    for row in made["table"]:
+        row["delong"] = None
+    text = results_text(made)
+    assert "Tested on 1,299 examples of 1,000 patients" in text
+    assert "There is no test against the baseline" in text
+    assert "Runs are missing" in text
+    assert "p (DeLong)" not in text
 
 
 def test_groups_stand_with_their_sizes():

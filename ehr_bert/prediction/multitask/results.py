@@ -119,12 +119,14 @@ def _row(data: TaskData, stage: Stage, predictions: dict[Stage, np.ndarray]) -> 
 
 def _facts(data: TaskData) -> dict[str, Any]:
     labels = {split.value: side.labels for split, side in data.sides.items()}
+    is_of_outcome = data.task.kind in (TaskKind.BINARY, TaskKind.VISITS)
     return {
         **data.task.settings.to_dict(),
         "kind": data.task.kind.value,
         "outputs": data.labels.outputs,
         "examples": {split: len(each.values) for split, each in labels.items()},
         "known_labels": {split: int((~np.isnan(each.values)).sum()) for split, each in labels.items()},
+        "test_positives": int(np.nansum(labels[Split.TEST].values)) if is_of_outcome else None,
         "labels_of_unread_visits": data.labels.skipped,
     }
 

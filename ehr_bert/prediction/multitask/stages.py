@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
+from ehr_bert.errors import UserError
 from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
+from ehr_bert.prediction.arrays import read_arrays
 from ehr_bert.prediction.encoders import Encoder, bert_encoder
 from ehr_bert.prediction.fitting import Fitted, fit_to, logits
 from ehr_bert.prediction.multitask.data import TaskData
@@ -115,9 +117,21 @@ def make_run(
 
 
 def read_predictions(run: Run, task: str, output: Path) -> dict[Split, np.ndarray]:
-    """The logits of a task's validation and test examples: `[N, outputs]` each."""
-    with np.load(run.folder(output) / PREDICTIONS_FILE, allow_pickle=False) as arrays:
-        return {split: arrays[f"{task}.{split}"] for split in (Split.VALID, Split.TEST)}
+    """The logits of a task's validation and test examples: `[N, outputs]` each.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    folder = run.folder(output)
+    mend = f"remove {folder}, and `ehr-bert multitask` makes it again"
+    try:
+        arrays = read_arrays(folder / PREDICTIONS_FILE)
+    except UserError as error:
+        raise UserError(f"{error}: {mend}") from error
+    names = {split: f"{task}.{split}" for split in (Split.VALID, Split.TEST)}
+    if not arrays.keys() >= set(names.values()):
+        raise UserError(f"{folder / PREDICTIONS_FILE} lacks the predictions of {task}: {mend}")
+    return {split: arrays[name] for split, name in names.items()}
 
 
 def _keep(
@@ -146,7 +160,7 @@ def _keep(
     }
     processes = Accelerator()
     if processes.is_main_process:
-        with folder_written_aside(run.folder(output)) as aside:
+        with folder_written_aside(run.folder(output), "multitask") as aside:
             np.savez(aside / PREDICTIONS_FILE, allow_pickle=False, **arrays)
             if encoder is not None and source is not None:
                 save_encoder(aside / ENCODER_FOLDER, encoder, source)
