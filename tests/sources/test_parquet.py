@@ -59,5 +59,5 @@ def test_a_lacking_column_and_a_damaged_file_are_refused(engine: DuckDBEngine, t
     with pytest.raises(UserError, match="can't read"):
         read_diagnoses(engine, path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match="can't read"):
+    with pytest.raises(UserError, match="holds no Parquet file"):
         read_diagnoses(engine, tmp_path / "folder")

@@ -162,8 +162,8 @@ def test_corpora_of_different_vocabularies_are_refused_by_their_names(tmp_path, 
         ),
         (
             dataclasses.replace(RECIPE, phases=(Phase(max_seq_length=13),)),
-            "phases.1.max_seq_length is 13, and the features have windows of up to 13, 13: name one folder "
-            "of the phase's length",
+            "phases.1 states no mixture, and there are features of A, B: state which it takes, such as "
+            "mixture = { A = 1 }",
         ),
     ],
 )
@@ -177,3 +177,8 @@ def test_features_without_names_are_in_no_mixture(features):
     unnamed = [dataclasses.replace(each, name="") for each in features]
     with pytest.raises(UserError, match=r"names A, and the features are of no named corpus: name its folder"):
         open_inputs(TWO_PHASES, unnamed)
+    of_one_length = dataclasses.replace(RECIPE, phases=(Phase(max_seq_length=13),))
+    with pytest.raises(
+        UserError, match=r"have windows of up to 13, 13: name one folder of the phase's length"
+    ):
+        open_inputs(of_one_length, unnamed)
