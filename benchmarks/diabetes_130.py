@@ -8,11 +8,12 @@ middle of the band of ten years that is told there. Sex is told.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import duckdb
 from recital_tables import B
+
+from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
 
 PATIENTS = """
 select
@@ -35,17 +36,13 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
-    diagnoses = arguments.output / "diagnoses"
-    diagnoses.mkdir(parents=True, exist_ok=True)
     rows = f"({B.format(source=arguments.source)} order by patient_id, discharge_date, priority, code)"
     patients = f"({PATIENTS.format(source=arguments.source)} order by patient_id)"
-    for table, file in (
-        (rows, diagnoses / "00000.parquet"),
-        (patients, arguments.output / "patients.parquet"),
-    ):
-        duckdb.sql(f"copy {table} to '{file}' (format parquet)")
-    summary = {"source": "diabetes in 130 US hospitals", "dates": "constructed"}
-    (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with folder_written_aside(arguments.output, "diabetes_130", arguments.source) as aside:
+        (aside / "diagnoses").mkdir()
+        duckdb.sql(f"copy {rows} to '{aside}/diagnoses/00000.parquet' (format parquet)")
+        duckdb.sql(f"copy {patients} to '{aside}/patients.parquet' (format parquet)")
+        write_json(aside / FOLDER_MARK, {"source": "diabetes in 130 US hospitals", "dates": "constructed"})
 
 
 if __name__ == "__main__":
