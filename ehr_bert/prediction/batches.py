@@ -1,6 +1,5 @@
 """Batches of histories of about one length, so that little padding is computed."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,8 +92,3 @@ def shuffled_rows(lengths: np.ndarray, batch_examples: int, rng: np.random.Gener
     shuffled = shuffled[np.lexsort((lengths[shuffled], pool))]
     batches = np.array_split(shuffled, -(-len(shuffled) // batch_examples))
     return [batches[place] for place in rng.permutation(len(batches))]
-
-
-def evaluation_batches(encoded: Encoded, batch_tokens: int) -> Iterator[Batch]:
-    """All histories, the longest first, in batches of so many tokens at most, padding included."""
-    return (collate(encoded, rows) for rows in rows_by_length(encoded.lengths, batch_tokens))

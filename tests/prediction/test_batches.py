@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehr_bert.prediction.batches import collate, evaluation_batches, rows_by_length, shuffled_rows
+from ehr_bert.prediction.batches import collate, rows_by_length, shuffled_rows
 from ehr_bert.prediction.reading import ModelVocabulary, encode
 from tests.prediction.small import histories_of, random_patients
 
@@ -62,7 +62,7 @@ def test_empty_histories_are_padding_alone(without_cls):
     assert batch.visits.tolist() == [0, 0]
 
 
-def test_evaluation_goes_over_all(encoded):
-    batches = list(evaluation_batches(encoded, 30))
+def test_batches_know_whose_histories_they_hold(encoded):
+    batches = [collate(encoded, rows) for rows in rows_by_length(encoded.lengths, 30)]
     assert len(batches) > 1
     assert sorted(int(row) for batch in batches for row in batch.rows) == list(range(23))
