@@ -23,12 +23,12 @@ def measure(files: list[Path], batch_patients: int, micro_batch_tokens: int, upd
     """The row of some updates, after the first one."""
     from ehr_bert.examples.reading import open_examples
     from ehr_bert.examples.source import Reading
-    from ehr_bert.examples.updates import Batch
+    from ehr_bert.examples.updates import BatchSize
 
     examples = open_examples(files)
     planned = examples.updates(
         Reading(max_visits=1000),
-        batch=Batch(patients=batch_patients),
+        batch=BatchSize(patients=batch_patients),
         micro_batch_tokens=micro_batch_tokens,
         replicas=1,
         seed=(1, 0),

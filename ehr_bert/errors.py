@@ -1,16 +1,40 @@
-"""The one exception that is meant for the person at the keyboard, and the line that tells of a fault."""
+"""Errors that the user can fix, each with a stable key and a one-line message."""
+
+from typing import Self
 
 
 class UserError(Exception):
-    """A fault that the user can mend.
+    """An error that the user can fix.
 
-    Its message is one line that says what is wrong, where, and the mend; the commands print it without
-    a traceback and exit with status 1.
+    The commands print it as one line, without a traceback, and exit with status 1. The key never changes, so
+    that tests, scripts and search engines can rely on it while the wording improves.
+
+    Args:
+        key: Stable identifier in lower case with hyphens, such as `unknown-contender`.
+        message: One line that says what is wrong, where, and how to fix it.
+
+    Example:
+        >>> print(UserError("empty-folder", "data/ is empty. Choose another folder."))
+        data/ is empty. Choose another folder. [empty-folder]
     """
 
+    def __init__(self, key: str, message: str = "") -> None:
+        if not message:
+            key, message = "unspecified", key
+        super().__init__(key, message)
+        self.key = key
+        self.message = message
 
-def fault_line(error: UserError | OSError) -> str:
-    """The line that tells of a fault: the user's, or that of a disk, a folder or its permissions."""
-    if isinstance(error, OSError) and (place := error.filename2 or error.filename):
-        return f"{place} can't be written or read: {error.strerror}: name another place"
+    def prefixed(self, prefix: str) -> Self:
+        """The same error with `prefix` before its message, such as the file that holds the faulty value."""
+        return type(self)(self.key, f"{prefix}{self.message}")
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.key}]"
+
+
+def error_line(error: UserError | OSError) -> str:
+    """The line to print for an error, also for a disk, folder or permission error of the operating system."""
+    if isinstance(error, OSError) and (path := error.filename2 or error.filename):
+        return f"cannot read or write {path}: {error.strerror}. Choose another path. [os-error]"
     return str(error)

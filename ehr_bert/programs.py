@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from absl import app, logging
 
-from ehr_bert.errors import UserError, fault_line
+from ehr_bert.errors import UserError, error_line
+from ehr_bert.logs import configure_logging
 from ehr_bert.quiet import import_tensorflow
 
 
@@ -19,10 +20,11 @@ def run_program(program: str, main: Callable[[], None]) -> None:
 
     def run(_: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
+        configure_logging()
         import_tensorflow()
         try:
             main()
         except (UserError, OSError) as error:
-            sys.exit(f"{program}: {fault_line(error)}")
+            sys.exit(f"{program}: {error_line(error)}")
 
     app.run(run)

@@ -1,8 +1,8 @@
 """Settings as dataclasses, checked key by key against their type hints, wherever they come from.
 
 A hint is `bool`, `int`, `float`, `str`, a `Literal`, `tuple[str, ...]`, `dict[str, float]`, one of these or
-`None`, or one with a `Rule`: `Annotated[int, Rule(...)]`. A setting may also be settings itself, or a tuple
-of settings.
+`None`, or one with a `ValueRule`: `Annotated[int, ValueRule(...)]`. A setting may also be settings itself, or
+a tuple of settings.
 """
 
 import dataclasses
@@ -27,20 +27,20 @@ from ehr_bert.errors import UserError
 from ehr_bert.toml import toml_value
 
 
-class Rule(NamedTuple):
+class ValueRule(NamedTuple):
     """What a value must be, beside its type."""
 
     holds: Callable[[Any], bool]
     words: str
 
 
-Count = Annotated[int, Rule(lambda number: number >= 1, "1 or more")]
-Natural = Annotated[int, Rule(lambda number: number >= 0, "0 or more")]
-Positive = Annotated[float, Rule(lambda number: number > 0, "above 0")]
-NonNegative = Annotated[float, Rule(lambda number: number >= 0, "0 or more")]
-Share = Annotated[float, Rule(lambda number: 0 <= number <= 1, "from 0 to 1")]
-PositiveShare = Annotated[float, Rule(lambda number: 0 < number <= 1, "above 0 and at most 1")]
-Fraction = Annotated[float, Rule(lambda number: 0 <= number < 1, "from 0 to below 1")]
+Count = Annotated[int, ValueRule(lambda number: number >= 1, "1 or more")]
+Natural = Annotated[int, ValueRule(lambda number: number >= 0, "0 or more")]
+Positive = Annotated[float, ValueRule(lambda number: number > 0, "above 0")]
+NonNegative = Annotated[float, ValueRule(lambda number: number >= 0, "0 or more")]
+Share = Annotated[float, ValueRule(lambda number: 0 <= number <= 1, "from 0 to 1")]
+PositiveShare = Annotated[float, ValueRule(lambda number: 0 < number <= 1, "above 0 and at most 1")]
+Fraction = Annotated[float, ValueRule(lambda number: 0 <= number < 1, "from 0 to below 1")]
 
 _TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError, fault_line
+from ehr_bert.errors import UserError, error_line
 from ehr_bert.sequences.summary import summary_text
 from ehr_bert.sequences.tutorial import write_tutorial_files
 from ehr_bert.vocabulary import Vocabulary
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 given,
             )
     except (UserError, OSError) as error:
-        print(f"preprocess_pretrain_data.py: {fault_line(error)}", file=sys.stderr)
+        print(f"preprocess_pretrain_data.py: {error_line(error)}", file=sys.stderr)
         return 1
     print(summary_text(summary))
     return 0

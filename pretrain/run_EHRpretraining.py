@@ -52,9 +52,9 @@ def main() -> None:
     from ehr_bert.files import read_json
     from ehr_bert.model.config import ModelConfig
     from ehr_bert.training.devices import Devices, Tpu
-    from ehr_bert.training.inputs import Features
-    from ehr_bert.training.recipe import Checkpointing, Evaluation, Phase, Recipe
-    from ehr_bert.training.run import Run, run
+    from ehr_bert.training.inputs import FeatureSource
+    from ehr_bert.training.recipe import Checkpointing, EvaluationSettings, Phase, Recipe
+    from ehr_bert.training.run import PretrainingRequest, pretrain
 
     config = ModelConfig.from_dict(read_json(Path(FLAGS.bert_config_file)))
     if FLAGS.stay_pooling:
@@ -72,14 +72,14 @@ def main() -> None:
         report_every=FLAGS.iterations_per_loop,
         model=config,
         phases=(phase,),
-        evaluation=Evaluation(max_batches=FLAGS.max_eval_steps),
+        evaluation=EvaluationSettings(max_batches=FLAGS.max_eval_steps),
         checkpoints=Checkpointing(every_steps=FLAGS.save_checkpoints_steps),
     )
     tpu = Tpu(FLAGS.tpu_name, FLAGS.tpu_zone, FLAGS.gcp_project, FLAGS.master, FLAGS.num_tpu_cores)
     held_out = expand(FLAGS.eval_file) if FLAGS.eval_file else []
-    outcome = run(
-        Run(
-            features=[Features(expand(FLAGS.input_file), held_out)],
+    outcome = pretrain(
+        PretrainingRequest(
+            features=[FeatureSource(expand(FLAGS.input_file), held_out)],
             output=Path(FLAGS.output_dir),
             recipe=recipe,
             devices=Devices(tpu=tpu if FLAGS.use_tpu else None),

@@ -35,7 +35,9 @@ ODD_LINES = [
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ehr_bert.cli.STAGES", dict.fromkeys(("extract", "preprocess", "features"), "stage"))
+    monkeypatch.setattr(
+        "ehr_bert.cli.COMMANDS", dict.fromkeys(("extract", "preprocess", "features"), "stage")
+    )
     monkeypatch.setattr(folder_module, "SHARD_PATIENTS", 17)
 
 

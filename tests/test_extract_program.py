@@ -42,7 +42,7 @@ start_date = 2000-01-01
 
 @pytest.fixture(autouse=True)
 def few_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ehr_bert.cli.STAGES", {"extract": "extract", "preprocess": "preprocess"})
+    monkeypatch.setattr("ehr_bert.cli.COMMANDS", {"extract": "extract", "preprocess": "preprocess"})
 
 
 def extracted(out: Path, *arguments: object) -> dict[str, Any]:

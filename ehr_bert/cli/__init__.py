@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from ehr_bert import __version__
-from ehr_bert.errors import UserError, fault_line
+from ehr_bert.errors import UserError, error_line
+from ehr_bert.logs import Verbosity, configure_logging
 
-STAGES = {
+COMMANDS = {
     "simulate": "make structured histories of patients who never lived",
     "extract": "take the diagnoses out of a store of health records",
     "preprocess": "turn a diagnosis table into patient sequences and a vocabulary",
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--version", action="version", version=f"ehr-bert {__version__}")
     stages = command.add_subparsers(dest="stage", metavar="STAGE", required=True)
-    for name, purpose in STAGES.items():
+    for name, purpose in COMMANDS.items():
         stage = importlib.import_module(f"ehr_bert.cli.{name.replace('-', '_')}")
         arguments = stages.add_parser(
             name,
@@ -50,16 +51,34 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         stage.add_arguments(arguments)
+        _add_verbosity(arguments)
         arguments.set_defaults(run=stage.run)
     return command
+
+
+def _add_verbosity(command: argparse.ArgumentParser) -> None:
+    group = command.add_mutually_exclusive_group()
+    for flag, verbosity, purpose in (
+        ("--quiet", Verbosity.QUIET, "report only warnings, errors and results"),
+        ("--verbose", Verbosity.VERBOSE, "report details"),
+    ):
+        group.add_argument(
+            flag,
+            dest="verbosity",
+            action="store_const",
+            const=verbosity,
+            default=Verbosity.NORMAL,
+            help=purpose,
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; the exit status is 0, 1 after a fault the user can mend, 2 for bad arguments."""
     arguments = parser().parse_args(argv)
+    configure_logging(arguments.verbosity)
     try:
         arguments.run(arguments)
     except (UserError, OSError) as error:
-        print(f"ehr-bert {arguments.stage}: {fault_line(error)}", file=sys.stderr)
+        print(f"ehr-bert {arguments.stage}: {error_line(error)}", file=sys.stderr)
         return 1
     return 0

@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.quiet import import_tensorflow
 
     import_tensorflow()
-    from ehr_bert.training.ancestry import ancestry_of
     from ehr_bert.training.initial import read_pretrained
+    from ehr_bert.training.record.ancestry import ancestry_of
 
     print(ancestry_of(read_pretrained(arguments.model)))

@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Makes the trainings one after another, then writes and prints their table."""
     from ehr_bert.files import write_json, written_aside
-    from ehr_bert.launching.grid import lay_out, run_grid
+    from ehr_bert.launching.grid import plan_trials, run_trials
     from ehr_bert.report.comparison import Comparison
 
-    trials = lay_out(arguments.recipes, arguments.seeds, arguments.output)
+    trials = plan_trials(arguments.recipes, arguments.seeds, arguments.output)
     found: dict[str, dict[int, dict[str, float]]] = {}
-    for number, (trial, summary) in enumerate(run_grid(trials, arguments.features), 1):
+    for number, (trial, summary) in enumerate(run_trials(trials, arguments.features), 1):
         evaluation = found.setdefault(trial.name, {})[trial.seed] = summary["evaluation"]
         print(
             f"{number} of {len(trials)}: {trial.name}, seed {trial.seed}: "

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Writes a map of a model's codes, and what lies nearest to each."""
     from ehr_bert.codes.titles import read_titles
-    from ehr_bert.prediction.embeddings import read_embeddings
+    from ehr_bert.prediction.explaining.embeddings import read_embeddings
     from ehr_bert.report.embedding_folder import write_embeddings
 
     titles = read_titles(arguments.titles) if arguments.titles else None

@@ -11,7 +11,7 @@ from ehr_bert.cli.counts import count
 if TYPE_CHECKING:
     from ehr_bert.engines import Engine
     from ehr_bert.engines.spark import SparkEngine
-    from ehr_bert.tasks import TaskRunner
+    from ehr_bert.processes import TaskRunner
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +71,7 @@ def opened_task_runner(arguments: argparse.Namespace, scratch: Path) -> "Iterato
         with _spark(arguments, scratch) as engine:
             yield engine.run
     else:
-        from ehr_bert.tasks import Processes
+        from ehr_bert.processes import Processes
 
         yield Processes(arguments.processes)
 

@@ -21,9 +21,9 @@ def write_results(folder: Path) -> str:
     from tqdm import tqdm
 
     from ehr_bert.files import write_json
-    from ehr_bert.prediction.results import Cell, curves, sum_up
+    from ehr_bert.prediction.comparison.results import Cell, curves, sum_up
     from ehr_bert.report.prediction_report import RESULTS_TEXT, write_report
-    from ehr_bert.report.prediction_tables import FIGURES, by_size, tested_on
+    from ehr_bert.report.prediction_tables import TABLE_FIGURES, by_size, tested_on
 
     with tqdm(desc="evaluating", unit="model", dynamic_ncols=True) as bar:
 
@@ -36,6 +36,6 @@ def write_results(folder: Path) -> str:
         results = sum_up(folder, shown)
     write_json(folder / "results.json", results)
     write_report(results, curves(folder), folder)
-    table = by_size(results["table"], FIGURES[0], results)
+    table = by_size(results["table"], TABLE_FIGURES[0], results)
     told = f"Tested on {tested_on(results)}; 95% intervals over these patients."
     return f"{table}\n\n{told}\nAll figures are in {folder / RESULTS_TEXT}"

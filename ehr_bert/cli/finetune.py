@@ -8,7 +8,7 @@ from ehr_bert.cli.counts import count
 from ehr_bert.cli.path_arguments import add_path
 
 HEAD_NAMES = ("cls", "mean", "gru", "bigru", "retain")
-LOG_FILE_SECONDS = 10.0
+PROGRESS_LOG_SECONDS = 10.0
 """Between lines of progress in a file."""
 
 
@@ -63,15 +63,15 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ehr_bert.cli.evaluate import write_results
     from ehr_bert.cohorts.cohort import read_cohort
-    from ehr_bert.prediction.contenders import contender, names
-    from ehr_bert.prediction.grid import Grid, default_processes, lay_out, run_grid
-    from ehr_bert.prediction.left_model import leave_model
-    from ehr_bert.prediction.problem import Problem, binary_task
-    from ehr_bert.prediction.settings import Tuning
-    from ehr_bert.prediction.updates import Runtime
+    from ehr_bert.prediction.comparison.best_model import leave_model
+    from ehr_bert.prediction.comparison.grid import Grid, default_processes, plan_runs, run_contenders
+    from ehr_bert.prediction.contenders.contender import contender, names
+    from ehr_bert.prediction.contenders.problem import Problem, binary_task
+    from ehr_bert.prediction.contenders.tuning import Tuning
+    from ehr_bert.prediction.optimization import Runtime
 
     models = vars(arguments).get("models", names(arguments.head))
-    runs = lay_out(arguments.output, models, arguments.train_sizes, arguments.seeds)
+    runs = plan_runs(arguments.output, models, arguments.train_sizes, arguments.seeds)
     cohort = read_cohort(arguments.cohort)
     task, tuning = binary_task(cohort, arguments.task), Tuning.read(arguments.settings)
     grid = Grid(arguments.output, arguments.cohort, task, arguments.model, tuning)
@@ -90,10 +90,10 @@ def run(arguments: argparse.Namespace) -> None:
         initial=len(runs) - len(missing),
         unit="run",
         dynamic_ncols=True,
-        mininterval=0.1 if sys.stderr.isatty() else LOG_FILE_SECONDS,
+        mininterval=0.1 if sys.stderr.isatty() else PROGRESS_LOG_SECONDS,
         disable=not accelerator.is_main_process,
     ) as bar:
-        for done in run_grid(grid, problem, missing, processes):
+        for done in run_contenders(grid, problem, missing, processes):
             bar.set_postfix_str(str(done), refresh=False)
             bar.update()
     left = leave_model(grid, problem, arguments.head)

@@ -38,10 +38,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ehr_bert.files import written_aside
     from ehr_bert.prediction.multitask.running import run_tasks
-    from ehr_bert.prediction.multitask.stages import Run
+    from ehr_bert.prediction.multitask.stages import TaskRun
     from ehr_bert.report.multitask_table import multitask_report
 
-    def shown(runs: list[Run]) -> Iterator[Run]:
+    def shown(runs: list[TaskRun]) -> Iterator[TaskRun]:
         with tqdm(runs, unit="training", dynamic_ncols=True, disable=not runs) as bar:
             for each in bar:
                 bar.set_description(" ".join(filter(None, (each.stage, each.task, f"seed {each.seed}"))))

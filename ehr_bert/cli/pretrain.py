@@ -68,8 +68,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.training import run as training
     from ehr_bert.training.devices import Devices, Tpu
 
-    outcome = training.run(
-        training.Run(
+    outcome = training.pretrain(
+        training.PretrainingRequest(
             features=named_features(arguments.features),
             output=arguments.output,
             recipe=recipe,

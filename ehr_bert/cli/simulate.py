@@ -17,11 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Simulates the data, and prints what it holds."""
-    from ehr_bert.simulation.simulate import Settings, simulate
+    from ehr_bert.simulation.simulate import SimulationSettings, simulate
 
     summary = simulate(
         arguments.output,
-        Settings(arguments.patients, arguments.visits, arguments.seed, arguments.format),
+        SimulationSettings(arguments.patients, arguments.visits, arguments.seed, arguments.format),
     )
     cohort = summary["cohort"]
     print(

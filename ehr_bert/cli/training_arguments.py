@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ehr_bert.training.inputs import Features
+    from ehr_bert.training.inputs import FeatureSource
 
 
 def add_features(parser: argparse.ArgumentParser, purpose: str, required: bool = True) -> None:
@@ -21,20 +21,20 @@ def add_features(parser: argparse.ArgumentParser, purpose: str, required: bool =
     )
 
 
-def named_features(given: Sequence[str]) -> "list[Features]":
+def named_features(given: Sequence[str]) -> "list[FeatureSource]":
     """The features that are named, each as `FOLDER`, or as `NAME=FOLDER` for a corpus of that name.
 
     Raises:
         UserError: a folder holds no examples.
     """
     from ehr_bert.examples.reading import expand
-    from ehr_bert.training.inputs import Features
+    from ehr_bert.training.inputs import FeatureSource
 
     found = []
     for text in given:
         named = re.fullmatch(r"([^/=]+)=(.+)", text)
         name, folder = named.groups() if named else ("", text)
         found.append(
-            Features(expand(f"{folder}/train-*.tfrecord"), expand(f"{folder}/valid-*.tfrecord"), name)
+            FeatureSource(expand(f"{folder}/train-*.tfrecord"), expand(f"{folder}/valid-*.tfrecord"), name)
         )
     return found

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ehr_bert.codes.maps import CCS, DATA, ICD9, ICD10
 
 
-def main(published: Path) -> None:
+def write_maps(published: Path) -> None:
     """Reads the published files and writes the maps into the package."""
     icd9_ccs, icd10_ccs = published / "ccs_icd9_dxref_2015.csv", published / "icd_10_cm_to_ccs.csv.gz"
     icd9_titles = _read(published / "icd_9_cm_codes.csv.gz", "icd_9_cm", "long_description")
@@ -69,4 +69,4 @@ def _write(table: pd.DataFrame, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    write_maps(Path(sys.argv[1]))

@@ -12,7 +12,7 @@ from typing import Any
 import ibis
 import ibis.expr.types as ir
 
-from ehr_bert.cohorts.definition import Definition, Outcome
+from ehr_bert.cohorts.definition import Definition, OutcomeRule
 from ehr_bert.cohorts.patterns import matching_codes
 from ehr_bert.cohorts.recomputed import wrongly_labelled
 from ehr_bert.cohorts.record import attached
@@ -157,7 +157,7 @@ def _one_each_visit(source: Source, cohort: ir.Table, task: str) -> Finding:
     return _finding(f"{task}: a label for each visit of the history", broken, "have more or fewer")
 
 
-def _no_earlier_outcome(source: Source, cohort: ir.Table, events: ir.Table, outcome: Outcome) -> Finding:
+def _no_earlier_outcome(source: Source, cohort: ir.Table, events: ir.Table, outcome: OutcomeRule) -> Finding:
     """Nobody with a label has had the outcome, in the record or in the history as it is written."""
     engine = source.engine
     labelled = cohort.filter(cohort[outcome.name].notnull()).select(*_KEY, told=cohort[outcome.name])
@@ -183,7 +183,7 @@ def _no_earlier_outcome(source: Source, cohort: ir.Table, events: ir.Table, outc
     )
 
 
-def _followed_up(source: Source, cohort: ir.Table, outcome: Outcome, until: date | None) -> Finding:
+def _followed_up(source: Source, cohort: ir.Table, outcome: OutcomeRule, until: date | None) -> Finding:
     """Who hasn't the outcome was watched for as long as one looks ahead."""
     engine, known = source.engine, source.diagnoses.patients
     controls = cohort.filter(cohort[outcome.name] == 0).select(*_KEY)

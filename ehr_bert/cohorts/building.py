@@ -14,7 +14,7 @@ from ehr_bert.cohorts.label_files import RISK
 from ehr_bert.cohorts.matching import matched
 from ehr_bert.cohorts.outcomes import labels
 from ehr_bert.cohorts.patterns import matching_codes
-from ehr_bert.cohorts.record import Record, attached, patients_of, visits_of
+from ehr_bert.cohorts.record import Record, attached, observed_patients, visits_of
 from ehr_bert.cohorts.rules import flow, passed, standing, standing_rules
 from ehr_bert.cohorts.source import Source
 from ehr_bert.errors import UserError
@@ -29,7 +29,7 @@ _FACTS = (*_KEY, "sex", "age")
 
 
 @dataclass(frozen=True)
-class Examples:
+class LabelledExamples:
     """The examples of a cohort, kept on an engine.
 
     Attributes:
@@ -45,7 +45,7 @@ class Examples:
     codes: dict[str, int]
 
 
-def build_examples(source: Source, definition: Definition, seed: int) -> Examples:
+def build_examples(source: Source, definition: Definition, seed: int) -> LabelledExamples:
     """The examples that a definition asks for.
 
     Args:
@@ -68,7 +68,7 @@ def build_examples(source: Source, definition: Definition, seed: int) -> Example
     events = {name: codes for name, codes in code_sets.items() if not name.startswith(_ASKED)}
     visits = engine.materialise(visits_of(engine, source.read.rows, events))
     until = date.fromisoformat(definition.observed_until) if definition.observed_until else None
-    record = Record(visits, engine.materialise(patients_of(visits, known, until)))
+    record = Record(visits, engine.materialise(observed_patients(visits, known, until)))
     candidates, rules = _candidates(record, definition, known is not None)
     candidates = engine.materialise(candidates)
     steps = [
@@ -101,10 +101,12 @@ def build_examples(source: Source, definition: Definition, seed: int) -> Example
     for table in computed:
         engine.drop(table)
     _check_somebody_is_left(source.where, steps, "loosen them")
-    return Examples(final, names, tuple(steps), {name: len(codes) for name, codes in code_sets.items()})
+    return LabelledExamples(
+        final, names, tuple(steps), {name: len(codes) for name, codes in code_sets.items()}
+    )
 
 
-def labelled_examples(source: Source, table: pa.Table, seed: int) -> Examples:
+def labelled_examples(source: Source, table: pa.Table, seed: int) -> LabelledExamples:
     """The examples of a table of labels whose patients have a visit up to the index date.
 
     Args:
@@ -120,7 +122,7 @@ def labelled_examples(source: Source, table: pa.Table, seed: int) -> Examples:
     given = engine.load(table.select([*_KEY, *names]))
     told = given.select(*_KEY, is_labelled=ibis.or_(*(given[name].notnull() for name in names)))
     visits = engine.materialise(visits_of(engine, source.read.rows, {}))
-    record = Record(visits, patients_of(visits, source.diagnoses.patients, None))
+    record = Record(visits, observed_patients(visits, source.diagnoses.patients, None))
     stood = standing(record, told, None, {})
     rules = [
         ("in the diagnosis table", stood.last_discharge.notnull()),
@@ -138,7 +140,7 @@ def labelled_examples(source: Source, table: pa.Table, seed: int) -> Examples:
     engine.drop(candidates)
     mend = "are its patient ids those of the labels, and its days before theirs?"
     _check_somebody_is_left(source.where, steps, mend)
-    return Examples(final, names, tuple(steps), {})
+    return LabelledExamples(final, names, tuple(steps), {})
 
 
 def _candidates(record: Record, definition: Definition, has_patients: bool) -> tuple[ir.Table, list[str]]:

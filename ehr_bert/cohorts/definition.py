@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from ehr_bert.cohorts.patterns import is_no_falling_range
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import COHORT, LABEL, PROLONGED_STAY_DAYS, TaskKind
-from ehr_bert.settings import Count, Natural, Rule, Settings
+from ehr_bert.settings import Count, Natural, Settings, ValueRule
 from ehr_bert.toml import read_toml, toml_text
 
 READY = files("ehr_bert.cohorts") / "definitions"
@@ -28,11 +28,11 @@ def is_task_name(name: str) -> bool:
     return name.isidentifier() and name.lower() not in COHORT.names
 
 
-TaskName = Annotated[str, Rule(is_task_name, "a word that is no other column of a cohort table")]
+TaskName = Annotated[str, ValueRule(is_task_name, "a word that is no other column of a cohort table")]
 Pattern = Annotated[
-    str, Rule(is_no_falling_range, "a code, a pattern, or a range from the lower to the higher code")
+    str, ValueRule(is_no_falling_range, "a code, a pattern, or a range from the lower to the higher code")
 ]
-Day = Annotated[str, Rule(_is_day, "such as 2015-01-01")]
+Day = Annotated[str, ValueRule(_is_day, "such as 2015-01-01")]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ _TASK_KINDS = {"stay_days": TaskKind.REGRESSION, "next_visit_codes": TaskKind.MU
 
 
 @dataclass(frozen=True)
-class Outcome(Settings):
+class OutcomeRule(Settings):
     """What is predicted: a column of the cohort table.
 
     Days count from the index date: to the discharge of a visit with a code, to the admission of a stay.
@@ -207,7 +207,7 @@ class Outcome(Settings):
 
 
 @dataclass(frozen=True)
-class Matching(Settings):
+class ControlMatching(Settings):
     """Fewer controls: so many for each case among patients who are alike, drawn by the seed.
 
     Attributes:
@@ -247,8 +247,8 @@ class Definition(Settings):
     index: Index = Index()
     history: History = History()
     exclude: tuple[Exclusion, ...] = ()
-    outcomes: tuple[Outcome, ...] = ()
-    matching: Matching | None = None
+    outcomes: tuple[OutcomeRule, ...] = ()
+    matching: ControlMatching | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ehr_bert import __version__
 from ehr_bert.codes import RollUp
 from ehr_bert.cohorts.audit import Finding, audit, one_side_each, refuse_leaks
-from ehr_bert.cohorts.building import Examples, build_examples, labelled_examples
+from ehr_bert.cohorts.building import LabelledExamples, build_examples, labelled_examples
 from ehr_bert.cohorts.cohort import COHORT_FOLDER
 from ehr_bert.cohorts.definition import Definition
 from ehr_bert.cohorts.histories import cohort_parts
@@ -116,7 +116,7 @@ def write_pickled_cohort(engine: Engine, prefix: Path, types: Path, folder: Path
     with folder_written_aside(folder, "cohort", prefix, types) as aside:
         table = engine.load(rows)
         steps = flow(engine, table.mutate(passed=1), ["labelled pickles"])
-        examples = Examples(table, (LABEL,), tuple(steps), {})
+        examples = LabelledExamples(table, (LABEL,), tuple(steps), {})
         facts = {"definition": {"pickles": prefix.name}}
         written = _written_table(engine, [table.order_by("patient_id")], examples, aside)
         findings = [one_side_each(engine, written), *shortcuts(engine, written)]
@@ -125,7 +125,9 @@ def write_pickled_cohort(engine: Engine, prefix: Path, types: Path, folder: Path
     return summary
 
 
-def _written_table(engine: Engine, parts: list[ir.Table], examples: Examples, folder: Path) -> ir.Table:
+def _written_table(
+    engine: Engine, parts: list[ir.Table], examples: LabelledExamples, folder: Path
+) -> ir.Table:
     """Writes the cohort table, whose parts are in order; as it is read again."""
     kinds = _task_kinds(examples)
     schema = pa.schema([*COHORT, *(pa.field(name, TASK_TYPES[kind]) for name, kind in kinds.items())])
@@ -136,7 +138,7 @@ def _written_table(engine: Engine, parts: list[ir.Table], examples: Examples, fo
 
 
 def _summary(
-    engine: Engine, examples: Examples, facts: dict[str, Any], findings: list[Finding]
+    engine: Engine, examples: LabelledExamples, facts: dict[str, Any], findings: list[Finding]
 ) -> dict[str, Any]:
     """What `summary.json` holds: `facts`, and what is counted here.
 
@@ -155,7 +157,7 @@ def _summary(
     }
 
 
-def _task_kinds(examples: Examples) -> dict[str, TaskKind]:
+def _task_kinds(examples: LabelledExamples) -> dict[str, TaskKind]:
     """The kind of each task, by the type of its column."""
     types = {name: examples.table.schema()[name].to_pyarrow() for name in examples.tasks}
     return {
@@ -163,7 +165,7 @@ def _task_kinds(examples: Examples) -> dict[str, TaskKind]:
     }
 
 
-def _splits(engine: Engine, examples: Examples, tasks: dict[str, TaskKind]) -> dict[str, Any]:
+def _splits(engine: Engine, examples: LabelledExamples, tasks: dict[str, TaskKind]) -> dict[str, Any]:
     """By split, how many examples, patients, and by task labels and ones."""
     table = examples.table
     binary = [name for name, kind in tasks.items() if kind == TaskKind.BINARY]
@@ -190,7 +192,7 @@ def _splits(engine: Engine, examples: Examples, tasks: dict[str, TaskKind]) -> d
     }
 
 
-def _write_risk(engine: Engine, examples: Examples, labels: pa.Table, path: Path) -> None:
+def _write_risk(engine: Engine, examples: LabelledExamples, labels: pa.Table, path: Path) -> None:
     """Writes the risks in the order of the cohort table's rows."""
     risks = engine.load(labels.select(["patient_id", "index_date", RISK]))
     rows = attached(examples.table.select("patient_id", "index_date"), risks, "patient_id", "index_date")

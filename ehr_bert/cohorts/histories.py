@@ -4,7 +4,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from ehr_bert.cohorts.building import Examples
+from ehr_bert.cohorts.building import LabelledExamples
 from ehr_bert.cohorts.record import attached
 from ehr_bert.cohorts.source import Source
 from ehr_bert.errors import UserError
@@ -16,7 +16,7 @@ _BETWEEN = "\x1f"
 
 
 def cohort_parts(
-    source: Source, examples: Examples, kinds: frozenset[ContextKind]
+    source: Source, examples: LabelledExamples, kinds: frozenset[ContextKind]
 ) -> tuple[list[ir.Table], list[ir.Table]]:
     """The cohort table, in parts that follow each other in patient id and index date.
 

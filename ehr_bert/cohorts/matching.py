@@ -3,11 +3,11 @@
 import ibis
 import ibis.expr.types as ir
 
-from ehr_bert.cohorts.definition import Matching
+from ehr_bert.cohorts.definition import ControlMatching
 from ehr_bert.splits import patient_hash
 
 
-def matched(examples: ir.Table, matching: Matching, label: str, seed: int) -> ir.Table:
+def matched(examples: ir.Table, matching: ControlMatching, label: str, seed: int) -> ir.Table:
     """All cases, and of the controls of a split who are like them so many that a hash stands first.
 
     Args:

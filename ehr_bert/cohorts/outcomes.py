@@ -7,9 +7,9 @@ import ibis
 import ibis.expr.types as ir
 from ibis.expr.datatypes import DataType
 
-from ehr_bert.cohorts.definition import Outcome
+from ehr_bert.cohorts.definition import OutcomeRule
 from ehr_bert.cohorts.record import Record, attached
-from ehr_bert.cohorts.rules import Rule, passed
+from ehr_bert.cohorts.rules import CohortRule, passed
 from ehr_bert.schemas import TASK_TYPES
 
 _KEY = ("patient_id", "index_date")
@@ -19,7 +19,7 @@ _UNKNOWN = 2
 
 
 @dataclass(frozen=True)
-class Labels:
+class OutcomeLabels:
     """The labels of a task.
 
     Attributes:
@@ -32,8 +32,8 @@ class Labels:
 
 
 def labels(
-    record: Record, examples: ir.Table, outcome: Outcome, codes: str, code_rows: ir.Table | None
-) -> Labels:
+    record: Record, examples: ir.Table, outcome: OutcomeRule, codes: str, code_rows: ir.Table | None
+) -> OutcomeLabels:
     """The labels of some examples.
 
     Args:
@@ -57,7 +57,7 @@ def labels(
     return _labels(asked, _next_rules(asked, outcome, "stay"), label, outcome)
 
 
-def _of_codes(record: Record, examples: ir.Table, outcome: Outcome, codes: str) -> Labels:
+def _of_codes(record: Record, examples: ir.Table, outcome: OutcomeRule, codes: str) -> OutcomeLabels:
     """Whether a visit with one of the codes comes."""
     held = record.visits.filter(record.visits[codes]).select("patient_id", "discharge_date")
     seen = examples.left_join(held, "patient_id")
@@ -72,7 +72,7 @@ def _of_codes(record: Record, examples: ir.Table, outcome: Outcome, codes: str) 
     )
     asked = attached(asked, _later_visits(record, examples, outcome.gap_days), *_KEY)
     window = f" in the last {outcome.washout_days} days" if outcome.washout_days else ""
-    rules: list[Rule] = [(f"no outcome{window} up to the index date", ~asked.has_earlier)]
+    rules: list[CohortRule] = [(f"no outcome{window} up to the index date", ~asked.has_earlier)]
     if outcome.gap_days:
         after_gap = asked.onset.isnull() | (asked.onset > outcome.gap_days)
         rules.append((f"no outcome within {outcome.gap_days} days after it", after_gap))
@@ -90,7 +90,7 @@ def _of_codes(record: Record, examples: ir.Table, outcome: Outcome, codes: str) 
     return _labels(asked, rules, is_case, outcome)
 
 
-def _readmission(asked: ir.Table, outcome: Outcome) -> Labels:
+def _readmission(asked: ir.Table, outcome: OutcomeRule) -> OutcomeLabels:
     """Whether a stay begins soon."""
     days = asked.next_days
     watched = days.notnull() | (_days_watched(asked) >= outcome.follow_up_days)
@@ -101,7 +101,7 @@ def _readmission(asked: ir.Table, outcome: Outcome) -> Labels:
     return _labels(asked, rules, (days <= outcome.follow_up_days).fill_null(False), outcome)
 
 
-def _next_codes(asked: ir.Table, outcome: Outcome, code_rows: ir.Table) -> Labels:
+def _next_codes(asked: ir.Table, outcome: OutcomeRule, code_rows: ir.Table) -> OutcomeLabels:
     """Which codes the next visit has."""
     given = code_rows.select("patient_id", "code", next_discharge="discharge_date").distinct()
     joined = asked.join(given, ("patient_id", "next_discharge"))
@@ -112,7 +112,7 @@ def _next_codes(asked: ir.Table, outcome: Outcome, code_rows: ir.Table) -> Label
     return _labels(asked, _next_rules(asked, outcome, "visit"), label, outcome)
 
 
-def _next_rules(asked: ir.Table, outcome: Outcome, noun: str) -> list[Rule]:
+def _next_rules(asked: ir.Table, outcome: OutcomeRule, noun: str) -> list[CohortRule]:
     rules = [(f"a {noun} comes, and none is open", (asked.next_days >= 0).fill_null(False))]
     if outcome.follow_up_days is not None:
         in_time = asked.next_days <= outcome.follow_up_days
@@ -120,7 +120,7 @@ def _next_rules(asked: ir.Table, outcome: Outcome, noun: str) -> list[Rule]:
     return rules
 
 
-def _of_each_visit(record: Record, examples: ir.Table, outcome: Outcome) -> Labels:
+def _of_each_visit(record: Record, examples: ir.Table, outcome: OutcomeRule) -> OutcomeLabels:
     """The labels of each visit of the histories, by discharge, as lists; null for a visit without one."""
     visits = record.visits.semi_join(examples, "patient_id").select("patient_id", index_date="discharge_date")
     watched = record.patients.select("patient_id", "observed_until")
@@ -178,8 +178,8 @@ def _days_watched(asked: ir.Table) -> ir.IntegerValue:
     return asked.observed_until.delta(asked.index_date, unit="day")
 
 
-def _labels(asked: ir.Table, rules: list[Rule], label: ir.Value, outcome: Outcome) -> Labels:
+def _labels(asked: ir.Table, rules: list[CohortRule], label: ir.Value, outcome: OutcomeRule) -> OutcomeLabels:
     told_as = DataType.from_pyarrow(TASK_TYPES[outcome.task_kind])
     told = asked.select(*_KEY, passed=passed(rules), told=label.cast(told_as))
     known = ibis.ifelse(told.passed == len(rules), told.told, ibis.null(told_as))
-    return Labels(told.select(*_KEY, "passed", label=known), tuple(name for name, _ in rules))
+    return OutcomeLabels(told.select(*_KEY, "passed", label=known), tuple(name for name, _ in rules))

@@ -3,7 +3,7 @@
 import ibis
 import ibis.expr.types as ir
 
-from ehr_bert.cohorts.definition import Outcome
+from ehr_bert.cohorts.definition import OutcomeRule
 from ehr_bert.cohorts.patterns import matching_codes
 from ehr_bert.cohorts.record import attached
 from ehr_bert.cohorts.source import Source
@@ -11,7 +11,7 @@ from ehr_bert.cohorts.source import Source
 _KEY = ("patient_id", "index_date")
 
 
-def wrongly_labelled(source: Source, cohort: ir.Table, outcome: Outcome) -> ir.Table:
+def wrongly_labelled(source: Source, cohort: ir.Table, outcome: OutcomeRule) -> ir.Table:
     """The labels of a task that the record tells otherwise.
 
     Args:
@@ -45,7 +45,7 @@ def _of_visits(cohort: ir.Table, task: str) -> ir.Table:
     return flat.select("patient_id", index_date=(admit + days.as_interval("D")).cast("date"), told=told)
 
 
-def _without_codes(source: Source, asked: ir.Table, outcome: Outcome) -> ir.Table:
+def _without_codes(source: Source, asked: ir.Table, outcome: OutcomeRule) -> ir.Table:
     """Those with the outcome in whose time none of its codes is recorded, and the reverse."""
     rows = source.rows_of(matching_codes(outcome.codes, source.codes))
     seen = asked.join(rows.select("patient_id", "discharge_date"), "patient_id")
@@ -58,7 +58,7 @@ def _without_codes(source: Source, asked: ir.Table, outcome: Outcome) -> ir.Tabl
     return ibis.union(cases.filter(cases.told != 1), controls.filter(controls.told != 0))
 
 
-def _with_another_stay(source: Source, asked: ir.Table, outcome: Outcome) -> ir.Table:
+def _with_another_stay(source: Source, asked: ir.Table, outcome: OutcomeRule) -> ir.Table:
     """Those whose next stay answers otherwise."""
     stays = attached(asked, _next_visits(source, asked, outcome.min_stay_days), *_KEY)
     days_until = stays.begin.delta(stays.index_date, unit="day")
@@ -74,7 +74,7 @@ def _with_another_stay(source: Source, asked: ir.Table, outcome: Outcome) -> ir.
     return stays.filter(differs.fill_null(True))
 
 
-def _with_other_codes(source: Source, asked: ir.Table, outcome: Outcome) -> ir.Table:
+def _with_other_codes(source: Source, asked: ir.Table, outcome: OutcomeRule) -> ir.Table:
     """Those whose next visit has other codes, or who have none."""
     visits = _next_visits(source, asked, 0)
     codes = source.rows_of(matching_codes(outcome.codes or ("*",), source.codes))

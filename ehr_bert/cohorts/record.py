@@ -45,7 +45,7 @@ def visits_of(engine: Engine, rows: ir.Table, code_sets: Mapping[str, Sequence[s
     return visits.mutate(los_days=visits.discharge_date.delta(visits.admit_date, unit="day").cast("int32"))
 
 
-def patients_of(visits: ir.Table, known: ir.Table | None, observed_until: date | None) -> ir.Table:
+def observed_patients(visits: ir.Table, known: ir.Table | None, observed_until: date | None) -> ir.Table:
     """The patients of some visits.
 
     Args:

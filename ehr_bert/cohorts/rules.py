@@ -11,11 +11,11 @@ from ehr_bert.engines import Engine
 from ehr_bert.sequences.context import completed_years
 from ehr_bert.sequences.eligibility import FlowStep
 
-Rule = tuple[str, ir.BooleanValue]
+CohortRule = tuple[str, ir.BooleanValue]
 """What a rule is called, and where it holds; null is no."""
 
 
-def passed(rules: Sequence[Rule]) -> ir.IntegerValue:
+def passed(rules: Sequence[CohortRule]) -> ir.IntegerValue:
     """How many rules hold before the first that doesn't; all of them where all do."""
     failures = [(~holds.fill_null(False), place) for place, (_, holds) in enumerate(rules)]
     return ibis.cases(*failures, else_=len(rules)) if failures else ibis.literal(0)
@@ -77,7 +77,7 @@ def standing(
 
 def standing_rules(
     table: ir.Table, definition: Definition, has_patients: bool, exclusions: Mapping[str, Exclusion]
-) -> list[Rule]:
+) -> list[CohortRule]:
     """The rules of a definition on what `standing` tells, but for those of its outcomes.
 
     Args:
@@ -87,7 +87,7 @@ def standing_rules(
         exclusions: As for `standing`.
     """
     population, history = definition.population, definition.history
-    rules: list[Rule] = []
+    rules: list[CohortRule] = []
     if population.codes:
         within = f" within {population.within_days} days" if population.within_days else ""
         name = f"{_counted(population.visits, 'visit')} with the population's codes{within} by then"

@@ -20,7 +20,7 @@ from ehr_bert.engines import Engine
 from ehr_bert.schemas import Split, TaskKind, is_context
 from ehr_bert.splits import patient_hash, sample_of
 
-PATIENTS = 10_000
+MAX_PATIENTS = 10_000
 """Training patients who are looked at, at most."""
 
 EXAMPLES = 30_000
@@ -55,7 +55,7 @@ def shortcuts(engine: Engine, table: ir.Table) -> list[Finding]:
         Warnings, two a task.
     """
     train = table.filter(table.split == Split.TRAIN.value)
-    some = train.semi_join(sample_of(train, PATIENTS, 0), "patient_id")
+    some = train.semi_join(sample_of(train, MAX_PATIENTS, 0), "patient_id")
     day = ibis.coalesce(some.index_date.cast("string"), "")
     drawn = some.order_by(patient_hash(some.patient_id + " " + day, "sample", 0)).limit(EXAMPLES)
     cohort = cohort_of(engine.collect(drawn.order_by("patient_id", "index_date")), {}, "the cohort")

@@ -4,7 +4,7 @@ import numpy as np
 
 from ehr_bert.cohorts.cohort import Cohort
 
-AGE_BANDS = (18, 45, 65, 80)
+SUBGROUP_AGES = (18, 45, 65, 80)
 """Where bands of age begin, in completed years."""
 
 VISIT_BANDS = (1, 2, 3, 5, 10)
@@ -24,7 +24,7 @@ def subgroups(cohort: Cohort) -> dict[str, np.ndarray]:
     known = [sex is not None for sex in cohort.sex]
     sexes = np.where(known, cohort.sex, "")
     groups = {f"sex {sex}": sexes == sex for sex in np.unique(sexes) if sex}
-    groups |= _bands("age", cohort.age, (0, *AGE_BANDS))
+    groups |= _bands("age", cohort.age, (0, *SUBGROUP_AGES))
     groups |= _bands("visits", cohort.histories.visits, VISIT_BANDS)
     return {name: members for name, members in groups.items() if members.any()}
 

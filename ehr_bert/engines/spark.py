@@ -27,7 +27,7 @@ from pyspark.sql import DataFrame, SparkSession
 from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_holds_parquet, csv_columns
 from ehr_bert.engines.shards import shard_path, write_shard
 from ehr_bert.errors import UserError
-from ehr_bert.tasks import Result, Task
+from ehr_bert.processes import Job, Result
 
 _LOCAL_CONF = {
     "spark.driver.memory": "4g",
@@ -197,7 +197,7 @@ class SparkEngine:
         if total == 0:
             write_shard(schema.empty_table(), schema, shard_path(folder, 0), rows_per_file)
 
-    def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+    def run(self, function: Callable[[Job], Result], tasks: Sequence[Job]) -> list[Result]:
         """A `TaskRunner`: each task on an executor."""
         with _faults_explained():
             return self._session.sparkContext.parallelize(tasks, max(1, len(tasks))).map(function).collect()

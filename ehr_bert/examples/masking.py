@@ -30,7 +30,7 @@ def maskable_ids(vocabulary: Vocabulary) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskedWindows:
     """Windows after masking.
 
     Attributes:
@@ -73,7 +73,7 @@ class Masking:
         """
         return cls(maskable_ids(vocabulary), mask_id, replacements, probability, most)
 
-    def mask(self, windows: Windows, generator: np.random.Generator) -> Masked:
+    def mask(self, windows: Windows, generator: np.random.Generator) -> MaskedWindows:
         """Masks a random choice of each window's codes.
 
         Every token takes three draws, masked or not: so the choice doesn't depend on how the windows of
@@ -98,4 +98,4 @@ class Masking:
         inputs = tokens.copy()
         inputs[places] = np.where(kept, tokens[places], random_ids)
         inputs[places[kind_draw[places] < MASK_SHARE]] = self.mask_id
-        return Masked(inputs, places, counts)
+        return MaskedWindows(inputs, places, counts)

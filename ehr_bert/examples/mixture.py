@@ -6,8 +6,8 @@ from fractions import Fraction
 from typing import Any
 
 from ehr_bert.errors import UserError
-from ehr_bert.examples.source import Examples, Reading
-from ehr_bert.examples.updates import Batch, Updates
+from ehr_bert.examples.source import ExampleSet, Reading
+from ehr_bert.examples.updates import BatchSize, UpdateBatches
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Mixture:
         UserError: they were made with different vocabularies, or in different ways.
     """
 
-    corpora: Mapping[str, Examples]
+    corpora: Mapping[str, ExampleSet]
     weights: Mapping[str, float]
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class Mixture:
         weights = {name: Fraction(self.weights.get(name, 1)) for name in self.corpora}
         return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
-    def fractions(self, batch: Batch) -> dict[str, Fraction]:
+    def fractions(self, batch: BatchSize) -> dict[str, Fraction]:
         """Of each corpus, that an update takes."""
         return {name: share * self.corpora[name].fraction(batch) for name, share in self.shares.items()}
 
@@ -57,11 +57,11 @@ class Mixture:
         self,
         reading: Reading,
         *,
-        batch: Batch,
+        batch: BatchSize,
         micro_batch_tokens: int,
         replicas: int,
         seed: tuple[int, int],
-    ) -> Updates:
+    ) -> UpdateBatches:
         """Endless updates, each with its share of every corpus: of patients, or of tokens where the batch is.
 
         An epoch of the mixture takes as much as its corpora have together.
@@ -77,14 +77,14 @@ class Mixture:
             UserError: as in `Examples.updates`.
         """
         portions = [self.corpora[name].portion(reading, batch, share) for name, share in self.shares.items()]
-        return Updates(portions, micro_batch_tokens, replicas, seed)
+        return UpdateBatches(portions, micro_batch_tokens, replicas, seed)
 
 
-def _fingerprint(examples: Examples) -> str | None:
+def _fingerprint(examples: ExampleSet) -> str | None:
     vocabulary = examples.info.vocabulary
     return vocabulary.sha256 if vocabulary else None
 
 
-def _conventions(examples: Examples) -> tuple[Any, ...]:
+def _conventions(examples: ExampleSet) -> tuple[Any, ...]:
     info = examples.info
     return info.kind, info.mask_id, info.cls_id

@@ -26,7 +26,7 @@ from ehr_bert.examples.windows import Accounts, LongPatients, check_ids, cut
 from ehr_bert.schemas import SpecialToken
 from ehr_bert.vocabulary import Vocabulary
 
-KIND = "packed"
+PACKED = "packed"
 """The name of this kind of examples."""
 
 
@@ -73,7 +73,7 @@ class PackedFeatures:
     """Makes the features of batches of patients.
 
     Attributes:
-        kind: `KIND`.
+        kind: `PACKED`.
         always_written: Lengths whose files are written even if they hold nothing.
         no_facts: Those of an empty file.
         settings: As given.
@@ -81,7 +81,7 @@ class PackedFeatures:
         cls_id: The id of the `[CLS]` that leads each patient.
     """
 
-    kind = KIND
+    kind = PACKED
     always_written: tuple[int | None, ...] = ()
     no_facts = PackedFacts()
 

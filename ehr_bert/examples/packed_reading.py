@@ -10,18 +10,18 @@ from pathlib import Path
 import tensorflow as tf
 
 from ehr_bert.examples.records import Checked
-from ehr_bert.examples.source import FIGURES, Examples, ExamplesInfo, Reading, figures
+from ehr_bert.examples.source import RECORD_COUNTS, ExampleSet, ExamplesInfo, Reading, figures
 from ehr_bert.examples.training_masking import TrainingMasker
 from ehr_bert.examples.updates import WindowClass
 from ehr_bert.vocabulary import Vocabulary
 
-FEATURES = ("token_ids", "visit_ids", "patient_lengths", "longest_stays")
+PACKED_FEATURES = ("token_ids", "visit_ids", "patient_lengths", "longest_stays")
 
 
-def parse(serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
+def parse_packed(serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
     """The stored features, int64: a row a window."""
     feature = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)
-    return tf.io.parse_example(serialized, dict.fromkeys(FEATURES, feature))
+    return tf.io.parse_example(serialized, dict.fromkeys(PACKED_FEATURES, feature))
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PackedMeasure:
     vocab_size: int
 
     def __call__(self, stored: Mapping[str, tf.RaggedTensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Whether each example is such a window, bool [B], and its `FIGURES`, int64 [B, F]."""
+        """Whether each example is such a window, bool [B], and its `RECORD_COUNTS`, int64 [B, F]."""
         tokens, lengths = stored["token_ids"], stored["patient_lengths"]
         real, patients = tokens.row_lengths(), lengths.row_lengths()
         sound = (
@@ -82,7 +82,7 @@ class PackedDecoder:
 
     def __call__(self, serialized: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         """What a batch holds of the windows, by window."""
-        stored = parse(serialized)
+        stored = parse_packed(serialized)
         windows = serialized.shape[0]
 
         def rows(name: str, width: int) -> tf.Tensor:  # [W, width]
@@ -119,7 +119,7 @@ class PackedDecoder:
         }
 
 
-class PackedExamples(Examples):
+class PackedExamples(ExampleSet):
     """Packed windows of several lengths.
 
     Args:
@@ -146,7 +146,7 @@ class PackedExamples(Examples):
     def _classes(self, reading: Reading) -> list[WindowClass]:
         classes = []
         for length, files in self._files.items():
-            patients = max(found.largest[FIGURES.index("patients")] for found in files)
+            patients = max(found.largest[RECORD_COUNTS.index("patients")] for found in files)
             places = reading.masking.places(length, patients)
             decoder = PackedDecoder(
                 length=length,

@@ -14,7 +14,7 @@ from ehr_bert.examples.facts import PackedFacts
 from ehr_bert.examples.packed_reading import PackedExamples
 from ehr_bert.examples.records import Checked, check
 from ehr_bert.examples.sidecars import Sidecar, find_sidecar, find_vocabulary, is_sidecar
-from ehr_bert.examples.source import FIGURES, Examples, ExamplesInfo
+from ehr_bert.examples.source import RECORD_COUNTS, ExampleSet, ExamplesInfo
 from ehr_bert.examples.tutorial_reading import TutorialExamples
 from ehr_bert.vocabulary import Vocabulary
 
@@ -49,7 +49,7 @@ def open_examples(
     files: Sequence[Path],
     max_corrupt_records: int = MAX_CORRUPT_RECORDS,
     max_predictions_per_seq: int | None = None,
-) -> Examples:
+) -> ExampleSet:
     """Opens files of examples, once all are read through.
 
     Args:
@@ -64,9 +64,9 @@ def open_examples(
     sidecars = {file: sidecar for file in files if (sidecar := find_sidecar(file))}
     vocabulary = _vocabulary(sidecars)
     kinds = {file: sidecars[file].kind if file in sidecars else None for file in files}
-    is_packed = packed.KIND in kinds.values()
+    is_packed = packed.PACKED in kinds.values()
     if is_packed and len(set(kinds.values())) > 1:
-        other = next(file for file, kind in kinds.items() if kind != packed.KIND)
+        other = next(file for file, kind in kinds.items() if kind != packed.PACKED)
         raise UserError(f"{other} holds no packed windows, and other files do: name files of one kind")
     checked: dict[Path, Checked] = {}
     left_out = 0
@@ -91,9 +91,9 @@ def _check(file: Path, sidecar: Sidecar | None, most_corrupt: int) -> Checked:
     length = sidecar and _window_length(file, sidecar)
     if sidecar and length:
         packed_measure = packed_reading.PackedMeasure(length, sidecar.vocab_size)
-        found = check(file, packed_reading.parse, packed_measure, most_corrupt)
+        found = check(file, packed_reading.parse_packed, packed_measure, most_corrupt)
     else:
-        found = check(file, tutorial_reading.parse, tutorial_reading.measure, most_corrupt)
+        found = check(file, tutorial_reading.parse_tutorial, tutorial_reading.measure, most_corrupt)
     if facts and found.records + found.corrupt != facts.records:
         raise UserError(
             f"{file} is damaged, for {found.records:,} of its {facts.records:,} records can be read: "
@@ -117,8 +117,10 @@ def _info(
             f"there are no examples in {', '.join(map(str, checked))}, and {corrupt:,} other records: make "
             "them of more patients, or name files of examples, packed ones with examples.json beside them"
         )
-    sums = dict(zip(FIGURES, np.sum([found.sums for found in sound], axis=0).tolist(), strict=True))
-    largest = dict(zip(FIGURES, np.max([found.largest for found in sound], axis=0).tolist(), strict=True))
+    sums = dict(zip(RECORD_COUNTS, np.sum([found.sums for found in sound], axis=0).tolist(), strict=True))
+    largest = dict(
+        zip(RECORD_COUNTS, np.max([found.largest for found in sound], axis=0).tolist(), strict=True)
+    )
     told = [sidecars.get(file) for file in checked]
     masked = largest["max_predictions_per_seq"]
     windows: Counter[int] = Counter()

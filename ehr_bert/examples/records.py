@@ -26,7 +26,7 @@ Stored = dict[str, tf.RaggedTensor]
 Parse = Callable[[tf.Tensor], Stored]
 """The features of records, string [B]; an `InvalidArgumentError` if one is no `tf.train.Example` at all."""
 
-Measure = Callable[[Stored], tuple[tf.Tensor, tf.Tensor]]
+RecordMeasure = Callable[[Stored], tuple[tf.Tensor, tf.Tensor]]
 """Whether each example is of the right kind, bool [B], and its figures, int64 [B, F]."""
 
 
@@ -79,7 +79,7 @@ def records_from(path: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
     return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
 
-def check(path: Path, parse: Parse, measure: Measure, most_corrupt: int) -> Checked:
+def check(path: Path, parse: Parse, measure: RecordMeasure, most_corrupt: int) -> Checked:
     """Reads a file through.
 
     Args:
@@ -135,7 +135,9 @@ def _readable(path: Path, offset: int) -> tf.data.Dataset:
     return begin.flat_map(lambda *begin: records_from(*begin).ignore_errors())
 
 
-def _measured(records: tf.Tensor, parse: Parse, measure: Measure) -> tuple[np.ndarray, list[np.ndarray]]:
+def _measured(
+    records: tf.Tensor, parse: Parse, measure: RecordMeasure
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """Whether each record is sound, bool [B]; the figures of those that are, in pieces of [some, F]."""
     try:
         stored = parse(records)

@@ -22,8 +22,8 @@ INFO_NAME, VOCABULARY_NAME = "examples.json", "vocabulary.tsv"
 
 
 FORMS: Mapping[str, tuple[type[TutorialSettings | PackedSettings], type[FileFacts]]] = {
-    tutorial.KIND: (TutorialSettings, FileFacts),
-    packed.KIND: (PackedSettings, PackedFacts),
+    tutorial.TUTORIAL: (TutorialSettings, FileFacts),
+    packed.PACKED: (PackedSettings, PackedFacts),
 }
 """The kinds of examples: what tells how they were made, and what each file holds."""
 

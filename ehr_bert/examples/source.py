@@ -11,11 +11,11 @@ from typing import Any
 import tensorflow as tf
 
 from ehr_bert.examples.training_masking import TrainingMasking
-from ehr_bert.examples.updates import Batch, Portion, Updates, WindowClass, smallest_fitting
+from ehr_bert.examples.updates import BatchSize, Portion, UpdateBatches, WindowClass, smallest_fitting
 from ehr_bert.schemas import PROLONGED_STAY_DAYS
 from ehr_bert.vocabulary import Vocabulary
 
-FIGURES = ("patients", "real_tokens", "longest", "max_seq_length", "max_predictions_per_seq", "max_id")
+RECORD_COUNTS = ("patients", "real_tokens", "longest", "max_seq_length", "max_predictions_per_seq", "max_id")
 """What is counted of each record when it is checked, under the names of `ExamplesInfo`."""
 
 EVALUATION_SEED = (2019, 0)
@@ -92,11 +92,11 @@ class Reading:
 
 
 def figures(**by_name: tf.Tensor) -> tf.Tensor:
-    """The `FIGURES` of records, int64 [B, F] of [B] each."""
-    return tf.stack([tf.cast(by_name[name], tf.int64) for name in FIGURES], axis=1)
+    """The `RECORD_COUNTS` of records, int64 [B, F] of [B] each."""
+    return tf.stack([tf.cast(by_name[name], tf.int64) for name in RECORD_COUNTS], axis=1)
 
 
-class Examples(ABC):
+class ExampleSet(ABC):
     """Examples in TFRecord files that were opened.
 
     Args:
@@ -110,11 +110,11 @@ class Examples(ABC):
         self,
         reading: Reading,
         *,
-        batch: Batch,
+        batch: BatchSize,
         micro_batch_tokens: int,
         replicas: int,
         seed: tuple[int, int],
-    ) -> Updates:
+    ) -> UpdateBatches:
         """Endless updates, each epoch in an order of its own.
 
         Args:
@@ -127,9 +127,9 @@ class Examples(ABC):
         Raises:
             UserError: the tutorial's examples are labelled by another threshold.
         """
-        return Updates([self.portion(reading, batch)], micro_batch_tokens, replicas, seed)
+        return UpdateBatches([self.portion(reading, batch)], micro_batch_tokens, replicas, seed)
 
-    def portion(self, reading: Reading, batch: Batch, share: Fraction = Fraction(1)) -> Portion:
+    def portion(self, reading: Reading, batch: BatchSize, share: Fraction = Fraction(1)) -> Portion:
         """What updates take of these examples.
 
         Args:
@@ -142,7 +142,7 @@ class Examples(ABC):
         """
         return Portion(self._classes(reading), share * self.fraction(batch), share)
 
-    def fraction(self, batch: Batch) -> Fraction:
+    def fraction(self, batch: BatchSize) -> Fraction:
         """Of these examples, that an update takes which is made of them alone."""
         if batch.patients:
             return Fraction(batch.patients, self.info.patients)
@@ -150,7 +150,7 @@ class Examples(ABC):
 
     def evaluation(
         self, reading: Reading, *, batch_tokens: int, replicas: int, max_batches: int | None = None
-    ) -> Updates:
+    ) -> UpdateBatches:
         """Each window once, in stored order, with windows of each length in every batch; masked always alike.
 
         Args:
@@ -170,7 +170,7 @@ class Examples(ABC):
         batches = smallest_fitting(max(each.windows for each in classes), batch_tokens, positions)
         steps = min(batches, max_batches or batches)
         portion = Portion(classes, Fraction(1, batches))
-        return Updates([portion], batch_tokens, replicas, EVALUATION_SEED, steps)
+        return UpdateBatches([portion], batch_tokens, replicas, EVALUATION_SEED, steps)
 
     @abstractmethod
     def _classes(self, reading: Reading) -> Sequence[WindowClass]:

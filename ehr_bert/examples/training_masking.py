@@ -45,7 +45,7 @@ class TrainingMasking:
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskedTrainingWindows:
     """Windows after masking; of unused places all three are 0.
 
     Attributes:
@@ -79,7 +79,9 @@ class TrainingMasker:
         self._places = places
         self._patients = patients
 
-    def __call__(self, token_ids: tf.Tensor, patient_ids: tf.Tensor, seed: tf.Tensor) -> Masked:
+    def __call__(
+        self, token_ids: tf.Tensor, patient_ids: tf.Tensor, seed: tf.Tensor
+    ) -> MaskedTrainingWindows:
         """Masks a random choice of each window's codes, which follows from the seed alone.
 
         Args:
@@ -125,6 +127,6 @@ class TrainingMasker:
         token_ids = tf.tensor_scatter_nd_update(
             token_ids, tf.stack([rows, places], axis=-1), tf.where(masked, seen, ids)
         )
-        return Masked(
+        return MaskedTrainingWindows(
             token_ids, tf.where(masked, places, 0), tf.where(masked, ids, 0), tf.cast(masked, tf.float32)
         )

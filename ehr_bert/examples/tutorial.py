@@ -24,7 +24,7 @@ from ehr_bert.examples.windows import Accounts, LongPatients, check_ids, cut
 from ehr_bert.schemas import PROLONGED_STAY_DAYS, SpecialToken
 from ehr_bert.vocabulary import Vocabulary
 
-KIND = "tutorial"
+TUTORIAL = "tutorial"
 """The name of this kind of examples."""
 
 
@@ -75,7 +75,7 @@ class TutorialFeatures:
     """Makes the seven features of batches of patients.
 
     Attributes:
-        kind: `KIND`.
+        kind: `TUTORIAL`.
         always_written: Lengths whose files are written even if they hold nothing.
         no_facts: Those of an empty file.
         settings: As given, with what `med_bert` implies.
@@ -83,7 +83,7 @@ class TutorialFeatures:
         cls_id: The id of the `[CLS]` that leads each window, or None.
     """
 
-    kind = KIND
+    kind = TUTORIAL
     always_written: tuple[int | None, ...] = (None,)
     no_facts = FileFacts()
 

@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples.records import Checked
-from ehr_bert.examples.source import Examples, ExamplesInfo, Reading, figures
+from ehr_bert.examples.source import ExampleSet, ExamplesInfo, Reading, figures
 from ehr_bert.examples.updates import WindowClass
 from ehr_bert.schemas import PROLONGED_STAY_DAYS
 
-FEATURES: dict[str, tf.DType] = {
+TUTORIAL_FEATURES: dict[str, tf.DType] = {
     "input_ids": tf.int64,
     "input_mask": tf.int64,
     "segment_ids": tf.int64,
@@ -28,10 +28,10 @@ FEATURES: dict[str, tf.DType] = {
 """The stored features and their types."""
 
 
-def parse(serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
+def parse_tutorial(serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
     """The stored features: a row an example, as long as it was stored."""
     return tf.io.parse_example(
-        serialized, {name: tf.io.RaggedFeature(dtype) for name, dtype in FEATURES.items()}
+        serialized, {name: tf.io.RaggedFeature(dtype) for name, dtype in TUTORIAL_FEATURES.items()}
     )
 
 
@@ -74,7 +74,7 @@ class TutorialDecoder:
 
     def __call__(self, serialized: tf.Tensor, _: tf.Tensor) -> dict[str, tf.Tensor]:
         """What a batch holds of the examples, by example."""
-        stored = parse(serialized)
+        stored = parse_tutorial(serialized)
         windows = serialized.shape[0]
 
         def rows(name: str, width: int) -> tf.Tensor:  # [W, width]
@@ -101,7 +101,7 @@ class TutorialDecoder:
         }
 
 
-class TutorialExamples(Examples):
+class TutorialExamples(ExampleSet):
     """The tutorial's examples: windows of one length, no longer than any example.
 
     Args:

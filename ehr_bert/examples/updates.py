@@ -62,7 +62,7 @@ _ORDER, _MASKING = 0, 1
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchSize:
     """How large an update is on average: one of the two.
 
     Attributes:
@@ -125,7 +125,7 @@ class Portion:
     share: Fraction = Fraction(1)
 
 
-class Updates:
+class UpdateBatches:
     """The updates of a training, or the batches of an evaluation.
 
     Args:

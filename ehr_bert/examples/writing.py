@@ -24,15 +24,15 @@ from ehr_bert.examples.sidecars import INFO_NAME, VOCABULARY_NAME, Sidecar, side
 from ehr_bert.examples.tutorial import TutorialFeatures, TutorialSettings
 from ehr_bert.examples.windows import Accounts
 from ehr_bert.files import FOLDER_MARK, folder_written_aside, written_aside
+from ehr_bert.processes import Processes, TaskRunner
 from ehr_bert.quiet import import_tensorflow
 from ehr_bert.schemas import Split
-from ehr_bert.tasks import Processes, TaskRunner
 from ehr_bert.vocabulary import Vocabulary
 
 PATIENTS_AT_A_TIME = 4096
 """Patients that are in memory as examples at one time; the tutorial's examples don't depend on it."""
 
-Features = TutorialFeatures | PackedFeatures
+FeatureWriter = TutorialFeatures | PackedFeatures
 
 PRETRAINING_SPLITS = (Split.TRAIN, Split.VALID)
 """Nothing is pretrained on test patients."""
@@ -109,7 +109,7 @@ def write_folder(
     own = Vocabulary.read(sequences / VOCABULARY_NAME)
     recoding = Recoding(own, vocabulary) if vocabulary else None
     vocabulary = vocabulary or own
-    features: Features = (
+    features: FeatureWriter = (
         TutorialFeatures(settings, vocabulary)
         if isinstance(settings, TutorialSettings)
         else PackedFeatures(settings, vocabulary)
@@ -170,7 +170,7 @@ class _Part:
     sequences: Path
     folder: Path
     shards: int
-    features: Features
+    features: FeatureWriter
     recoding: Recoding | None
     seed: tuple[int, int, int]
     """The seed of all, the number of the split, and that of the file."""
@@ -200,7 +200,7 @@ def _concatenate(parts: Sequence[Path], path: Path) -> None:
 
 
 def _sidecar(
-    features: Features,
+    features: FeatureWriter,
     vocabulary: Vocabulary,
     accounts: Mapping[str, Accounts],
     facts: Mapping[str, FileFacts],
@@ -221,7 +221,7 @@ def _sidecar(
 class _Writer:
     """Writes the examples of each length to `shards` files in turn, at `path(length, shard)`."""
 
-    features: Features
+    features: FeatureWriter
     shards: int
     path: Callable[[int | None, int], Path]
     recoding: Recoding | None = None

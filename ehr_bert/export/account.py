@@ -7,10 +7,10 @@ from typing import Any
 
 from ehr_bert.files import read_json
 from ehr_bert.toml import toml_text
-from ehr_bert.training.ancestry import Ancestry
-from ehr_bert.training.folder import TrainingFolder
-from ehr_bert.training.metrics_log import read_metrics
 from ehr_bert.training.recipe import Recipe
+from ehr_bert.training.record.ancestry import Ancestry
+from ehr_bert.training.record.folder import TrainingFolder
+from ehr_bert.training.record.metrics_log import read_metrics
 
 
 @dataclass(frozen=True)

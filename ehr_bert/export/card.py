@@ -25,7 +25,7 @@ ONNX = """
 `prediction_logits` and `seq_relationship_logits`; the latter from where the prolonged-stay head reads.
 """
 
-FIGURES = {
+CARD_FIGURES = {
     "masked codes: loss, in nats": ("masked_lm_loss", "code_frequencies_loss"),
     "masked codes: accuracy": ("masked_lm_accuracy", "code_frequencies_accuracy"),
     "masked codes: among the first ten": ("masked_lm_accuracy_top_10", "code_frequencies_accuracy_top_10"),
@@ -168,7 +168,7 @@ The newest first; weights, vocabularies, recipes and corpora by their fingerprin
 def _evaluation(figures: Mapping[str, float]) -> str:
     rows = [
         f"| {words} | {figures[model]:.4f} | {figures[guess]:.4f} |\n"
-        for words, (model, guess) in FIGURES.items()
+        for words, (model, guess) in CARD_FIGURES.items()
         if model in figures and guess in figures
     ]
     if not rows:

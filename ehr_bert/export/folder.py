@@ -24,7 +24,7 @@ from ehr_bert.export import MIN_PATIENTS
 from ehr_bert.export.card import model_card
 from ehr_bert.export.model import hugging_face_model
 from ehr_bert.export.onnx import ONNX_FILE, write_onnx
-from ehr_bert.export.parity import TOLERANCE, check_parity
+from ehr_bert.export.parity import PARITY_TOLERANCE, check_parity
 from ehr_bert.export.random_examples import random_examples
 from ehr_bert.export.rare_codes import KeptTokens, kept_tokens
 from ehr_bert.export.tensorflow1 import read_tensorflow1_training
@@ -32,9 +32,9 @@ from ehr_bert.export.tokenizer import row_tokens, unwritable, write_tokenizer
 from ehr_bert.export.trained import Trained, read_training
 from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
 from ehr_bert.model.config import ModelConfig
-from ehr_bert.model.pretraining import Batch
-from ehr_bert.training.ancestry import Ancestry
-from ehr_bert.training.checkpoints import newest_checkpoint
+from ehr_bert.model.pretraining import BatchTensors
+from ehr_bert.training.record.ancestry import Ancestry
+from ehr_bert.training.record.checkpoints import newest_checkpoint
 from ehr_bert.weights.tensorflow1 import is_tensorflow1
 
 COMPARED_BATCHES, COMPARED_TOKENS = 4, 2048
@@ -122,7 +122,7 @@ def write_export(
             "min_patients": kept.min_patients,
             "codes_to_heading": kept.to_heading,
             "codes_to_unknown": kept.to_unknown,
-            "tolerance": TOLERANCE,
+            "tolerance": PARITY_TOLERANCE,
             "parity": dataclasses.asdict(parity),
         }
         write_json(aside / FOLDER_MARK, summary)
@@ -137,7 +137,7 @@ def _with_tokens(ancestry: Ancestry, kept: KeptTokens) -> Ancestry:
     return Ancestry((newest, *older))
 
 
-def _real_batches(config: ModelConfig, files: Sequence[Path]) -> Iterator[tuple[Batch, Layout]]:
+def _real_batches(config: ModelConfig, files: Sequence[Path]) -> Iterator[tuple[BatchTensors, Layout]]:
     if not files:
         return
     examples = open_examples(files)

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertForPreTraining
 from ehr_bert.errors import UserError
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import PretrainingModel
-from ehr_bert.weights.names import is_transposed, parameter_names
+from ehr_bert.weights.names import is_kernel_transposed, parameter_names
 
 BY_TOKEN = ("encoder/embeddings/tokens/embeddings", "masked_codes/bias")
 """The weights with a row for each token."""
@@ -58,7 +58,7 @@ def _weights(model: PretrainingModel) -> dict[str, np.ndarray]:
     for variable in model.weights:
         name = variable.path.partition("/")[2]
         value = variable.value.numpy().astype(np.float32)
-        weights[name] = value.T.copy() if is_transposed(name) else value
+        weights[name] = value.T.copy() if is_kernel_transposed(name) else value
     return weights
 
 

@@ -12,7 +12,7 @@ import torch
 from transformers import BertForPreTraining
 
 from ehr_bert.errors import UserError
-from ehr_bert.export.parity import TOLERANCE, stay_pooled
+from ehr_bert.export.parity import PARITY_TOLERANCE, stay_pooled
 
 ONNX_FILE = "model.onnx"
 
@@ -93,9 +93,9 @@ def write_onnx(exported: BertForPreTraining, file: Path) -> str:
     file.write_bytes(onnx_model.SerializeToString())
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     largest = max(_difference(model, session, shape) for shape in SHAPES)
-    if not largest <= TOLERANCE:
+    if not largest <= PARITY_TOLERANCE:
         raise UserError(
-            f"logits of PyTorch and ONNX differ by {largest:.1e}, more than {TOLERANCE:.0e}: "
+            f"logits of PyTorch and ONNX differ by {largest:.1e}, more than {PARITY_TOLERANCE:.0e}: "
             "nothing is written"
         )
     return f"PyTorch and ONNX Runtime agree: largest difference {largest:.1e} of a logit"

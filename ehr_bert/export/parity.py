@@ -12,9 +12,9 @@ from transformers import BertForPreTraining
 from ehr_bert.errors import UserError
 from ehr_bert.examples.layout import Layout
 from ehr_bert.export.rare_codes import KeptTokens
-from ehr_bert.model.pretraining import Batch, PretrainingModel
+from ehr_bert.model.pretraining import BatchTensors, PretrainingModel
 
-TOLERANCE = 1e-4
+PARITY_TOLERANCE = 1e-4
 """The largest difference of two logits that counts as equal, in float32."""
 
 OBJECTIVES = {"masked_lm_logits": "masked", "stay_logits": "stay"}
@@ -48,7 +48,7 @@ class Parity:
 def check_parity(
     model: PretrainingModel,
     exported: BertForPreTraining,
-    batches: Iterable[tuple[Batch, Layout]],
+    batches: Iterable[tuple[BatchTensors, Layout]],
     kept: KeptTokens,
 ) -> Parity:
     """Compares the logits of both models, on the CPU and in float32.
@@ -63,7 +63,7 @@ def check_parity(
         kept: The tokens of the PyTorch model.
 
     Raises:
-        UserError: there are no examples, or a difference is over `TOLERANCE`.
+        UserError: there are no examples, or a difference is over `PARITY_TOLERANCE`.
     """
     patients = masked_codes = 0
     differences: dict[str, list[float]] = {"masked_lm_logits": [], "stay_logits": []}
@@ -74,7 +74,7 @@ def check_parity(
             outputs = model(arrays | {"token_ids": kept.rows[ids].astype(np.int32)}, layout=layout)
         expected = {name: np.asarray(logits) for name, logits in outputs.items()}
         expected["masked_lm_logits"] = expected["masked_lm_logits"][:, kept.rows]
-        found = logits(exported, arrays | {"token_ids": ids})
+        found = exported_logits(exported, arrays | {"token_ids": ids})
         places = {name: arrays[f"{objective}_weights"] > 0 for name, objective in OBJECTIVES.items()}
         masked_codes += int(places["masked_lm_logits"].sum())
         patients += int(places["stay_logits"].sum())
@@ -84,16 +84,16 @@ def check_parity(
         raise UserError("there are no examples to compare the models on")
     largest = {name: float(np.max(values)) for name, values in differences.items()}
     for name, value in largest.items():
-        if not value <= TOLERANCE:
+        if not value <= PARITY_TOLERANCE:
             raise UserError(
-                f"{name} of TensorFlow and PyTorch differ by {value:.1e}, more than {TOLERANCE:.0e}: "
+                f"{name} of TensorFlow and PyTorch differ by {value:.1e}, more than {PARITY_TOLERANCE:.0e}: "
                 "nothing is written"
             )
     return Parity(patients, masked_codes, largest["masked_lm_logits"], largest["stay_logits"])
 
 
 @torch.no_grad()
-def logits(exported: BertForPreTraining, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def exported_logits(exported: BertForPreTraining, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What the Keras model computes, by the exported one, a patient a row.
 
     Args:

@@ -4,7 +4,7 @@ import numpy as np
 
 from ehr_bert.examples.layout import Layout
 from ehr_bert.model.config import ModelConfig
-from ehr_bert.model.pretraining import Batch
+from ehr_bert.model.pretraining import BatchTensors
 
 PATIENTS, MASKED = 7, 5
 NEW_VISIT = 0.3
@@ -13,7 +13,7 @@ NEW_VISIT = 0.3
 
 def random_examples(
     config: ModelConfig, code_ids: np.ndarray, mask_id: int, cls_id: int | None, seed: int = 0
-) -> tuple[Batch, Layout]:
+) -> tuple[BatchTensors, Layout]:
     """A batch of patients of all lengths up to the model's window, with padding, visits and masks.
 
     Args:

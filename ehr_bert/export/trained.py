@@ -7,8 +7,8 @@ from ehr_bert.errors import UserError
 from ehr_bert.export.account import Account, read_account
 from ehr_bert.files import read_json
 from ehr_bert.model.pretraining import PretrainingModel
-from ehr_bert.training.checkpoints import step_of
-from ehr_bert.training.folder import TrainingFolder, load_model
+from ehr_bert.training.record.checkpoints import step_of
+from ehr_bert.training.record.folder import TrainingFolder, load_model
 from ehr_bert.vocabulary import Vocabulary
 
 

@@ -47,7 +47,7 @@ class Trial:
         return found if found.get("reason") in ENDED and found.get("evaluation") else None
 
 
-def lay_out(recipes: Sequence[Path], seeds: int, folder: Path) -> list[Trial]:
+def plan_trials(recipes: Sequence[Path], seeds: int, folder: Path) -> list[Trial]:
     """The trainings of a grid, each seed of all recipes before the next, with the recipes copied beside them.
 
     Args:
@@ -77,7 +77,7 @@ def lay_out(recipes: Sequence[Path], seeds: int, folder: Path) -> list[Trial]:
     return trials
 
 
-def run_grid(trials: Sequence[Trial], features: Sequence[str]) -> Iterator[tuple[Trial, dict[str, Any]]]:
+def run_trials(trials: Sequence[Trial], features: Sequence[str]) -> Iterator[tuple[Trial, dict[str, Any]]]:
     """Makes the trainings that are not over, and gives each with its summary as soon as it has one.
 
     Args:

@@ -90,7 +90,7 @@ class SelfAttention(keras.Layer):
         query, key, value = fused(split_heads, projected, bias, shape=shape, heads=self.heads)  # [W, A, T, D]
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # [W, A, T, T]
         weights = fused(
-            attention_weights, scores, alike, keys, self.site, dropout=self.dropout_rate if training else 0.0
+            patient_softmax, scores, alike, keys, self.site, dropout=self.dropout_rate if training else 0.0
         )
         return fused(merge_heads, ops.matmul(weights, value))
 
@@ -102,7 +102,7 @@ def split_heads(projected: Any, bias: Any, *, shape: tuple[int, int], heads: int
     return query * query.shape[-1] ** -0.5, key, value
 
 
-def attention_weights(scores: Any, alike: Any, keys: Any, site: Any, *, dropout: float) -> Any:
+def patient_softmax(scores: Any, alike: Any, keys: Any, site: Any, *, dropout: float) -> Any:
     """Softmax over the positions of the same patient, some dropped: [W, A, T, T] of as much.
 
     Args:

@@ -80,7 +80,7 @@ def add_and_norm(
     return ops.cast(normed * ops.cast(gamma, "float32") + ops.cast(beta, "float32"), hidden.dtype)
 
 
-class Encoder(keras.Layer):
+class TransformerEncoder(keras.Layer):
     """Embeddings and blocks: codes and visits in, a vector for each position out."""
 
     def __init__(self, config: ModelConfig, **kwargs: Any):

@@ -7,10 +7,10 @@ from keras import ops
 
 from ehr_bert.examples.layout import Layout
 from ehr_bert.model.config import ModelConfig
-from ehr_bert.model.encoder import Encoder
+from ehr_bert.model.encoder import TransformerEncoder
 from ehr_bert.model.heads import MaskedCodeHead, StayHead
 
-Batch = dict[str, Any]
+BatchTensors = dict[str, Any]
 """Tensors of a batch, int32 but for the weights (`docs/formats.md` tells what each holds):
 
 token_ids, visit_ids, position_ids, patient_ids, dropout_keys     [N]
@@ -26,11 +26,11 @@ class PretrainingModel(keras.Model):
     def __init__(self, config: ModelConfig, **kwargs: Any):
         super().__init__(**kwargs)
         self.config = config
-        self.encoder = Encoder(config, name="encoder", dtype=self.dtype_policy)
+        self.encoder = TransformerEncoder(config, name="encoder", dtype=self.dtype_policy)
         self.masked_codes = MaskedCodeHead(config, name="masked_codes", dtype=self.dtype_policy)
         self.stay = StayHead(config, name="stay", dtype=self.dtype_policy)
 
-    def vectors(self, batch: Batch, layout: Layout, training: bool = False) -> tuple[Any, Any]:
+    def vectors(self, batch: BatchTensors, layout: Layout, training: bool = False) -> tuple[Any, Any]:
         """What comes before the product with the vocabulary.
 
         Args:
@@ -48,7 +48,7 @@ class PretrainingModel(keras.Model):
         """The token embeddings [V, H] and the bias [V] that make a masked position's vector its scores."""
         return self.encoder.embeddings.tokens.embeddings, self.masked_codes.bias
 
-    def call(self, batch: Batch, layout: Layout, training: bool = False) -> dict[str, Any]:
+    def call(self, batch: BatchTensors, layout: Layout, training: bool = False) -> dict[str, Any]:
         """Scores a batch.
 
         Args:

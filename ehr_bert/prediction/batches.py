@@ -13,7 +13,7 @@ POOL_BATCHES = 16
 
 
 @dataclass(frozen=True)
-class Batch:
+class PaddedBatch:
     """`B` histories, padded to `T` tokens.
 
     Attributes:
@@ -33,13 +33,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "PaddedBatch":
         """The batch where a model is."""
         names = ("token_ids", "visit_ids", "attention_mask")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
-def collate(encoded: Encoded, rows: np.ndarray) -> Batch:
+def collate(encoded: Encoded, rows: np.ndarray) -> PaddedBatch:
     """The batch of some histories: `rows` is int64 `[B]`."""
     lengths = encoded.lengths[rows]
     mask = np.arange(max(lengths.max(initial=0), 1)) < lengths[:, None]  # [B, T]
@@ -48,7 +48,7 @@ def collate(encoded: Encoded, rows: np.ndarray) -> Batch:
     visit_ids = np.zeros(mask.shape, np.int64)
     token_ids[mask] = encoded.token_ids[tokens]
     visit_ids[mask] = encoded.visit_ids[tokens]
-    return Batch(
+    return PaddedBatch(
         token_ids=torch.from_numpy(token_ids),
         visit_ids=torch.from_numpy(visit_ids),
         attention_mask=torch.from_numpy(mask),

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel
 from transformers.utils import logging
 
 from ehr_bert.errors import UserError
-from ehr_bert.prediction.batches import Batch
+from ehr_bert.prediction.batches import PaddedBatch
 
 EMBEDDING_SIZE = 128
 """The width of the models from scratch."""
@@ -24,7 +24,7 @@ Attention = Literal["sdpa", "eager"]
 """PyTorch's fused attention, or the one that can tell its weights."""
 
 
-class Encoder(nn.Module):
+class HistoryEncoder(nn.Module):
     """Base of the encoders."""
 
     @property
@@ -42,12 +42,12 @@ class Encoder(nn.Module):
         """The parts from the lowest, the embeddings, to the highest."""
         raise NotImplementedError
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: PaddedBatch) -> torch.Tensor:
         """The vectors of a batch's tokens: `[B, T, H]`."""
         raise NotImplementedError
 
 
-class BertEncoder(Encoder):
+class BertEncoder(HistoryEncoder):
     """A stock `BertModel`. Its pooler isn't used, and kept as it is.
 
     Args:
@@ -69,7 +69,7 @@ class BertEncoder(Encoder):
         """The embeddings, then the layers."""
         return [self.bert.embeddings, *self.bert.encoder.layer]
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: PaddedBatch) -> torch.Tensor:
         """The last layer's vectors: `[B, T, H]`."""
         return self.bert(
             input_ids=batch.token_ids,
@@ -78,7 +78,7 @@ class BertEncoder(Encoder):
         ).last_hidden_state
 
 
-class CodeEmbedding(Encoder):
+class CodeEmbedding(HistoryEncoder):
     """A vector for each code, whatever stands around it.
 
     Args:
@@ -105,7 +105,7 @@ class CodeEmbedding(Encoder):
         """The table alone."""
         return [self.embedding]
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: PaddedBatch) -> torch.Tensor:
         """The codes' vectors: `[B, T, H]`."""
         return self.dropout(self.embedding(batch.token_ids))
 

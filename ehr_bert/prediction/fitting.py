@@ -13,10 +13,17 @@ from ehr_bert.errors import UserError
 from ehr_bert.metrics.summary import binary_metrics
 from ehr_bert.prediction.batches import rows_by_length, shuffled_rows
 from ehr_bert.prediction.encoders import BertEncoder
+from ehr_bert.prediction.frozen import PredictorInputs, batch_of, frozen_vectors
+from ehr_bert.prediction.optimization import (
+    FitSettings,
+    Loss,
+    OptimizerStep,
+    Runtime,
+    epochs_of,
+    parameter_groups,
+)
 from ehr_bert.prediction.predictor import Predictor
 from ehr_bert.prediction.reading import Encoded
-from ehr_bert.prediction.reduced import Inputs, batch_of, reduced
-from ehr_bert.prediction.updates import FitSettings, Loss, Runtime, Updates, epochs_of, parameter_groups
 
 EVALUATION_TOKENS = FitSettings().batch_tokens
 
@@ -50,9 +57,9 @@ class Fitted:
 
 def fit(
     predictor: Predictor,
-    train: Inputs,
+    train: PredictorInputs,
     train_labels: np.ndarray,
-    valid: Inputs,
+    valid: PredictorInputs,
     valid_labels: np.ndarray,
     settings: FitSettings,
     seed: int,
@@ -81,9 +88,9 @@ def fit(
 
 def fit_to(
     predictor: Predictor,
-    train: Inputs,
+    train: PredictorInputs,
     loss: Loss,
-    valid: Inputs,
+    valid: PredictorInputs,
     score: Score,
     settings: FitSettings,
     seed: int,
@@ -115,7 +122,7 @@ def fit_to(
     model = runtime.accelerator.prepare_model(predictor)
     epochs = epochs_of(settings, len(train))
     per_epoch = -(-len(train) // settings.batch_examples)
-    update = Updates(
+    update = OptimizerStep(
         parameter_groups(predictor.encoder, predictor.head, settings),
         len(epochs) * per_epoch,
         settings,
@@ -130,7 +137,7 @@ def fit_to(
                 yield update(model, train, rows, loss)
 
     def look() -> dict[str, float]:
-        return score(logits(predictor, valid, settings.batch_tokens, runtime))
+        return score(predict_logits(predictor, valid, settings.batch_tokens, runtime))
 
     done, best = learn(predictor, losses(), len(epochs) * per_epoch, look, settings, seed)
     seconds = time.perf_counter() - started
@@ -180,9 +187,9 @@ def learn(
     return done, best
 
 
-def logits(
+def predict_logits(
     predictor: Predictor,
-    inputs: Inputs,
+    inputs: PredictorInputs,
     batch_tokens: int = EVALUATION_TOKENS,
     runtime: Runtime | None = None,
 ) -> np.ndarray:
@@ -273,5 +280,5 @@ def _train_mode(predictor: Predictor, frozen: bool) -> None:
         predictor.encoder.eval()
 
 
-def _frozen(predictor: Predictor, inputs: Inputs, settings: FitSettings) -> Inputs:
-    return reduced(predictor, inputs, settings.batch_tokens) if isinstance(inputs, Encoded) else inputs
+def _frozen(predictor: Predictor, inputs: PredictorInputs, settings: FitSettings) -> PredictorInputs:
+    return frozen_vectors(predictor, inputs, settings.batch_tokens) if isinstance(inputs, Encoded) else inputs

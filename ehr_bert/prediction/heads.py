@@ -8,13 +8,13 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ehr_bert.errors import UserError
-from ehr_bert.prediction.batches import Batch
+from ehr_bert.prediction.batches import PaddedBatch
 
 DROPOUT = 0.1
 """Share of the numbers before the last layer that are dropped in training."""
 
 
-def visit_vectors(hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
+def visit_vectors(hidden: torch.Tensor, batch: PaddedBatch) -> torch.Tensor:
     """The mean vector of each visit's tokens, 0 past a history's last visit.
 
     Args:
@@ -45,11 +45,11 @@ class Head(nn.Module):
         super().__init__()
         self.hidden_size, self.outputs = hidden_size, outputs
 
-    def forward(self, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, batch: PaddedBatch) -> torch.Tensor:
         """The logits `[B, O]` of vectors `[B, T, H]`."""
         return self.predict(self.reduce(hidden, batch), batch.visits)
 
-    def reduce(self, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def reduce(self, hidden: torch.Tensor, batch: PaddedBatch) -> torch.Tensor:
         """Of vectors `[B, T, H]` a vector each history, `[B, H]`; or one each visit, `[B, V, H]`."""
         raise NotImplementedError
 
@@ -74,7 +74,7 @@ class LinearHead(Head):
 class ClsHead(LinearHead):
     """Linear on the first token: `[CLS]`, where the model has one."""
 
-    def reduce(self, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def reduce(self, hidden: torch.Tensor, batch: PaddedBatch) -> torch.Tensor:
         """`[B, H]`."""
         return hidden[:, 0]
 
@@ -82,7 +82,7 @@ class ClsHead(LinearHead):
 class MeanHead(LinearHead):
     """Linear on the mean of all tokens."""
 
-    def reduce(self, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def reduce(self, hidden: torch.Tensor, batch: PaddedBatch) -> torch.Tensor:
         """`[B, H]`."""
         mask = batch.attention_mask[:, :, None].to(hidden.dtype)  # [B, T, 1]
         return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
@@ -91,7 +91,7 @@ class MeanHead(LinearHead):
 class RecurrentHead(Head):
     """Base of those that run over the visits' vectors."""
 
-    def reduce(self, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def reduce(self, hidden: torch.Tensor, batch: PaddedBatch) -> torch.Tensor:
         """`[B, V, H]`."""
         return visit_vectors(hidden, batch)
 

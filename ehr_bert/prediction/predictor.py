@@ -22,11 +22,11 @@ from torch import nn
 from ehr_bert.errors import UserError
 from ehr_bert.files import FOLDER_MARK, folder_written_aside, read_json, write_json
 from ehr_bert.metrics.calibration import Calibration
-from ehr_bert.prediction.batches import Batch
-from ehr_bert.prediction.encoders import Attention, BertEncoder, Encoder, bert_encoder, quietly
+from ehr_bert.prediction.batches import PaddedBatch
+from ehr_bert.prediction.encoders import Attention, BertEncoder, HistoryEncoder, bert_encoder, quietly
+from ehr_bert.prediction.frozen import FrozenBatch
 from ehr_bert.prediction.heads import HEADS, Head, make_head
 from ehr_bert.prediction.reading import ModelVocabulary
-from ehr_bert.prediction.reduced import ReducedBatch
 
 HEAD_FILE, PREDICTOR_FILE = "head.safetensors", "predictor.json"
 TOKENIZER_FILES = ("vocab.json", "tokenizer_config.json", "tokenizer.json", "history_tokenizer.py")
@@ -48,7 +48,7 @@ class Predictor(nn.Module):
         head: Makes logits of them.
     """
 
-    def __init__(self, encoder: Encoder, head: Head) -> None:
+    def __init__(self, encoder: HistoryEncoder, head: Head) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
 
@@ -57,9 +57,9 @@ class Predictor(nn.Module):
         """Where it is."""
         return self.encoder.token_embedding.weight.device
 
-    def forward(self, batch: Batch | ReducedBatch) -> torch.Tensor:
+    def forward(self, batch: PaddedBatch | FrozenBatch) -> torch.Tensor:
         """The logits `[B, outputs]`, in float32 whatever the encoder computes in."""
-        if isinstance(batch, ReducedBatch):
+        if isinstance(batch, FrozenBatch):
             with torch.autocast(self.device.type, enabled=False):
                 return self.head.predict(batch.values, batch.visits)
         hidden = self.encoder(batch)  # [B, T, H]
@@ -67,7 +67,7 @@ class Predictor(nn.Module):
             return self.head(hidden.float(), batch)
 
 
-def make_predictor(encoder: Encoder, head: str, outputs: int = 1, seed: int = 0) -> Predictor:
+def make_predictor(encoder: HistoryEncoder, head: str, outputs: int = 1, seed: int = 0) -> Predictor:
     """A predictor with a new head of that name, random by `seed`.
 
     Raises:
@@ -131,7 +131,7 @@ def save_predictor(
         write_json(aside / FOLDER_MARK, facts)
 
 
-def save_encoder(folder: Path, encoder: Encoder, source: Path) -> None:
+def save_encoder(folder: Path, encoder: HistoryEncoder, source: Path) -> None:
     """Writes an encoder without heads, which reads and fine-tunes as an export folder does.
 
     Args:

@@ -18,11 +18,11 @@ from ehr_bert.cohorts.cohort import COHORT_FOLDER, Cohort, cohort_of, read_cohor
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 from ehr_bert.files import written_aside
-from ehr_bert.prediction.fitting import logits
+from ehr_bert.prediction.fitting import predict_logits
+from ehr_bert.prediction.frozen import FrozenVectors, frozen_vectors
+from ehr_bert.prediction.optimization import FitSettings, Runtime
 from ehr_bert.prediction.predictor import SavedPredictor, load_predictor
 from ehr_bert.prediction.reading import encode
-from ehr_bert.prediction.reduced import Reduced, reduced
-from ehr_bert.prediction.updates import FitSettings, Runtime
 from ehr_bert.schemas import COHORT, ContextKind, Split
 from ehr_bert.sequences.building import SequenceOptions, build_histories
 from ehr_bert.sources import read_diagnoses
@@ -107,18 +107,18 @@ def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings:
 def _predicted(cohort: Cohort, saved: SavedPredictor, embeddings: bool, runtime: Runtime) -> pa.Table:
     """`RISKS` of a part, and by option the vectors."""
     encoded = encode(cohort.histories, saved.vocabulary)
-    inputs = reduced(saved.predictor, encoded, BATCH_TOKENS) if embeddings else encoded
-    found = logits(saved.predictor, inputs, BATCH_TOKENS, runtime)[:, 0]  # [N]
+    inputs = frozen_vectors(saved.predictor, encoded, BATCH_TOKENS) if embeddings else encoded
+    found = predict_logits(saved.predictor, inputs, BATCH_TOKENS, runtime)[:, 0]  # [N]
     risks = saved.calibration.probabilities(found) if saved.calibration else expit(found.astype(float))
     table = pa.table([cohort.patient_ids, cohort.index_date, risks], schema=RISKS)
-    if isinstance(inputs, Reduced):
+    if isinstance(inputs, FrozenVectors):
         vectors = _means(inputs)  # [N, H]
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         table = table.append_column("embedding", column)
     return table
 
 
-def _means(inputs: Reduced) -> np.ndarray:
+def _means(inputs: FrozenVectors) -> np.ndarray:
     """The mean of the vectors that the head reads of each history: float32 `[N, H]`."""
     sums = np.add.reduceat(inputs.vectors, inputs.offsets[:-1]) if len(inputs) else inputs.vectors
     return sums / inputs.lengths[:, None].astype(np.float32)

@@ -12,7 +12,7 @@ Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Measure:
+class RecipeMeasure:
     """One column of the table.
 
     Attributes:
@@ -28,14 +28,14 @@ class Measure:
     lower_is_better: bool = False
 
 
-MEASURES = (
-    Measure("masked_lm_loss", "MLM loss", "code_frequencies_loss", lower_is_better=True),
-    Measure("masked_lm_accuracy", "MLM accuracy", "code_frequencies_accuracy"),
-    Measure("masked_lm_accuracy_top_10", "among first 10", "code_frequencies_accuracy_top_10"),
-    Measure("next_sentence_auroc", "stay AUROC", "prevalence_auroc"),
+RECIPE_MEASURES = (
+    RecipeMeasure("masked_lm_loss", "MLM loss", "code_frequencies_loss", lower_is_better=True),
+    RecipeMeasure("masked_lm_accuracy", "MLM accuracy", "code_frequencies_accuracy"),
+    RecipeMeasure("masked_lm_accuracy_top_10", "among first 10", "code_frequencies_accuracy_top_10"),
+    RecipeMeasure("next_sentence_auroc", "stay AUROC", "prevalence_auroc"),
 )
 
-SAME = ("patients", "code_frequencies_loss", "prevalence_loss")
+SHARED_FIGURES = ("patients", "code_frequencies_loss", "prevalence_loss")
 """Figures that agree wherever the same held-out codes and patients were looked at."""
 
 NOT_COMPARABLE = (
@@ -84,7 +84,7 @@ class Comparison:
                 "seeds": {str(seed): dict(figures) for seed, figures in seeds.items()},
                 **{
                     measure.key: {"mean": spread.mean, "standard_deviation": spread.deviation}
-                    for measure in MEASURES
+                    for measure in RECIPE_MEASURES
                     if (spread := self.spread(recipe, measure.key))
                 },
             }
@@ -101,12 +101,12 @@ class Comparison:
             [*(str(len(seeds)) for seeds in self.by_seed.values()), ""],
             *(
                 [*self._cells(measure), f"{guess[measure.guess]:.4f}" if measure.guess in guess else ""]
-                for measure in MEASURES
+                for measure in RECIPE_MEASURES
             ),
         ]
-        titles = ["recipe", "updates", "seeds", *(measure.title for measure in MEASURES)]
+        titles = ["recipe", "updates", "seeds", *(measure.title for measure in RECIPE_MEASURES)]
         table = markdown_table(titles, list(zip(*columns, strict=True)))
-        same = len({tuple(figures.get(key) for key in SAME) for figures in evaluations}) == 1
+        same = len({tuple(figures.get(key) for key in SHARED_FIGURES) for figures in evaluations}) == 1
         return table if same else f"{table}\n\n{NOT_COMPARABLE}"
 
     def _updates(self, recipe: str) -> str:
@@ -114,7 +114,7 @@ class Comparison:
         updates = [int(figures["step"]) for figures in self.by_seed[recipe].values()]
         return " to ".join(f"{each:,}" for each in sorted({min(updates), max(updates)}))
 
-    def _cells(self, measure: Measure) -> list[str]:
+    def _cells(self, measure: RecipeMeasure) -> list[str]:
         """A measure's column."""
         spreads = [self.spread(recipe, measure.key) for recipe in self.by_seed]
         means = sorted({each.mean for each in spreads if each}, reverse=not measure.lower_is_better)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ehr_bert.codes.titles import titles_of
 from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
-from ehr_bert.prediction.embeddings import TokenEmbeddings, flat
+from ehr_bert.prediction.explaining.embeddings import TokenEmbeddings, flat
 from ehr_bert.report.embedding_map import draw_map
 
 MAP_PICTURES = ("map.png", "map.svg")

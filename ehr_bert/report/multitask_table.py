@@ -19,7 +19,7 @@ TITLES = {
 }
 """The figures that are shown, of those that a task has; the first is compared with the task alone."""
 
-STAGES = {"single": "alone", "joint": "with the others", "fine_tuned": "alone after that"}
+STAGE_TITLES = {"single": "alone", "joint": "with the others", "fine_tuned": "alone after that"}
 
 HOW_TO_READ = (
     "Figures are of the test split, means over the seeds, with 95% intervals from drawing the test patients "
@@ -66,7 +66,7 @@ def _table(rows: list[Mapping[str, Any]]) -> str:
         header,
         [
             [
-                STAGES[row["stage"]],
+                STAGE_TITLES[row["stage"]],
                 *(_cell(row["test"][name]) for name in names),
                 _cell(row["over_single"][names[0]], "+") if row["over_single"] else "",
             ]

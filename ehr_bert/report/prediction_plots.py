@@ -17,7 +17,7 @@ from matplotlib.ticker import NullLocator
 from ehr_bert.files import written_aside
 from ehr_bert.metrics.curves import calibration_bins, precision_recall_curve, roc_curve
 from ehr_bert.metrics.net_benefit import decision_curve
-from ehr_bert.prediction.contenders import contender
+from ehr_bert.prediction.contenders.contender import contender
 from ehr_bert.report.prediction_tables import (
     Results,
     model_title,

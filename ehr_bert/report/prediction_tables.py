@@ -36,7 +36,7 @@ class Figure:
         return abs(value - self.best)
 
 
-FIGURES = (
+TABLE_FIGURES = (
     Figure("auroc", "AUROC"),
     Figure("average_precision", "average precision"),
     Figure("brier", "Brier score", best="smallest"),
@@ -61,9 +61,9 @@ def results_text(results: Results) -> str:
         f"Tested on {tested_on(results)}.",
         _splits(results),
         _how_to_read(results),
-        by_size(table, FIGURES[0], results),
+        by_size(table, TABLE_FIGURES[0], results),
         _against_baseline_by_size(table),
-        by_size(table, FIGURES[1], results),
+        by_size(table, TABLE_FIGURES[1], results),
         *(_at_size(table, size) for size in sizes_of(table)),
         *([_subgroups(results)] if results.get("subgroups") else []),
     ]
@@ -175,14 +175,18 @@ def _at_size(table: Sequence[Row], size: int) -> str:
     """All figures of every model at a training size."""
     rows = [row for row in table if row["size"] == size]
     baseline = _baseline(rows)
-    ranking = {figure.title: _marked(rows, figure) for figure in FIGURES if figure.key in DISCRIMINATION}
+    ranking = {
+        figure.title: _marked(rows, figure) for figure in TABLE_FIGURES if figure.key in DISCRIMINATION
+    }
     ranking |= {
         "validation AUROC": [_number(row["valid_auroc"]) for row in rows],
         "AUROC's deviation over seeds": [_number(row["auroc"].get("deviation")) for row in rows],
     }
     if baseline:
         ranking |= dict(zip(("AUROC less the baseline's", "p (DeLong)"), _compared(rows), strict=True))
-    heights = {figure.title: _marked(rows, figure) for figure in FIGURES if figure.key not in DISCRIMINATION}
+    heights = {
+        figure.title: _marked(rows, figure) for figure in TABLE_FIGURES if figure.key not in DISCRIMINATION
+    }
     parts = [
         f"## Trained on {size:,}",
         _of_models(rows, {"seeds": [str(row["seeds"]) for row in rows]} | ranking),

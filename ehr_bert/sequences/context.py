@@ -11,7 +11,7 @@ from ehr_bert.schemas import ContextKind
 SEXES = ("F", "M")
 """Sexes with a token each; any other that is recorded is `SEX_OTHER`."""
 
-AGE_BANDS = tuple(range(0, 100, 10))
+AGE_TOKEN_BANDS = tuple(range(0, 100, 10))
 """Where bands of age at admission begin, in whole years; the last is open."""
 
 GAP_BANDS = (0, 8, 31, 91, 181, 366, 731)
@@ -57,7 +57,9 @@ class Context:
         """
         positions = {
             ContextKind.SEX: lambda: _sex(patients.sex, index),
-            ContextKind.AGE: lambda: _band(completed_years(patients.birth_date, visit.admit_date), AGE_BANDS),
+            ContextKind.AGE: lambda: _band(
+                completed_years(patients.birth_date, visit.admit_date), AGE_TOKEN_BANDS
+            ),
             ContextKind.GAP: lambda: _gap(visit.admit_date.delta(last.discharge_date, unit="day"), index),
         }
         ranks, start = [], self.first_rank
@@ -76,7 +78,7 @@ _TOKENS = {
     kind: tuple(kind.prefix + name for name in names)
     for kind, names in (
         (ContextKind.SEX, [*SEXES, "OTHER"]),
-        (ContextKind.AGE, _band_names(AGE_BANDS)),
+        (ContextKind.AGE, _band_names(AGE_TOKEN_BANDS)),
         (ContextKind.GAP, _band_names(GAP_BANDS)),
     )
 }

@@ -12,7 +12,7 @@ from ehr_bert.codes.headings import ancestors, parent
 from ehr_bert.engines import Engine
 from ehr_bert.sequences.recoding import code_rows
 
-Rule = tuple[str, Callable[[ir.Table], ir.BooleanValue]]
+SequenceRule = tuple[str, Callable[[ir.Table], ir.BooleanValue]]
 """What a rule is called, and which rows of a table it leaves."""
 
 
@@ -139,8 +139,8 @@ def rare_codes(
     )
 
 
-def _visit_rules(eligibility: Eligibility) -> list[Rule]:
-    rules: list[Rule] = []
+def _visit_rules(eligibility: Eligibility) -> list[SequenceRule]:
+    rules: list[SequenceRule] = []
     if eligibility.from_date:
         first = ibis.literal(eligibility.from_date)
         rules.append(
@@ -152,8 +152,8 @@ def _visit_rules(eligibility: Eligibility) -> list[Rule]:
     return rules
 
 
-def _patient_rules(eligibility: Eligibility) -> list[Rule]:
-    rules: list[Rule] = []
+def _patient_rules(eligibility: Eligibility) -> list[SequenceRule]:
+    rules: list[SequenceRule] = []
     if eligibility.min_codes:
         rules.append(
             (f"at least {eligibility.min_codes} codes", lambda table: table.codes >= eligibility.min_codes)
@@ -168,7 +168,7 @@ def _patient_rules(eligibility: Eligibility) -> list[Rule]:
     return rules
 
 
-def _narrowed(start: tuple[str, ir.Table], rules: list[Rule]) -> list[tuple[str, ir.Table]]:
+def _narrowed(start: tuple[str, ir.Table], rules: list[SequenceRule]) -> list[tuple[str, ir.Table]]:
     """What is left at the start and after each rule."""
     steps = [start]
     for name, holds in rules:

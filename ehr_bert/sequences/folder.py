@@ -11,7 +11,7 @@ from ehr_bert.files import FOLDER_MARK, folder_written_aside
 from ehr_bert.schemas import SEQUENCES, Split
 from ehr_bert.sequences.building import SequenceOptions, build_histories
 from ehr_bert.sequences.parquet import write_rejected
-from ehr_bert.sequences.summary import summarise
+from ehr_bert.sequences.summary import summarise_preprocessing
 from ehr_bert.sources import read_diagnoses
 from ehr_bert.vocabulary import Vocabulary
 
@@ -55,6 +55,6 @@ def write_sequences_folder(
             engine.write_parquet(tables, aside / "sequences" / split, SEQUENCES, SHARD_PATIENTS)
         vocabulary.write(aside / "vocabulary.tsv")
         write_rejected(histories.rejected(), aside / "rejected.parquet")
-        summary = summarise(histories, vocabulary, seed)
+        summary = summarise_preprocessing(histories, vocabulary, seed)
         (aside / FOLDER_MARK).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary

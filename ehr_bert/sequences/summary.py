@@ -15,7 +15,7 @@ from ehr_bert.sequences.building import PatientHistories
 from ehr_bert.vocabulary import Vocabulary
 
 
-def summarise(histories: PatientHistories, vocabulary: Vocabulary, seed: int) -> dict[str, Any]:
+def summarise_preprocessing(histories: PatientHistories, vocabulary: Vocabulary, seed: int) -> dict[str, Any]:
     """The numbers of a run; every row of the table is accounted for.
 
     Returns:

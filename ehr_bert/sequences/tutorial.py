@@ -17,7 +17,7 @@ from ehr_bert.pickles import write_bencs, write_pickles
 from ehr_bert.schemas import Split
 from ehr_bert.sequences.building import build_histories
 from ehr_bert.sequences.parquet import write_rejected
-from ehr_bert.sequences.summary import summarise
+from ehr_bert.sequences.summary import summarise_preprocessing
 from ehr_bert.sources import read_tutorial_table
 from ehr_bert.vocabulary import Vocabulary
 
@@ -66,7 +66,7 @@ def write_tutorial_files(
             write_bencs(bencs, batches, histories.integer_ids)
             write_ptencs(ptencs, engine.batches(tables, PICKLED_PATIENTS), vocabulary)
         write_rejected(histories.rejected(), rejected_path)
-        summary = summarise(histories, vocabulary, seed)
+        summary = summarise_preprocessing(histories, vocabulary, seed)
         summary_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         write_pickles(types_path, [vocabulary.to_types()])
     return summary

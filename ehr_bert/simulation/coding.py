@@ -8,7 +8,7 @@ import pyarrow as pa
 from ehr_bert.schemas import DIAGNOSES
 from ehr_bert.simulation.choices import Choices
 from ehr_bert.simulation.conditions import Conditions
-from ehr_bert.simulation.histories import Histories
+from ehr_bert.simulation.histories import SimulatedHistories
 
 ICD10_BEGINS = np.datetime64("2015-10-01").astype(int)
 """Visits discharged from this day on are coded in ICD-10-CM."""
@@ -45,7 +45,7 @@ def site_coding(conditions: Conditions, rng: np.random.Generator) -> Coding:
 def diagnoses(
     conditions: Conditions,
     coding: Coding,
-    histories: Histories,
+    histories: SimulatedHistories,
     first_id: int,
     kept: int,
     rng: np.random.Generator,

@@ -32,7 +32,7 @@ class Acute:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SimulatedOutcome:
     """What is predicted, and the log-odds of it."""
 
     condition: str
@@ -62,7 +62,7 @@ class Conditions:
 
     chronic: list[Chronic]
     acute: list[Acute]
-    outcome: Outcome
+    outcome: SimulatedOutcome
     codes: list[str]
     titles: list[str]
     members: list[list[list[int]]]
@@ -92,7 +92,7 @@ def load_conditions() -> Conditions:
     return Conditions(
         chronic=[Chronic(name, **values) for name, values in model["chronic"].items()],
         acute=[Acute(name, **values) for name, values in model["acute"].items()],
-        outcome=Outcome(**model["outcome"]),
+        outcome=SimulatedOutcome(**model["outcome"]),
         codes=[row["code"] for row in rows],
         titles=[row["title"] for row in rows],
         members=[[members[system, name] for name in names] for system in ("ICD9", "ICD10")],

@@ -22,7 +22,7 @@ YEAR = 365.25
 
 
 @dataclass(frozen=True)
-class Histories:
+class SimulatedHistories:
     """Visits of `P` patients in order of patient and time, and what they name.
 
     Attributes:
@@ -51,7 +51,7 @@ class Histories:
 
 def simulate_histories(
     conditions: Conditions, patients: int, visits: float, rng: np.random.Generator
-) -> Histories:
+) -> SimulatedHistories:
     """Histories up to, but without, new cases of the outcome.
 
     Args:
@@ -88,7 +88,7 @@ def simulate_histories(
     ahead = np.cumsum(stay + 1) - (stay + 1)
     ahead -= ahead[np.searchsorted(patient, patient)]
     admitted = entry[patient] + (years * YEAR).astype(int) + ahead
-    return Histories(patient, admitted, admitted + stay, inpatient, visit, family, prevalent)
+    return SimulatedHistories(patient, admitted, admitted + stay, inpatient, visit, family, prevalent)
 
 
 def _onsets(chronic: Sequence[Chronic], patients: int, rng: np.random.Generator) -> np.ndarray:

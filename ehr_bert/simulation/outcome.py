@@ -6,7 +6,7 @@ import numpy as np
 
 from ehr_bert.schemas import PROLONGED_STAY_DAYS
 from ehr_bert.simulation.conditions import Conditions
-from ehr_bert.simulation.histories import Histories
+from ehr_bert.simulation.histories import SimulatedHistories
 
 LEAST_VISITS = 3
 """Visits up to the index date, that day's included."""
@@ -16,7 +16,7 @@ RECORDED_AGAIN = 0.6
 
 
 @dataclass(frozen=True)
-class Cohort:
+class SimulatedCohort:
     """Patients with an index date, in order.
 
     Attributes:
@@ -33,8 +33,8 @@ class Cohort:
 
 
 def add_outcome(
-    conditions: Conditions, histories: Histories, rng: np.random.Generator
-) -> tuple[Histories, Cohort]:
+    conditions: Conditions, histories: SimulatedHistories, rng: np.random.Generator
+) -> tuple[SimulatedHistories, SimulatedCohort]:
     """Draws index dates and new cases, and has the cases coded.
 
     A case's first visit with the outcome ends within the horizon after the index date.
@@ -58,7 +58,7 @@ def add_outcome(
     index_date[members] = discharged[index_visit]
     risk = risks(conditions, histories, index_date)[members]
     label = rng.random(len(members)) < risk
-    cohort = Cohort(members, index_date[members], risk, label)
+    cohort = SimulatedCohort(members, index_date[members], risk, label)
 
     since_index = discharged - index_date[patient]
     is_case = np.isin(patient, members[label])
@@ -75,7 +75,7 @@ def add_outcome(
     return replace(histories, visit=visit[order], family=family[order]), cohort
 
 
-def risks(conditions: Conditions, histories: Histories, index_date: np.ndarray) -> np.ndarray:
+def risks(conditions: Conditions, histories: SimulatedHistories, index_date: np.ndarray) -> np.ndarray:
     """Each patient's probability of the outcome, from what was recorded up to a date.
 
     Args:
@@ -114,7 +114,7 @@ def risks(conditions: Conditions, histories: Histories, index_date: np.ndarray) 
     return 1 / (1 + np.exp(-log_odds))
 
 
-def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
+def rank_auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
     """Area under the ROC curve; ties count half.
 
     Args:

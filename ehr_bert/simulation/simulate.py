@@ -21,7 +21,7 @@ from ehr_bert.schemas import DIAGNOSES, PROLONGED_STAY_DAYS
 from ehr_bert.simulation.coding import diagnoses, site_coding
 from ehr_bert.simulation.conditions import load_conditions
 from ehr_bert.simulation.histories import simulate_histories
-from ehr_bert.simulation.outcome import add_outcome, auroc
+from ehr_bert.simulation.outcome import add_outcome, rank_auroc
 
 CHUNK_PATIENTS = 5000
 """Patients are made this many at a time, each chunk from a seed of its own."""
@@ -31,7 +31,7 @@ FORMATS = ("tsv", "parquet")
 TUTORIAL_COLUMNS = ["patient_id", "vadate", "vddate", "diag", "poa", "diagnosis_priority", "third_party_ind"]
 """The Med-BERT tutorial's names for the columns of `DIAGNOSES`."""
 
-COHORT = pa.schema(
+SIMULATED_COHORT = pa.schema(
     [
         pa.field("patient_id", pa.string(), nullable=False),
         pa.field("index_date", pa.date32(), nullable=False),
@@ -46,7 +46,7 @@ TSV = csv.WriteOptions(delimiter="\t", quoting_style="none", quoting_header="non
 
 
 @dataclass(frozen=True)
-class Settings:
+class SimulationSettings:
     """What decides a simulated data set.
 
     Attributes:
@@ -75,7 +75,7 @@ class Chunk:
 
     Attributes:
         rows: `DIAGNOSES`.
-        cohort: `COHORT`.
+        cohort: `SIMULATED_COHORT`.
         visits: How many.
         prolonged_stays: How many of them are prolonged stays.
     """
@@ -86,7 +86,7 @@ class Chunk:
     prolonged_stays: int
 
 
-def simulate(folder: Path, settings: Settings) -> dict[str, Any]:
+def simulate(folder: Path, settings: SimulationSettings) -> dict[str, Any]:
     """Fills a folder with simulated patients' diagnoses, the cohort, the codes' titles and a summary.
 
     Returns:
@@ -133,7 +133,7 @@ def simulate(folder: Path, settings: Settings) -> dict[str, Any]:
     return summary
 
 
-def chunks(settings: Settings) -> Iterator[Chunk]:
+def chunks(settings: SimulationSettings) -> Iterator[Chunk]:
     """The patients in order; a chunk is a function of the seed, the mean of visits and its number alone."""
     conditions = load_conditions()
     coding = site_coding(conditions, _generator(settings.seed))
@@ -156,7 +156,7 @@ def chunks(settings: Settings) -> Iterator[Chunk]:
                         pa.array(cohort.label[members].astype(np.int32)),
                         pa.array(cohort.risk[members].round(6)),
                     ],
-                    schema=COHORT,
+                    schema=SIMULATED_COHORT,
                 ),
                 visits=len(stays),
                 prolonged_stays=int((stays > PROLONGED_STAY_DAYS).sum()),
@@ -170,7 +170,7 @@ def _generator(seed: int, *chunk: int) -> np.random.Generator:
 
 def _cohort_summary(risk: np.ndarray, label: np.ndarray) -> dict[str, float | None]:
     """Counts of a cohort, and the AUROC of the true risk: with the labels drawn, and as expected."""
-    areas = {"best_auroc": auroc(risk, label), "expected_best_auroc": auroc(risk, risk)}
+    areas = {"best_auroc": rank_auroc(risk, label), "expected_best_auroc": rank_auroc(risk, risk)}
     return {
         "patients": len(label),
         "cases": int(label.sum()),

@@ -15,7 +15,7 @@ ORDERING = {"present_on_admission": 2**15 - 2, "third_party": 2**15 - 2, "priori
 _RESERVED = (*(token.value for token in SpecialToken), TUTORIAL_PAD)
 
 
-class Reason(StrEnum):
+class RejectionReason(StrEnum):
     """Why a row is rejected; the first that holds is given."""
 
     BLANK = "blank line"
@@ -62,7 +62,7 @@ def checked(fields: ir.Table, shape_fault: ir.StringValue) -> ir.Table:
 
     Args:
         fields: The columns of `DIAGNOSES` as strings, stripped, null if empty; further columns are kept.
-        shape_fault: The `Reason` of a row that has no such fields, else null.
+        shape_fault: The `RejectionReason` of a row that has no such fields, else null.
 
     Returns:
         `fields` with the columns of `Diagnoses.rows`.
@@ -76,13 +76,13 @@ def checked(fields: ir.Table, shape_fault: ir.StringValue) -> ir.Table:
     )
     reason = ibis.cases(
         (typed.shape_fault.notnull(), typed.shape_fault),
-        (typed.patient_id.isnull(), Reason.NO_PATIENT.value),
-        (typed.code.isnull(), Reason.NO_CODE.value),
-        (typed.admit_date.isnull(), Reason.ADMIT_DATE.value),
-        (typed.discharge_date.isnull(), Reason.DISCHARGE_DATE.value),
-        (typed.discharge_date < typed.admit_date, Reason.NEGATIVE_STAY.value),
-        (_has_control(typed.patient_id) | _has_control(typed.code), Reason.CONTROL_CHARACTER.value),
-        (typed.code.isin(_RESERVED), Reason.RESERVED_CODE.value),
+        (typed.patient_id.isnull(), RejectionReason.NO_PATIENT.value),
+        (typed.code.isnull(), RejectionReason.NO_CODE.value),
+        (typed.admit_date.isnull(), RejectionReason.ADMIT_DATE.value),
+        (typed.discharge_date.isnull(), RejectionReason.DISCHARGE_DATE.value),
+        (typed.discharge_date < typed.admit_date, RejectionReason.NEGATIVE_STAY.value),
+        (_has_control(typed.patient_id) | _has_control(typed.code), RejectionReason.CONTROL_CHARACTER.value),
+        (typed.code.isin(_RESERVED), RejectionReason.RESERVED_CODE.value),
         else_=ibis.null("string"),
     )
     unreadable = [

@@ -15,10 +15,10 @@ from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 from ehr_bert.files import FOLDER_MARK, folder_written_aside
 from ehr_bert.schemas import DIAGNOSES, PATIENTS, REJECTED, SPLITS, Split
-from ehr_bert.sources.checks import Diagnoses, Reason
+from ehr_bert.sources.checks import Diagnoses, RejectionReason
 from ehr_bert.sources.parquet import read_diagnosis_parquet
-from ehr_bert.sources.store import NestedVisits, Store, WithoutVisit, checked_diagnoses, patients_of
-from ehr_bert.sources.summary import Tally, summarise
+from ehr_bert.sources.store import NestedVisits, Store, WithoutVisit, checked_diagnoses, patient_rows
+from ehr_bert.sources.summary import Tally, summarise_extraction
 
 DIAGNOSES_FOLDER = "diagnoses"
 PATIENTS_FILE = "patients.parquet"
@@ -31,11 +31,11 @@ _BATCH_ROWS = 100_000
 """Rows that pass through this process at a time."""
 
 _MENDS = {
-    Reason.NO_VISIT: "--without-visit keep makes a one-day visit of each",
-    Reason.UNKNOWN_VOCABULARY: "--source-vocabulary names it",
-    Reason.CONDITION_TYPE: "--condition-types must name types that the store has",
-    Reason.UNKNOWN_VISIT: "are all visits in that table, under the same ids?",
-    Reason.UNKNOWN_PATIENT: "are all patients in that table, under the same ids?",
+    RejectionReason.NO_VISIT: "--without-visit keep makes a one-day visit of each",
+    RejectionReason.UNKNOWN_VOCABULARY: "--source-vocabulary names it",
+    RejectionReason.CONDITION_TYPE: "--condition-types must name types that the store has",
+    RejectionReason.UNKNOWN_VISIT: "are all visits in that table, under the same ids?",
+    RejectionReason.UNKNOWN_PATIENT: "are all patients in that table, under the same ids?",
 }
 
 
@@ -77,7 +77,7 @@ def write_extracted_folder(
             engine.write_parquet([ordered], aside / DIAGNOSES_FOLDER, DIAGNOSES, _FILE_ROWS)
             progress.update()
         engine.drop(rows)
-        patients = patients_of(store)
+        patients = patient_rows(store)
         _write(engine, patients.order_by("patient_id"), PATIENTS, aside / PATIENTS_FILE)
         splits = None
         if store.splits is not None:
@@ -85,7 +85,9 @@ def write_extracted_folder(
             _write(engine, splits.order_by("patient_id"), SPLITS, aside / SPLITS_FILE)
         rejected = rejected_rows(store, without_visit, nested) if tally.rejected else None
         _write(engine, rejected, REJECTED, aside / "rejected.parquet")
-        summary = summarise(engine, engine.read_parquet(aside / DIAGNOSES_FOLDER), patients, splits, tally)
+        summary = summarise_extraction(
+            engine, engine.read_parquet(aside / DIAGNOSES_FOLDER), patients, splits, tally
+        )
         (aside / FOLDER_MARK).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 

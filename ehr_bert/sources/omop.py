@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 from ehr_bert.codes import CodeSystem
 from ehr_bert.codes.naming import system_by_shape, system_named
 from ehr_bert.schemas import PATIENTS
-from ehr_bert.sources.checks import Reason
+from ehr_bert.sources.checks import RejectionReason
 from ehr_bert.sources.store import Names, Store, agreed, diagnosis_rows
 from ehr_bert.sources.tables import Tables, whole
 
@@ -80,7 +80,7 @@ def read_omop(
     rows = _with_concepts(rows, tables)
     condition_type = whole(rows.condition_type_concept_id)
     is_left_out = ~condition_type.isin(condition_types) if condition_types else ibis.literal(False)
-    fault = ibis.ifelse(is_left_out, Reason.CONDITION_TYPE.value, ibis.null("string"))
+    fault = ibis.ifelse(is_left_out, RejectionReason.CONDITION_TYPE.value, ibis.null("string"))
     system = system_named(rows.vocabulary_id)
     if is_source:
         code = rows.concept_code.coalesce(rows.condition_source_value)
@@ -92,7 +92,9 @@ def read_omop(
         }
     else:
         fault = fault.coalesce(
-            ibis.ifelse(rows.concept_id.fill_null("0") == "0", Reason.NO_CONCEPT.value, ibis.null("string"))
+            ibis.ifelse(
+                rows.concept_id.fill_null("0") == "0", RejectionReason.NO_CONCEPT.value, ibis.null("string")
+            )
         )
         coding = {
             "code": ibis.ifelse(system.isnull(), rows.concept_id, rows.concept_code),

@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 
 from ehr_bert.codes import canonical
 from ehr_bert.schemas import PATIENTS
-from ehr_bert.sources.checks import ORDERING, Reason, checked, day
+from ehr_bert.sources.checks import ORDERING, RejectionReason, checked, day
 
 
 class WithoutVisit(StrEnum):
@@ -104,17 +104,18 @@ def checked_diagnoses(store: Store, without_visit: WithoutVisit, nested: NestedV
     code = rows.final_code.coalesce(rows.canonical_code)
     fault = ibis.cases(
         (rows.fault.notnull(), rows.fault),
-        (rows.patient_id.notnull() & ~rows.is_known, Reason.UNKNOWN_PATIENT.value),
+        (rows.patient_id.notnull() & ~rows.is_known, RejectionReason.UNKNOWN_PATIENT.value),
         (code.notnull() | rows.code.isnull(), ibis.null("string")),
         (
             rows.system.isnull(),
-            ibis.literal(f"{Reason.UNKNOWN_VOCABULARY}: ") + rows.system_name.fill_null("none named"),
+            ibis.literal(f"{RejectionReason.UNKNOWN_VOCABULARY}: ")
+            + rows.system_name.fill_null("none named"),
         ),
-        else_=ibis.literal(f"{Reason.NOT_OF_SYSTEM} ") + rows.system,
+        else_=ibis.literal(f"{RejectionReason.NOT_OF_SYSTEM} ") + rows.system,
     )
     visit_fault = ibis.cases(
         (is_lone, ibis.null("string")),
-        (rows.names_no_visit, Reason.NO_VISIT.value),
+        (rows.names_no_visit, RejectionReason.NO_VISIT.value),
         else_=rows.visit_fault,
     )
     fields = rows.select(
@@ -129,7 +130,7 @@ def checked_diagnoses(store: Store, without_visit: WithoutVisit, nested: NestedV
     return typed.mutate(reason=_with_place(typed.reason, store.names))
 
 
-def patients_of(store: Store) -> ir.Table:
+def patient_rows(store: Store) -> ir.Table:
     """One row a patient; what a patient's rows disagree about is null.
 
     Returns:
@@ -169,9 +170,9 @@ def _with_days(store: Store, nested: NestedVisits) -> ir.Table:
         discharge_date=joined.visit_discharge_date,
         names_no_visit=joined.visit_id.isnull(),
         visit_fault=ibis.cases(
-            (joined.visit_visit_id.isnull(), Reason.UNKNOWN_VISIT.value),
-            (differs[0] | differs[1] | differs[2], Reason.AMBIGUOUS_VISIT.value),
-            (joined.visit_patient_id != joined.patient_id, Reason.OTHER_PATIENT.value),
+            (joined.visit_visit_id.isnull(), RejectionReason.UNKNOWN_VISIT.value),
+            (differs[0] | differs[1] | differs[2], RejectionReason.AMBIGUOUS_VISIT.value),
+            (joined.visit_patient_id != joined.patient_id, RejectionReason.OTHER_PATIENT.value),
             else_=ibis.null("string"),
         ),
         is_nested=joined.visit_is_nested.fill_null(False),
@@ -259,15 +260,15 @@ def _merged(visits: ir.Table) -> ir.Table:
 def _with_place(reason: ir.StringValue, names: Names) -> ir.StringValue:
     """The reason, and the table and column at fault."""
     places = {
-        Reason.NO_CODE: names.code,
-        Reason.ADMIT_DATE: names.admit_date,
-        Reason.DISCHARGE_DATE: names.discharge_date,
-        Reason.NEGATIVE_STAY: names.discharge_date,
-        Reason.UNKNOWN_PATIENT: names.patient_id,
-        Reason.NO_VISIT: names.visit_id,
-        Reason.UNKNOWN_VISIT: names.visit_id,
-        Reason.AMBIGUOUS_VISIT: names.visit_id,
-        Reason.OTHER_PATIENT: names.visit_id,
+        RejectionReason.NO_CODE: names.code,
+        RejectionReason.ADMIT_DATE: names.admit_date,
+        RejectionReason.DISCHARGE_DATE: names.discharge_date,
+        RejectionReason.NEGATIVE_STAY: names.discharge_date,
+        RejectionReason.UNKNOWN_PATIENT: names.patient_id,
+        RejectionReason.NO_VISIT: names.visit_id,
+        RejectionReason.UNKNOWN_VISIT: names.visit_id,
+        RejectionReason.AMBIGUOUS_VISIT: names.visit_id,
+        RejectionReason.OTHER_PATIENT: names.visit_id,
     }
     return ibis.cases(
         *((reason == each.value, f"{each}: {place}") for each, place in places.items()), else_=reason

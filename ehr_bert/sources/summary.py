@@ -33,7 +33,7 @@ class Tally:
     nested: int
 
 
-def summarise(
+def summarise_extraction(
     engine: Engine, diagnoses: ir.Table, patients: ir.Table, splits: ir.Table | None, tally: Tally
 ) -> dict[str, Any]:
     """The numbers of an extraction; every row of the store is accounted for.

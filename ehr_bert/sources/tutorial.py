@@ -12,7 +12,7 @@ import ibis.expr.types as ir
 from ehr_bert.engines import LINE, LINE_NUMBER, Engine
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES
-from ehr_bert.sources.checks import Diagnoses, Reason, checked
+from ehr_bert.sources.checks import Diagnoses, RejectionReason, checked
 
 COLUMNS = tuple(DIAGNOSES.names)
 """The table's columns by position, whatever its header calls them."""
@@ -53,8 +53,8 @@ def _split(lines: ir.Table) -> ir.Table:
     ).drop("fields")
     shape_fault = ibis.cases(
         (fields.field_count == len(COLUMNS), ibis.null("string")),
-        (fields[LINE].fill_null("").re_search(r"\S"), Reason.FIELDS.value),
-        else_=Reason.BLANK.value,
+        (fields[LINE].fill_null("").re_search(r"\S"), RejectionReason.FIELDS.value),
+        else_=RejectionReason.BLANK.value,
     )
     return checked(fields, shape_fault).drop("field_count")
 

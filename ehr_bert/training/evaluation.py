@@ -8,15 +8,15 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ehr_bert.examples.updates import Updates
+from ehr_bert.examples.updates import UpdateBatches
 from ehr_bert.files import written_aside
 from ehr_bert.model.pretraining import PretrainingModel
-from ehr_bert.training.folder import TrainingFolder
-from ehr_bert.training.metrics_log import MetricsLog
 from ehr_bert.training.recipe import Recipe
+from ehr_bert.training.record.folder import TrainingFolder
+from ehr_bert.training.record.metrics_log import MetricsLog
+from ehr_bert.training.record.writing import writing
 from ehr_bert.training.step import build_eval_step
 from ehr_bert.training.streams import distributed_cells
-from ehr_bert.training.writing import writing
 from ehr_bert.vocabulary import Vocabulary
 
 
@@ -60,7 +60,7 @@ class StayFigures:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationResult:
     """Figures of a model on a set of examples; those of an objective that is not trained are None.
 
     Attributes:
@@ -132,7 +132,7 @@ class Evaluator:
         self,
         strategy: tf.distribute.Strategy,
         model: PretrainingModel,
-        batches: Updates,
+        batches: UpdateBatches,
         recipe: Recipe,
         *,
         vocabulary: Vocabulary | None,
@@ -157,7 +157,7 @@ class Evaluator:
         if vocabulary:
             self._frequencies[: len(vocabulary)] = vocabulary.occurrences
 
-    def __call__(self, step: int) -> Evaluation:
+    def __call__(self, step: int) -> EvaluationResult:
         """The figures of the model as it is now, after `step` updates."""
         sums: Counter[str] = Counter()
         labels: list[np.ndarray] = []
@@ -176,7 +176,7 @@ class Evaluator:
         codes, stay = self._recipe.masked_codes, self._recipe.prolonged_stay
         masked_codes = _code_figures(sums) if codes.enabled else None
         prolonged_stay = _stay_figures(sums, known, np.concatenate(risks)) if stay.enabled else None
-        return Evaluation(
+        return EvaluationResult(
             global_step=step,
             patients=len(known),
             loss=(masked_codes.loss * codes.weight if masked_codes else 0.0)
@@ -238,7 +238,7 @@ def prevalence(labels: np.ndarray) -> StayFigures:
     )
 
 
-def write_eval_results(folder: TrainingFolder, found: Evaluation) -> None:
+def write_eval_results(folder: TrainingFolder, found: EvaluationResult) -> None:
     """Writes `eval_results.txt`.
 
     Raises:
@@ -250,7 +250,7 @@ def write_eval_results(folder: TrainingFolder, found: Evaluation) -> None:
         aside.write_text("".join(lines), encoding="utf-8")
 
 
-def record_evaluation(folder: TrainingFolder, found: Evaluation) -> None:
+def record_evaluation(folder: TrainingFolder, found: EvaluationResult) -> None:
     """Adds an evaluation that was made without training to the training folder.
 
     Raises:

@@ -12,14 +12,14 @@ from ehr_bert.files import read_json
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.schemas import is_context
-from ehr_bert.training.checkpoints import newest_checkpoint, read_weights
-from ehr_bert.training.folder import TrainingFolder
+from ehr_bert.training.record.checkpoints import newest_checkpoint, read_weights
+from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.vocabulary import Vocabulary
 from ehr_bert.weights.hugging_face import is_hugging_face, read_hugging_face
 from ehr_bert.weights.matching import (
     NEW,
-    Matching,
     NewCodes,
+    RowMatching,
     fitted_weights,
     match_rows,
     same_rows,
@@ -117,7 +117,7 @@ class Beginning:
     """
 
     parent: Pretrained
-    matching: Matching
+    matching: RowMatching
     new_codes: NewCodes
     unknown: UnknownCodes | None
 
@@ -176,7 +176,7 @@ def begin_with(
 
 
 def _unknown_codes(
-    vocabulary: Vocabulary | None, matching: Matching, files: Iterable[Path]
+    vocabulary: Vocabulary | None, matching: RowMatching, files: Iterable[Path]
 ) -> UnknownCodes | None:
     if vocabulary is None or not matching.tokens:
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from ehr_bert.errors import UserError
 from ehr_bert.examples import packed
 from ehr_bert.examples.mixture import Mixture
-from ehr_bert.examples.reading import Examples, ExamplesInfo, open_examples
+from ehr_bert.examples.reading import ExampleSet, ExamplesInfo, open_examples
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.training.initial import inherited_shape
 from ehr_bert.training.recipe import MaskedCodes, Phase, Recipe
@@ -17,7 +17,7 @@ from ehr_bert.weights.pretrained import Pretrained
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureSource:
     """Examples of one length, of one corpus.
 
     Attributes:
@@ -32,7 +32,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class PretrainingInputs:
     """Opened examples, with a recipe that fits them.
 
     Attributes:
@@ -48,7 +48,7 @@ class Inputs:
     vocabulary: Vocabulary | None
     train: tuple[Mixture, ...]
     files: tuple[Path, ...]
-    held_out: Examples
+    held_out: ExampleSet
     evaluates_training: bool
 
     @property
@@ -65,11 +65,11 @@ class Inputs:
 
 def open_inputs(
     recipe: Recipe,
-    features: Sequence[Features],
+    features: Sequence[FeatureSource],
     vocabulary_file: Path | None = None,
     max_predictions_per_seq: int | None = None,
     parent: Pretrained | None = None,
-) -> Inputs:
+) -> PretrainingInputs:
     """Opens all examples.
 
     Args:
@@ -99,7 +99,7 @@ def open_inputs(
     for number, places in enumerate(chosen, 1):
         for each in places.values():
             _check_phase(recipe, number, infos[each])
-    return Inputs(
+    return PretrainingInputs(
         recipe=recipe,
         vocabulary=vocabulary,
         train=tuple(
@@ -174,7 +174,7 @@ def features_of(phase: Phase, number: int, infos: Sequence[ExamplesInfo]) -> int
     wanted = phase.max_seq_length
     lengths = [info.max_seq_length for info in infos]
     if len(infos) == 1:
-        if wanted and wanted < lengths[0] and infos[0].kind == packed.KIND:
+        if wanted and wanted < lengths[0] and infos[0].kind == packed.PACKED:
             raise UserError(
                 f"phases.{number}.max_seq_length is {wanted}, and the examples are packed in windows of up "
                 f"to {lengths[0]}: run `ehr-bert features --max-seq-length {wanted}` into another folder, "
@@ -247,7 +247,7 @@ def _check_phase(recipe: Recipe, number: int, info: ExamplesInfo) -> None:
         )
     masked, default = recipe.masked_codes, MaskedCodes()
     for key in ("probability", "mask_share", "random_share"):
-        if info.kind != packed.KIND and getattr(masked, key) != getattr(default, key):
+        if info.kind != packed.PACKED and getattr(masked, key) != getattr(default, key):
             raise UserError(
                 f"masked_codes.{key} is {getattr(masked, key)}, and the tutorial's examples were masked when "
                 "they were written: leave it out, or make packed ones (`ehr-bert features`)"

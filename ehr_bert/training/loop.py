@@ -13,17 +13,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ehr_bert.examples.updates import Updates
+from ehr_bert.examples.updates import UpdateBatches
 from ehr_bert.model.pretraining import PretrainingModel
-from ehr_bert.training.checkpoints import BEST, FIRST_WEIGHTS, Checkpoints, has_checkpoint, phase_mark
-from ehr_bert.training.evaluation import Evaluation, write_eval_results
+from ehr_bert.training.evaluation import EvaluationResult, write_eval_results
 from ehr_bert.training.flops import training_flops
-from ehr_bert.training.folder import TrainingFolder
-from ehr_bert.training.metrics_log import MetricsLog
 from ehr_bert.training.optimizer import build_optimizer, clear_moments
 from ehr_bert.training.profiling import Profile
-from ehr_bert.training.progress import MIXTURE, Progress, Work
 from ehr_bert.training.recipe import Phase, Recipe
+from ehr_bert.training.record.checkpoints import BEST, FIRST_WEIGHTS, Checkpoints, has_checkpoint, phase_mark
+from ehr_bert.training.record.folder import TrainingFolder
+from ehr_bert.training.record.metrics_log import MetricsLog
+from ehr_bert.training.record.progress import MIXTURE, Progress, Work
 from ehr_bert.training.schedule import PhasedSchedule
 from ehr_bert.training.step import Objectives, Sums, build_train_step, corpus_sums
 from ehr_bert.training.stopping import Stopping
@@ -41,13 +41,13 @@ class PhasePlan:
         shares: Of a mixture, the share of each corpus by name, in the order of the batches' counts.
     """
 
-    updates: Updates
+    updates: UpdateBatches
     steps: int
     phase: Phase
     shares: Mapping[str, float] = field(default_factory=dict)
 
 
-class Reason(StrEnum):
+class StopReason(StrEnum):
     """Why a training ended."""
 
     FINISHED = "finished"
@@ -56,7 +56,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """What became of a training.
 
     Attributes:
@@ -67,14 +67,14 @@ class Outcome:
     """
 
     steps: int
-    reason: Reason
-    evaluation: Evaluation | None
+    reason: StopReason
+    evaluation: EvaluationResult | None
     unreported: dict[str, float]
 
     @property
     def exit_code(self) -> int:
         """0, or 75 where the training was told to stop: run again, it goes on."""
-        return os.EX_TEMPFAIL if self.reason == Reason.STOPPED else os.EX_OK
+        return os.EX_TEMPFAIL if self.reason == StopReason.STOPPED else os.EX_OK
 
 
 def train(
@@ -85,9 +85,9 @@ def train(
     strategy: tf.distribute.Strategy,
     *,
     compiled: bool,
-    evaluate: Callable[[int], Evaluation] | None = None,
+    evaluate: Callable[[int], EvaluationResult] | None = None,
     profile: bool = False,
-) -> Outcome:
+) -> TrainingOutcome:
     """Trains `model` in place, on from the newest checkpoint in `folder` if there is one.
 
     Killed at any moment and started again, it ends with the same weights as if it had run through. Several
@@ -119,7 +119,7 @@ class _Training:
         folder: TrainingFolder,
         strategy: tf.distribute.Strategy,
         compiled: bool,
-        evaluate: Callable[[int], Evaluation] | None,
+        evaluate: Callable[[int], EvaluationResult] | None,
     ):
         self.model = model
         self.recipe = recipe
@@ -137,9 +137,9 @@ class _Training:
                 recipe, steps, model.trainable_variables
             )
         self.chief = strategy.extended.should_checkpoint
-        self.evaluation: Evaluation | None = None
+        self.evaluation: EvaluationResult | None = None
 
-    def run(self, profile: bool) -> Outcome:
+    def run(self, profile: bool) -> TrainingOutcome:
         keep = self.recipe.checkpoints.keep
         with (
             Stopping(self.strategy) as self.stopping,
@@ -173,7 +173,7 @@ class _Training:
                     step += 1
                     self.progress.step(step, sums)
                     reason = self._after(step)
-                return Outcome(step, reason, self.evaluation, self.progress.state())
+                return TrainingOutcome(step, reason, self.evaluation, self.progress.state())
 
     def _updates(self, step: int) -> Iterator[Sums]:
         """Makes updates from `step` on, one each time it is asked, and gives their sums."""
@@ -221,7 +221,7 @@ class _Training:
         if carried != "moments":
             clear_moments(self.optimizer)
 
-    def _after(self, step: int) -> Reason | None:
+    def _after(self, step: int) -> StopReason | None:
         """All that happens after an update but the report, and says whether to end.
 
         It is called after a restart too, for what was not done before the process was killed.
@@ -234,12 +234,12 @@ class _Training:
             told = not last and self.stopping.asked()
         reason = None
         if told:
-            reason = Reason.STOPPED
+            reason = StopReason.STOPPED
             self.progress.say(f"told to stop by {self.stopping.by or 'another worker'}: run again to go on")
         elif last:
-            reason = Reason.FINISHED
+            reason = StopReason.FINISHED
         elif patience and self.log.evaluations_since_best() >= patience:
-            reason = Reason.EARLY_STOP
+            reason = StopReason.EARLY_STOP
             self.progress.say(f"ended early: {patience} evaluations in a row without a lower loss")
             if self.evaluation is None:  # the training had ended before, and was started again
                 self._evaluate(step)
@@ -249,14 +249,14 @@ class _Training:
         self._mark_phase(step, reason)
         return reason
 
-    def _mark_phase(self, step: int, reason: Reason | None) -> None:
+    def _mark_phase(self, step: int, reason: StopReason | None) -> None:
         """Names the checkpoint at the end of a phase, where there are several, and keeps it.
 
         So are the first weights where a phase begins with them anew.
         """
         if len(self.plans) == 1:
             return
-        if step in self.ends or reason == Reason.EARLY_STOP:
+        if step in self.ends or reason == StopReason.EARLY_STOP:
             self._save(step)
             self.checkpoints.mark(phase_mark(1 + bisect_left(self.ends, step)), step)
         elif step == 0 and any(plan.phase.carry_over == "nothing" for plan in self.plans):

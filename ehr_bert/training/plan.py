@@ -25,12 +25,12 @@ from ehr_bert.errors import UserError
 from ehr_bert.examples import packed
 from ehr_bert.examples.layout import Layout
 from ehr_bert.examples.source import ExamplesInfo
-from ehr_bert.examples.updates import Batch, smallest_fitting
+from ehr_bert.examples.updates import BatchSize, smallest_fitting
 from ehr_bert.files import read_json
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.training.flops import training_flops
 from ehr_bert.training.initial import read_pretrained, takes_shape
-from ehr_bert.training.inputs import Features, open_inputs
+from ehr_bert.training.inputs import FeatureSource, open_inputs
 from ehr_bert.training.recipe import Phase, Recipe
 from ehr_bert.training.run import plan_phases
 from ehr_bert.training.vocabulary_loss import PIECE_ROWS
@@ -158,7 +158,7 @@ def _nominal_work(recipe: Recipe, phase: Phase, devices: int, fill: float) -> Ph
     )
 
 
-def plan_from_features(recipe: Recipe, features: Sequence[Features], devices: int) -> Plan:
+def plan_from_features(recipe: Recipe, features: Sequence[FeatureSource], devices: int) -> Plan:
     """The plan of a recipe for examples that are there.
 
     Args:
@@ -175,7 +175,7 @@ def plan_from_features(recipe: Recipe, features: Sequence[Features], devices: in
     phases = []
     for planned, mixture in zip(plan_phases(inputs, devices), inputs.train, strict=True):
         phase, updates = planned.phase, planned.updates
-        fractions = mixture.fractions(Batch(phase.batch_patients, phase.batch_tokens))
+        fractions = mixture.fractions(BatchSize(phase.batch_patients, phase.batch_tokens))
         parts = [(float(fractions[name]), examples.info) for name, examples in mixture.corpora.items()]
         phases.append(
             _phase_work(
@@ -241,7 +241,7 @@ def _masked(recipe: Recipe, tokens: float, patients: float) -> float:
 
 def _masked_of(recipe: Recipe, info: ExamplesInfo) -> float:
     """Codes that are masked in an epoch; those of the tutorial's examples were chosen before."""
-    if info.kind == packed.KIND:
+    if info.kind == packed.PACKED:
         return _masked(recipe, info.real_tokens, info.patients)
     return float(info.patients * (info.max_predictions_per_seq or 0)) if recipe.masked_codes.enabled else 0.0
 

@@ -24,8 +24,8 @@ from ehr_bert.settings import (
 )
 from ehr_bert.toml import read_toml, toml_text
 
-STEPS = 10_000
-BATCH_PATIENTS = 256
+DEFAULT_STEPS = 10_000
+DEFAULT_BATCH_PATIENTS = 256
 
 NO_CHANGE = (
     "phases.*.micro_batch_tokens",
@@ -142,8 +142,8 @@ class Phase(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for either, other, default in (
-            ("batch_patients", "batch_tokens", BATCH_PATIENTS),
-            ("steps", "epochs", STEPS),
+            ("batch_patients", "batch_tokens", DEFAULT_BATCH_PATIENTS),
+            ("steps", "epochs", DEFAULT_STEPS),
         ):
             stated = [key for key in (either, other) if getattr(self, key) is not None]
             if len(stated) == 2:
@@ -161,7 +161,7 @@ class Phase(Settings):
 
 
 @dataclass(frozen=True)
-class Evaluation(Settings):
+class EvaluationSettings(Settings):
     """When held-out examples are looked at.
 
     Attributes:
@@ -236,7 +236,7 @@ class Recipe(Settings):
     prolonged_stay: ProlongedStay = ProlongedStay()
     optimizer: Optimizer = Optimizer()
     phases: tuple[Phase, ...] = (Phase(),)
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     checkpoints: Checkpointing = Checkpointing()
     early_stopping: EarlyStopping = EarlyStopping()
 

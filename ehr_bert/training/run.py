@@ -16,21 +16,21 @@ from ehr_bert.errors import UserError
 from ehr_bert.examples import packed
 from ehr_bert.examples.source import ExamplesInfo, Reading
 from ehr_bert.examples.training_masking import TrainingMasking
-from ehr_bert.examples.updates import Batch
+from ehr_bert.examples.updates import BatchSize
 from ehr_bert.files import read_json, write_json
 from ehr_bert.model.pretraining import PretrainingModel, build_model
 from ehr_bert.settings import differences
 from ehr_bert.toml import toml_text, toml_value
-from ehr_bert.training.ancestry import TRAINING, Corpus, Generation, ancestry_of, record
-from ehr_bert.training.checkpoints import has_checkpoint, load_weights, newest_checkpoint, step_of
 from ehr_bert.training.devices import Devices, choose_strategy, device_kind, is_chief, resolve_precision
 from ehr_bert.training.evaluation import Evaluator, record_evaluation
-from ehr_bert.training.folder import TrainingFolder
 from ehr_bert.training.initial import Beginning, begin_with, read_pretrained, takes_shape
-from ehr_bert.training.inputs import Features, Inputs, open_inputs
-from ehr_bert.training.loop import Outcome, PhasePlan, Reason, train
+from ehr_bert.training.inputs import FeatureSource, PretrainingInputs, open_inputs
+from ehr_bert.training.loop import PhasePlan, StopReason, TrainingOutcome, train
 from ehr_bert.training.recipe import Phase, Recipe
-from ehr_bert.training.summary import summarise
+from ehr_bert.training.record.ancestry import TRAINING, Corpus, Generation, ancestry_of, record
+from ehr_bert.training.record.checkpoints import has_checkpoint, load_weights, newest_checkpoint, step_of
+from ehr_bert.training.record.folder import TrainingFolder
+from ehr_bert.training.summary import summarise_training
 from ehr_bert.weights.pretrained import Pretrained
 
 MANY_EPOCHS = 50
@@ -38,7 +38,7 @@ MANY_EPOCHS = 50
 
 
 @dataclass(frozen=True)
-class Run:
+class PretrainingRequest:
     """What is asked of a run.
 
     Attributes:
@@ -56,7 +56,7 @@ class Run:
         evaluate: Whether to evaluate.
     """
 
-    features: Sequence[Features]
+    features: Sequence[FeatureSource]
     output: Path
     recipe: Recipe
     devices: Devices = field(default_factory=Devices)
@@ -70,7 +70,7 @@ class Run:
     evaluate: bool = True
 
 
-def run(asked: Run) -> Outcome:
+def pretrain(asked: PretrainingRequest) -> TrainingOutcome:
     """Does what is asked, leaves a training folder, and prints what it did.
 
     Returns:
@@ -100,14 +100,14 @@ def run(asked: Run) -> Outcome:
         return _train(asked, inputs, parent, model, strategy, evaluator, precision)
 
 
-def _parent(asked: Run) -> Pretrained | None:
+def _parent(asked: PretrainingRequest) -> Pretrained | None:
     """The model that this run takes its weights from, if it doesn't go on with a training."""
     if not asked.recipe.init or (asked.train and has_checkpoint(asked.output)):
         return None
     return read_pretrained(Path(asked.recipe.init), asked.init_config)
 
 
-def _recipe(asked: Run) -> Recipe:
+def _recipe(asked: PretrainingRequest) -> Recipe:
     """The recipe, with the shape that a training which is gone on with took from its parent."""
     recipe = asked.recipe
     if asked.train and recipe.init and has_checkpoint(asked.output) and takes_shape(recipe.model):
@@ -116,14 +116,14 @@ def _recipe(asked: Run) -> Recipe:
 
 
 def _train(
-    asked: Run,
-    inputs: Inputs,
+    asked: PretrainingRequest,
+    inputs: PretrainingInputs,
     parent: Pretrained | None,
     model: PretrainingModel,
     strategy: tf.distribute.Strategy,
     evaluator: Evaluator | None,
     precision: str,
-) -> Outcome:
+) -> TrainingOutcome:
     recipe, folder = inputs.recipe, TrainingFolder(asked.output)
     plans = plan_phases(inputs, strategy.num_replicas_in_sync)
     if parent:
@@ -145,7 +145,7 @@ def _train(
     )
     if is_chief(strategy):
         corrupt = sum(info.corrupt for info in inputs.trained_on)
-        summary = summarise(
+        summary = summarise_training(
             folder, outcome, model.config, plans, strategy, precision=precision, corrupt_records=corrupt
         )
         print(summary)
@@ -154,7 +154,10 @@ def _train(
 
 
 def _evaluator(
-    asked: Run, inputs: Inputs, model: PretrainingModel, strategy: tf.distribute.Strategy
+    asked: PretrainingRequest,
+    inputs: PretrainingInputs,
+    model: PretrainingModel,
+    strategy: tf.distribute.Strategy,
 ) -> Evaluator:
     recipe, phase, held_out = inputs.recipe, inputs.recipe.phases[-1], inputs.held_out
     if inputs.evaluates_training:
@@ -171,7 +174,7 @@ def _evaluator(
     )
 
 
-def _begin(inputs: Inputs, parent: Pretrained, model: PretrainingModel) -> Beginning:
+def _begin(inputs: PretrainingInputs, parent: Pretrained, model: PretrainingModel) -> Beginning:
     examples, recipe = inputs.trained_on[0], inputs.recipe
     return begin_with(
         parent,
@@ -190,8 +193,12 @@ def _mask_id(examples: ExamplesInfo) -> int:
 
 
 def _evaluate(
-    asked: Run, inputs: Inputs, parent: Pretrained | None, model: PretrainingModel, evaluator: Evaluator
-) -> Outcome:
+    asked: PretrainingRequest,
+    inputs: PretrainingInputs,
+    parent: Pretrained | None,
+    model: PretrainingModel,
+    evaluator: Evaluator,
+) -> TrainingOutcome:
     """Evaluates a model that is there already."""
     if parent:
         print(_begin(inputs, parent, model))
@@ -202,10 +209,10 @@ def _evaluate(
     asked.output.mkdir(parents=True, exist_ok=True)
     record_evaluation(TrainingFolder(asked.output), found)
     print(found)
-    return Outcome(step, Reason.FINISHED, found, {})
+    return TrainingOutcome(step, StopReason.FINISHED, found, {})
 
 
-def plan_phases(inputs: Inputs, replicas: int) -> list[PhasePlan]:
+def plan_phases(inputs: PretrainingInputs, replicas: int) -> list[PhasePlan]:
     """The recipe's phases, ready to be trained on so many devices."""
     plans = []
     recipe = inputs.recipe
@@ -223,8 +230,8 @@ def plan_phases(inputs: Inputs, replicas: int) -> list[PhasePlan]:
     return plans
 
 
-def _batch(phase: Phase) -> Batch:
-    return Batch(phase.batch_patients, phase.batch_tokens)
+def _batch(phase: Phase) -> BatchSize:
+    return BatchSize(phase.batch_patients, phase.batch_tokens)
 
 
 def _reading(recipe: Recipe, phase: Phase) -> Reading:
@@ -242,7 +249,7 @@ def _compiled(recipe: Recipe) -> bool:
 
 
 def _tell(
-    inputs: Inputs,
+    inputs: PretrainingInputs,
     plans: Sequence[PhasePlan],
     model: PretrainingModel,
     strategy: tf.distribute.Strategy,
@@ -279,7 +286,7 @@ def _tell(
             )
         wanted = phase.max_seq_length
         for info in (examples.info for examples in mixture.corpora.values()):
-            if info.kind == packed.KIND and wanted and wanted > info.max_seq_length:
+            if info.kind == packed.PACKED and wanted and wanted > info.max_seq_length:
                 print(f"the examples are packed in windows of up to {info.max_seq_length}, not {wanted}")
             if wanted and info.longest > wanted:
                 print(f"some examples have up to {info.longest} tokens: what lies beyond {wanted} is cut off")
@@ -293,7 +300,7 @@ def _tell(
     print(end="", flush=True)
 
 
-def _check_claim(asked: Run, inputs: Inputs) -> None:
+def _check_claim(asked: PretrainingRequest, inputs: PretrainingInputs) -> None:
     """Refuses a folder that holds another training.
 
     Raises:
@@ -307,7 +314,7 @@ def _check_claim(asked: Run, inputs: Inputs) -> None:
         _refuse(folder.examples_file, differences(before, _examples(inputs)))
 
 
-def _claim(folder: TrainingFolder, inputs: Inputs, parent: Pretrained | None) -> None:
+def _claim(folder: TrainingFolder, inputs: PretrainingInputs, parent: Pretrained | None) -> None:
     """Writes down what the training is."""
     recipe, vocabulary = inputs.recipe, inputs.vocabulary
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -320,7 +327,7 @@ def _claim(folder: TrainingFolder, inputs: Inputs, parent: Pretrained | None) ->
     record(folder.path, _generation(inputs), parent, goes_on=has_checkpoint(folder.path))
 
 
-def _examples(inputs: Inputs) -> dict[str, Any]:
+def _examples(inputs: PretrainingInputs) -> dict[str, Any]:
     """What the training folder says of the examples."""
     first, vocabulary = inputs.trained_on[0], inputs.vocabulary
     return {
@@ -331,7 +338,7 @@ def _examples(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _generation(inputs: Inputs) -> Generation:
+def _generation(inputs: PretrainingInputs) -> Generation:
     """What the model's ancestry says of this training."""
     vocabulary = inputs.vocabulary
     return Generation(

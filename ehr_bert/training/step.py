@@ -15,7 +15,7 @@ import tensorflow as tf
 from ehr_bert.examples.layout import Layout
 from ehr_bert.examples.updates import CORPUS_COUNTS
 from ehr_bert.model.fusing import fused_chains
-from ehr_bert.model.pretraining import Batch, PretrainingModel
+from ehr_bert.model.pretraining import BatchTensors, PretrainingModel
 from ehr_bert.training.vocabulary_loss import vocabulary_loss, vocabulary_ranks
 
 Sums = dict[str, tf.Tensor]
@@ -46,7 +46,7 @@ def build_train_step(
     objectives: Objectives,
     clip_norm: float,
     compiled: bool = True,
-) -> Callable[[Iterator[Batch]], Sums]:
+) -> Callable[[Iterator[BatchTensors]], Sums]:
     """The function that makes one update from the next micro-batches of an iterator, and returns its sums.
 
     An update whose loss or gradient is not finite leaves weights and slots as they are, and counts as one.
@@ -103,7 +103,7 @@ def build_train_step(
     if micro_batches == 1:
 
         @tf.function
-        def whole(batch: Batch) -> Sums:
+        def whole(batch: BatchTensors) -> Sums:
             gradients, sums = strategy.run(gradients_of, args=(batch,))
             return finish(gradients, sums)
 
@@ -113,7 +113,7 @@ def build_train_step(
         kept = [_accumulator(variable.shape) for variable in variables]
         kept_sums = {name: _accumulator(()) for name in (*SUM_NAMES, *corpus_sums(layout.corpora))}
 
-    def add(batch: Batch) -> None:
+    def add(batch: BatchTensors) -> None:
         gradients, sums = gradients_of(batch)
         for total, value in zip(kept, gradients, strict=True):
             total.assign_add(value)
@@ -129,14 +129,14 @@ def build_train_step(
         return gradients, sums
 
     @tf.function
-    def accumulate(batch: Batch) -> None:
+    def accumulate(batch: BatchTensors) -> None:
         strategy.run(add, args=(batch,))
 
     @tf.function
     def complete() -> Sums:
         return finish(*strategy.run(take))
 
-    def train_step(batches: Iterator[Batch]) -> Sums:
+    def train_step(batches: Iterator[BatchTensors]) -> Sums:
         for _ in range(micro_batches):
             accumulate(next(batches))
         return complete()
@@ -174,7 +174,7 @@ class _Gradients:
         self.layout = layout
         self.objectives = objectives
 
-    def __call__(self, batch: Batch) -> tuple[list[tf.Tensor], Sums]:
+    def __call__(self, batch: BatchTensors) -> tuple[list[tf.Tensor], Sums]:
         model, weigh = self.model, self.objectives
         table, bias = (variable.value for variable in model.output_table())
         variables = [variable.value for variable in model.trainable_variables]
@@ -220,7 +220,7 @@ def _added(dense: tf.Tensor, gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tenso
     return dense + gradient
 
 
-def stay_sums(logits: tf.Tensor, batch: Batch) -> Sums:
+def stay_sums(logits: tf.Tensor, batch: BatchTensors) -> Sums:
     """Sums of the prolonged stay, of logits [S, 2]."""
     labels, weights = batch["stay_labels"], batch["stay_weights"]  # [S]
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
@@ -232,7 +232,7 @@ def stay_sums(logits: tf.Tensor, batch: Batch) -> Sums:
     }
 
 
-def _real_tokens(batch: Batch) -> tf.Tensor:
+def _real_tokens(batch: BatchTensors) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(batch["patient_ids"] > 0, tf.float32))
 
 
@@ -243,7 +243,7 @@ def _compiled(function: Callable, strategy: tf.distribute.Strategy, compiled: bo
     if tf.config.list_logical_devices("GPU") or isinstance(strategy, tf.distribute.TPUStrategy):
         return tf.function(function, jit_compile=True)
 
-    def chained(batch: Batch) -> tuple:
+    def chained(batch: BatchTensors) -> tuple:
         with fused_chains():
             return function(batch)
 
@@ -252,14 +252,14 @@ def _compiled(function: Callable, strategy: tf.distribute.Strategy, compiled: bo
 
 def build_eval_step(
     strategy: tf.distribute.Strategy, model: PretrainingModel, layout: Layout, compiled: bool = True
-) -> Callable[[Batch], tuple[Sums, dict[str, tf.Tensor]]]:
+) -> Callable[[BatchTensors], tuple[Sums, dict[str, tf.Tensor]]]:
     """The function that looks at one distributed batch.
 
     It returns the sums, with `masked_lm_top_5` and `masked_lm_top_10`, and of all replicas' patients and
     masked codes `stay_risks`, `stay_labels`, `stay_weights`, `masked_ids` and `masked_weights`.
     """
 
-    def look(batch: Batch) -> tuple[Sums, dict[str, tf.Tensor]]:
+    def look(batch: BatchTensors) -> tuple[Sums, dict[str, tf.Tensor]]:
         vectors, stay_logits = model.vectors(batch, layout)
         table, bias = (variable.value for variable in model.output_table())
         weights = batch["masked_weights"]
@@ -283,7 +283,7 @@ def build_eval_step(
     replica_step = _compiled(look, strategy, compiled)
 
     @tf.function
-    def eval_step(batch: Batch) -> tuple[Sums, dict[str, tf.Tensor]]:
+    def eval_step(batch: BatchTensors) -> tuple[Sums, dict[str, tf.Tensor]]:
         sums, outputs = strategy.run(replica_step, args=(batch,))
         total = {name: strategy.reduce("SUM", value, axis=None) for name, value in sums.items()}
         return total, {name: strategy.gather(value, axis=0) for name, value in outputs.items()}

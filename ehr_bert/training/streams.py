@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-from ehr_bert.examples.updates import Updates
+from ehr_bert.examples.updates import UpdateBatches
 
 
 def distributed_cells(
-    strategy: tf.distribute.Strategy, updates: Updates, first_step: int = 0
+    strategy: tf.distribute.Strategy, updates: UpdateBatches, first_step: int = 0
 ) -> tf.distribute.DistributedDataset:
     """The cells of updates, from one on, each on its replica."""
 

@@ -12,7 +12,7 @@ from ehr_bert.files import read_json
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.schemas import SpecialToken
 from ehr_bert.vocabulary import Vocabulary
-from ehr_bert.weights.names import is_transposed, parameter_names
+from ehr_bert.weights.names import is_kernel_transposed, parameter_names
 from ehr_bert.weights.pretrained import Pretrained, shown
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -28,7 +28,7 @@ STOCK = ModelConfig(
 )
 """What a config of BERT means where it leaves a key out."""
 
-ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
+ACTIVATION_ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
 """Other names of activations."""
 
 SHARED = {
@@ -66,7 +66,7 @@ def read_hugging_face(folder: Path) -> Pretrained:
             raise UserError(f"{folder}: {name} differs from {other}, and this model has one table for both")
     names = {theirs: ours for ours, theirs in parameter_names(config.num_hidden_layers).items()}
     weights = {
-        names[name]: value.T.copy() if is_transposed(names[name]) else value
+        names[name]: value.T.copy() if is_kernel_transposed(names[name]) else value
         for name, value in found.items()
         if name in names
     }
@@ -90,7 +90,7 @@ def _config(folder: Path) -> ModelConfig:
         raise UserError(f"{folder} has {positions} positions: take a BERT with absolute ones")
     stock = STOCK.to_dict()
     shape = stock | {key: values[key] for key in stock if values.get(key) is not None}
-    shape["hidden_act"] = ACTIVATIONS.get(shape["hidden_act"], shape["hidden_act"])
+    shape["hidden_act"] = ACTIVATION_ALIASES.get(shape["hidden_act"], shape["hidden_act"])
     try:
         return ModelConfig.from_dict(shape)
     except UserError as error:

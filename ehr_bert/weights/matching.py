@@ -31,7 +31,7 @@ LONGEST = {
 }
 """The tables of which a smaller model takes the first rows, and the keys that tell their size."""
 
-SAME = (
+SHAPE_KEYS = (
     "hidden_size",
     "num_hidden_layers",
     "num_attention_heads",
@@ -46,7 +46,7 @@ NEW = -1
 
 
 @dataclass(frozen=True)
-class Matching:
+class RowMatching:
     """Which row of the parent's each row is.
 
     Attributes:
@@ -86,7 +86,7 @@ def match_rows(
     vocab_size: int,
     mask_id: int | None,
     cls_id: int | None,
-) -> Matching:
+) -> RowMatching:
     """Matches rows by token, or by number where either side's tokens are unknown.
 
     The rows that hide a code and lead a patient are those that did so in the parent, whatever their tokens.
@@ -108,7 +108,7 @@ def match_rows(
                 f"{parent.source} has {parent_rows:,} tokens, {vocab_size:,} are asked for, and without a "
                 "vocabulary on both sides they can't be matched: put its vocab.txt into it"
             )
-        return Matching(np.arange(vocab_size), (), (), np.arange(0), (), 0)
+        return RowMatching(np.arange(vocab_size), (), (), np.arange(0), (), 0)
     tokens, parent_tokens = row_names(vocabulary, vocab_size), row_names(parent.vocabulary, parent_rows)
     row_of = {token: row for row, token in enumerate(parent_tokens)}
     rows = np.array([row_of.get(token, NEW) for token in tokens], np.int64)
@@ -118,7 +118,7 @@ def match_rows(
     parent_codes = parent.vocabulary.code_ids
     context = [row for row, token in enumerate(parent_tokens) if is_context(token)]
     known = set(tokens)
-    return Matching(
+    return RowMatching(
         rows=rows,
         tokens=tokens,
         parent_tokens=parent_tokens,
@@ -131,7 +131,7 @@ def match_rows(
 def fitted_weights(
     parent: Pretrained,
     config: ModelConfig,
-    matching: Matching,
+    matching: RowMatching,
     new_codes: NewCodes,
     own: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
@@ -173,7 +173,7 @@ def check_shapes(parent: Pretrained, config: ModelConfig) -> None:
     """
     odd = [
         f"{key} {theirs}, not {ours}"
-        for key in (*SAME, *LONGEST.values())
+        for key in (*SHAPE_KEYS, *LONGEST.values())
         if (theirs := getattr(parent.config, key)) != (ours := getattr(config, key))
         and not (key in LONGEST.values() and ours < theirs)
     ]
@@ -184,7 +184,9 @@ def check_shapes(parent: Pretrained, config: ModelConfig) -> None:
         )
 
 
-def _token_rows(values: np.ndarray, matching: Matching, new_codes: NewCodes, own: np.ndarray) -> np.ndarray:
+def _token_rows(
+    values: np.ndarray, matching: RowMatching, new_codes: NewCodes, own: np.ndarray
+) -> np.ndarray:
     """`own`, [V, H] or [V], with the rows of the parent's `values`, [P, H] or [P], and those made of them."""
     kept = matching.rows != NEW  # [V]
     made = own.copy()
@@ -195,7 +197,7 @@ def _token_rows(values: np.ndarray, matching: Matching, new_codes: NewCodes, own
     return made
 
 
-def _means(values: np.ndarray, matching: Matching, new: Sequence[str]) -> np.ndarray:
+def _means(values: np.ndarray, matching: RowMatching, new: Sequence[str]) -> np.ndarray:
     """For each new token the mean row of the parent's nearest relatives; of all its codes if it has none."""
     below: dict[str, list[int]] = defaultdict(list)
     codes = [int(row) for row in matching.parent_codes]

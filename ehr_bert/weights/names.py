@@ -6,16 +6,16 @@ are no parameters of their own, as `torch.nn.Module.named_parameters` has it.
 
 TABLE = {"embeddings": "weight"}
 DENSE = {"kernel": "weight", "bias": "bias"}
-NORM = {"gamma": "weight", "beta": "bias"}
+NORM_NAMES = {"gamma": "weight", "beta": "bias"}
 BIAS = {"bias": "bias"}
 
 OUTSIDE_BLOCKS = {
     "encoder/embeddings/tokens": ("bert.embeddings.word_embeddings", TABLE),
     "encoder/embeddings/positions": ("bert.embeddings.position_embeddings", TABLE),
     "encoder/embeddings/visits": ("bert.embeddings.token_type_embeddings", TABLE),
-    "encoder/embeddings/norm": ("bert.embeddings.LayerNorm", NORM),
+    "encoder/embeddings/norm": ("bert.embeddings.LayerNorm", NORM_NAMES),
     "masked_codes/transform": ("cls.predictions.transform.dense", DENSE),
-    "masked_codes/norm": ("cls.predictions.transform.LayerNorm", NORM),
+    "masked_codes/norm": ("cls.predictions.transform.LayerNorm", NORM_NAMES),
     "masked_codes": ("cls.predictions", BIAS),
     "stay/pooler": ("bert.pooler.dense", DENSE),
     "stay/relationship": ("cls.seq_relationship", DENSE),
@@ -25,10 +25,10 @@ INSIDE_A_BLOCK = {
     "attention/key": ("attention.self.key", DENSE),
     "attention/value": ("attention.self.value", DENSE),
     "attention/output": ("attention.output.dense", DENSE),
-    "attention_norm": ("attention.output.LayerNorm", NORM),
+    "attention_norm": ("attention.output.LayerNorm", NORM_NAMES),
     "inner": ("intermediate.dense", DENSE),
     "outer": ("output.dense", DENSE),
-    "outer_norm": ("output.LayerNorm", NORM),
+    "outer_norm": ("output.LayerNorm", NORM_NAMES),
 }
 
 
@@ -46,6 +46,6 @@ def parameter_names(num_hidden_layers: int) -> dict[str, str]:
     }
 
 
-def is_transposed(name: str) -> bool:
+def is_kernel_transposed(name: str) -> bool:
     """Whether a Keras weight is turned: a kernel is [in, out] in Keras, [out, in] in PyTorch."""
     return name.endswith("/kernel")

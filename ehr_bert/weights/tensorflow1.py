@@ -50,7 +50,7 @@ def variable_names(num_hidden_layers: int) -> dict[str, str]:
     return names
 
 
-def is_transposed(variable: str) -> bool:
+def is_transposed_in_tensorflow1(variable: str) -> bool:
     """Whether a TensorFlow 1 variable is the transpose of the Keras weight."""
     return variable == "cls/seq_relationship/output_weights"
 
@@ -139,7 +139,7 @@ def read_tensorflow1(checkpoint: Path, config: ModelConfig) -> dict[str, np.ndar
     weights = {name: _turned(variable, values[variable]) for name, variable in names.items()}
     for name, shape in _shapes(config).items():
         if weights[name].shape != shape:
-            wanted = list(shape[::-1] if is_transposed(names[name]) else shape)
+            wanted = list(shape[::-1] if is_transposed_in_tensorflow1(names[name]) else shape)
             raise UserError(
                 f"{names[name]} in {checkpoint} is {found[names[name]]}, by the config it is {wanted}: "
                 "name the config it was trained with"
@@ -169,7 +169,7 @@ def _is_of_training(name: str, variables: Collection[str]) -> bool:
 
 def _turned(variable: str, value: np.ndarray) -> np.ndarray:
     """A TensorFlow 1 variable's value as Keras lays it out, or the other way."""
-    return np.ascontiguousarray(value.T if is_transposed(variable) else value, np.float32)
+    return np.ascontiguousarray(value.T if is_transposed_in_tensorflow1(variable) else value, np.float32)
 
 
 def _shapes(config: ModelConfig) -> dict[str, tuple[int | None, ...]]:

@@ -13,11 +13,11 @@ from google.protobuf.message import DecodeError
 
 from ehr_bert.errors import UserError
 
-NORM = "bert/embeddings/LayerNorm/"
+NORM_SCOPE = "bert/embeddings/LayerNorm/"
 INNER = "bert/encoder/layer_0/intermediate/"
 STAY_PRODUCT = "cls/seq_relationship/MatMul"
 
-ACTIVATIONS = {"Erf": "gelu", "Tanh": "gelu_new", "Relu": "relu"}
+ACTIVATION_BY_OPERATION = {"Erf": "gelu", "Tanh": "gelu_new", "Relu": "relu"}
 """The operation that tells an activation, and the activation's name in `ModelConfig`."""
 
 SUMMED = {"Sum": "sum", "Mean": "mean"}
@@ -56,11 +56,11 @@ def graph_settings(checkpoint: Path) -> dict[str, Any]:
 def _epsilon(nodes: dict[str, Any]) -> dict[str, Any]:
     """Layer normalisation is one fused operation, or a sum with a constant."""
     for name, node in nodes.items():
-        if not name.startswith(NORM):
+        if not name.startswith(NORM_SCOPE):
             continue
         if node.op.startswith("FusedBatchNorm"):
             return {"layer_norm_eps": _shortest(node.attr["epsilon"].f)}
-        if name == f"{NORM}batchnorm/add/y":
+        if name == f"{NORM_SCOPE}batchnorm/add/y":
             return {"layer_norm_eps": _shortest(tf.make_ndarray(node.attr["value"].tensor).item())}
     return {}
 
@@ -72,8 +72,8 @@ def _shortest(value: float) -> float:
 
 def _activation(nodes: dict[str, Any]) -> dict[str, Any]:
     for name, node in nodes.items():
-        if name.startswith(INNER) and node.op in ACTIVATIONS:
-            return {"hidden_act": ACTIVATIONS[node.op]}
+        if name.startswith(INNER) and node.op in ACTIVATION_BY_OPERATION:
+            return {"hidden_act": ACTIVATION_BY_OPERATION[node.op]}
     return {}
 
 

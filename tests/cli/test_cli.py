@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from ehr_bert.cli import STAGES, main
+from ehr_bert.cli import COMMANDS, main
 
 HEAVY = ("tensorflow", "torch", "transformers", "duckdb", "pandas", "pyarrow", "pyspark")
 
@@ -17,7 +17,7 @@ def test_help_imports_nothing_heavy():
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", COMMANDS)
 def test_every_stage_tells_its_arguments(stage, capsys):
     with pytest.raises(SystemExit) as end:
         main([stage, "--help"])

@@ -21,7 +21,7 @@ codes = ["ICD9_2*"]
 
 @pytest.fixture(autouse=True)
 def few_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ehr_bert.cli.STAGES", {"cohort": "cohort"})
+    monkeypatch.setattr("ehr_bert.cli.COMMANDS", {"cohort": "cohort"})
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 from ehr_bert.cli import main
 from ehr_bert.cli.finetune import HEAD_NAMES
 from ehr_bert.cohorts.cohort import read_cohort
-from ehr_bert.prediction.fitting import logits
+from ehr_bert.prediction.comparison.runs import runs_done
+from ehr_bert.prediction.fitting import predict_logits
 from ehr_bert.prediction.heads import HEADS
 from ehr_bert.prediction.predictor import load_predictor
 from ehr_bert.prediction.reading import encode
-from ehr_bert.prediction.runs import runs_done
 from tests.prediction.cohorts import write_cohort
 from tests.prediction.small import export_folder
 
@@ -85,7 +85,7 @@ def test_the_model_that_is_left_gives_the_risks_of_its_run(compared):
     with np.load(folder / f"out/runs/pretrained_gru/all/seed-{seed}/predictions.npz") as run:
         cohort = read_cohort(folder / "cohort").take(run["test_rows"])
         read = encode(cohort.histories, saved.vocabulary)
-        risks = saved.calibration.probabilities(logits(saved.predictor, read)[:, 0])
+        risks = saved.calibration.probabilities(predict_logits(saved.predictor, read)[:, 0])
         assert risks == pytest.approx(run["test_probabilities"], abs=1e-5)
 
 

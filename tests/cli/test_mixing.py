@@ -9,8 +9,8 @@ from ehr_bert.cli import main
 from ehr_bert.cli.pretrain import export_phases
 from ehr_bert.cli.training_arguments import named_features
 from ehr_bert.errors import UserError
-from ehr_bert.training.checkpoints import newest_checkpoint
 from ehr_bert.training.flops import ProductRate
+from ehr_bert.training.record.checkpoints import newest_checkpoint
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 from tests.training.test_run import CODES, write_packed
 

@@ -7,7 +7,7 @@ from ehr_bert.cli import main
 from ehr_bert.cli.pretrain import export_phases, with_flags
 from ehr_bert.errors import UserError
 from ehr_bert.launching.local import tf_config
-from ehr_bert.training.recipe import Checkpointing, EarlyStopping, Evaluation, Phase, Recipe
+from ehr_bert.training.recipe import Checkpointing, EarlyStopping, EvaluationSettings, Phase, Recipe
 
 
 def test_without_flags_a_recipe_stays_as_it_is():
@@ -44,7 +44,7 @@ def test_each_flag_takes_the_place_of_its_setting():
         seed=3,
         precision="float32",
         init="E",
-        evaluation=Evaluation(every_steps=4),
+        evaluation=EvaluationSettings(every_steps=4),
         checkpoints=Checkpointing(every_steps=5),
         report_every=6,
     )
@@ -86,7 +86,7 @@ def test_flags_that_do_not_fit_are_refused(given, message):
 
 
 def test_no_evaluations_but_early_stopping_is_refused():
-    recipe = Recipe(evaluation=Evaluation(every_steps=3), early_stopping=EarlyStopping(patience=1))
+    recipe = Recipe(evaluation=EvaluationSettings(every_steps=3), early_stopping=EarlyStopping(patience=1))
     with pytest.raises(UserError, match="early_stopping"):
         with_flags(recipe, {"eval_steps": 0})
 

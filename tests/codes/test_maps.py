@@ -86,7 +86,7 @@ def test_an_equivalent_stands_alone_where_one_does_and_is_the_first() -> None:
 @published
 def test_the_maps_are_made_again_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(make_maps, "DATA", tmp_path)
-    make_maps.main(PUBLISHED)
+    make_maps.write_maps(PUBLISHED)
     made = sorted(path.name for path in tmp_path.iterdir())
     assert made == sorted(path.name for path in maps.DATA.glob("*.parquet"))
     assert all(pq.read_table(tmp_path / name).equals(pq.read_table(maps.DATA / name)) for name in made)

@@ -18,7 +18,7 @@ from tests.test_extract_program import COUNTED, DATA, DATED, real_data
 def test_heart_failure_at_a_later_visit(
     engine, tmp_path: Path, monkeypatch, name: str, mapping: str, cases: int, controls: int
 ) -> None:
-    monkeypatch.setattr("ehr_bert.cli.STAGES", {"extract": "extract"})
+    monkeypatch.setattr("ehr_bert.cli.COMMANDS", {"extract": "extract"})
     (tmp_path / "mapping.toml").write_text(mapping)
     source, folder = DATA / name / "diagnoses.tsv.gz", tmp_path / "extracted"
     arguments = ["--from", "table", "--columns", tmp_path / "mapping.toml", source, folder]

@@ -18,7 +18,7 @@ from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.reading import expand, open_examples
 from ehr_bert.examples.source import Reading
 from ehr_bert.examples.tutorial import TutorialSettings
-from ehr_bert.examples.updates import Batch
+from ehr_bert.examples.updates import BatchSize
 from ehr_bert.examples.writing import write_folder
 from tests.examples.patients import FIRST_CODE, batch_of, random_patients, vocabulary
 from tests.examples.test_updates import assert_equal_steps, stored, take, unmasked, windows_of
@@ -64,7 +64,7 @@ def corpora(files):
 def updates_of(mixture, micro_batch_tokens=10**6, replicas=1, batch=None, seed=(3, 0)):
     return mixture.updates(
         Reading(max_visits=100),
-        batch=batch or Batch(patients=24),
+        batch=batch or BatchSize(patients=24),
         micro_batch_tokens=micro_batch_tokens,
         replicas=replicas,
         seed=seed,
@@ -103,12 +103,12 @@ def test_the_realised_share_is_the_one_asked_for(steps):
 
 
 def test_whole_epochs_of_all_realise_it_exactly(corpora):
-    even = updates_of(Mixture(corpora, {"A": 58.0, "B": 70.0}), batch=Batch(patients=64))
+    even = updates_of(Mixture(corpora, {"A": 58.0, "B": 70.0}), batch=BatchSize(patients=64))
     assert counts(take(even, 2), "corpus_patients").tolist() == [58, 70]
 
 
 def test_tokens_are_shared_out_where_the_batch_is_in_tokens(corpora):
-    updates = updates_of(Mixture(corpora, {"A": 0.8, "B": 0.2}), batch=Batch(tokens=500))
+    updates = updates_of(Mixture(corpora, {"A": 0.8, "B": 0.2}), batch=BatchSize(tokens=500))
     tokens = counts(take(updates, 100), "corpus_tokens")
     assert tokens.sum() == pytest.approx(50_000, rel=0.01)
     assert tokens[0] / tokens.sum() == pytest.approx(0.8, rel=0.01)
@@ -135,14 +135,14 @@ def test_each_corpus_has_epochs_of_its_own(mixed, steps, files):
 
 
 def test_a_corpus_is_read_and_masked_in_a_mixture_as_it_is_alone(mixed, steps, corpora):
-    alone = updates_of(Mixture({"A": corpora["A"]}, {"A": 7.0}), batch=Batch(patients=6))
+    alone = updates_of(Mixture({"A": corpora["A"]}, {"A": 7.0}), batch=BatchSize(patients=6))
     for (cell,), (own,) in zip(steps, take(alone, 30), strict=False):
         assert set(windows_of(own, alone.layout)) <= set(windows_of(cell, mixed.layout))
 
 
 def test_a_mixture_of_one_is_that_corpus(corpora):
     alone = corpora["B"].updates(
-        Reading(max_visits=100), batch=Batch(patients=24), micro_batch_tokens=99, replicas=1, seed=(3, 0)
+        Reading(max_visits=100), batch=BatchSize(patients=24), micro_batch_tokens=99, replicas=1, seed=(3, 0)
     )
     mixture = updates_of(Mixture({"B": corpora["B"]}, {"B": 0.1}), 99)
     assert mixture.layout == alone.layout
@@ -183,7 +183,7 @@ def test_shapes_are_static_and_told_by_the_layout(mixed):
 def test_an_epoch_takes_as_much_as_the_corpora_have_together(mixed, corpora):
     assert mixed.updates_per_epoch == pytest.approx((58 + 35) / 24)
     mixture = Mixture(corpora, {"A": 1.0, "B": 3.0})
-    assert mixture.fractions(Batch(patients=24)) == {"A": Fraction(6, 58), "B": Fraction(18, 35)}
+    assert mixture.fractions(BatchSize(patients=24)) == {"A": Fraction(6, 58), "B": Fraction(18, 35)}
 
 
 @pytest.mark.parametrize(

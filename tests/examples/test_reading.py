@@ -10,8 +10,8 @@ from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.reading import describe, expand, open_examples
 from ehr_bert.examples.sidecars import find_sidecar
 from ehr_bert.examples.source import Reading
-from ehr_bert.examples.tutorial import KIND, TutorialSettings
-from ehr_bert.examples.updates import Batch
+from ehr_bert.examples.tutorial import TUTORIAL, TutorialSettings
+from ehr_bert.examples.updates import BatchSize
 from ehr_bert.examples.writing import write_files, write_folder
 from tests.examples.patients import CLS, MASK, batch_of, random_patients, vocabulary
 from tests.examples.test_writing import sequences_folder
@@ -96,7 +96,7 @@ def test_the_tutorials_examples_are_cut_to_a_short_window(files):
 
 def test_an_update_of_the_tutorials_examples_holds_exactly_so_many(files):
     updates = open_examples(files).updates(
-        Reading(max_visits=9), batch=Batch(patients=13), micro_batch_tokens=150, replicas=2, seed=(1, 0)
+        Reading(max_visits=9), batch=BatchSize(patients=13), micro_batch_tokens=150, replicas=2, seed=(1, 0)
     )
     assert updates.micro_batches > 1
     cells = list(updates.dataset().take(9 * 2 * updates.micro_batches))
@@ -174,7 +174,7 @@ def test_describe_merges_the_sidecars(files):
     assert info.examples == PATIENTS
     assert (info.max_seq_length, info.max_predictions_per_seq) == (64, 9)
     assert info.longest == stored(files)["input_mask"].sum(axis=1).max()
-    assert (info.kind, info.mask_id, info.cls_id, info.max_id) == (KIND, MASK, CLS, 305)
+    assert (info.kind, info.mask_id, info.cls_id, info.max_id) == (TUTORIAL, MASK, CLS, 305)
     assert info.vocabulary == vocabulary()
     assert info.to_dict()["vocabulary_sha256"] == vocabulary().sha256
 

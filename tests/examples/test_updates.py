@@ -18,7 +18,7 @@ from ehr_bert.examples import updates as module
 from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.reading import expand, open_examples
 from ehr_bert.examples.source import Reading
-from ehr_bert.examples.updates import Batch, smallest_fitting
+from ehr_bert.examples.updates import BatchSize, smallest_fitting
 from ehr_bert.examples.writing import write_folder
 from tests.examples.patients import CLS
 from tests.examples.test_writing import sequences_folder
@@ -48,7 +48,7 @@ def examples(folder):
 def updates_of(examples, micro_batch_tokens=10**6, replicas=1, seed=(3, 0), batch=None, **changes):
     return examples.updates(
         Reading(max_visits=100, **changes),
-        batch=batch or Batch(patients=31),
+        batch=batch or BatchSize(patients=31),
         micro_batch_tokens=micro_batch_tokens,
         replicas=replicas,
         seed=seed,
@@ -156,7 +156,7 @@ def test_cells_together_hold_the_same_windows_however_many_they_are(examples, wh
 
 
 def test_a_host_may_take_the_cells_of_its_replicas(examples):
-    updates = updates_of(examples, 120, replicas=3, batch=Batch(patients=40))
+    updates = updates_of(examples, 120, replicas=3, batch=BatchSize(patients=40))
     assert updates.micro_batches > 1
     for cells, own in zip(take(updates, 3), take(updates, 3, replicas=range(1, 3)), strict=True):
         kept = [cell for index, cell in enumerate(cells) if index % 3 in (1, 2)]
@@ -169,7 +169,7 @@ def test_a_stream_begun_later_goes_on_with_the_same_updates(examples, whole, fir
 
 
 def test_each_epoch_holds_every_window_once_in_another_order(examples, folder):
-    updates = updates_of(examples, batch=Batch(patients=1))
+    updates = updates_of(examples, batch=BatchSize(patients=1))
     steps = take(updates, 2 * 58)
     assert updates.updates_per_epoch == examples.info.patients == 58
     expected = Counter(stored(expand(f"{folder}/train-*")))
@@ -182,14 +182,14 @@ def test_each_epoch_holds_every_window_once_in_another_order(examples, folder):
 
 
 def test_every_epoch_masks_afresh(examples):
-    updates = updates_of(examples, batch=Batch(patients=58))
+    updates = updates_of(examples, batch=BatchSize(patients=58))
     (one,), (other,) = take(updates, 2)
     assert sorted(unmasked(one, updates.layout)) == sorted(unmasked(other, updates.layout))
     assert set(windows_of(one, updates.layout)).isdisjoint(windows_of(other, updates.layout))
 
 
 def test_an_update_may_take_more_than_an_epoch(examples, folder):
-    updates = updates_of(examples, batch=Batch(patients=100))
+    updates = updates_of(examples, batch=BatchSize(patients=100))
     ((cell,),) = take(updates, 1)
     counts = Counter(unmasked(cell, updates.layout))
     assert set(counts) == set(stored(expand(f"{folder}/train-*")))
@@ -198,7 +198,7 @@ def test_an_update_may_take_more_than_an_epoch(examples, folder):
 
 
 def test_batches_of_tokens_hold_so_many_on_average(examples):
-    updates = updates_of(examples, batch=Batch(tokens=200))
+    updates = updates_of(examples, batch=BatchSize(tokens=200))
     assert updates.updates_per_epoch == examples.info.real_tokens / 200
     cells = [cell for (cell,) in take(updates, 50)]
     real = np.mean([(cell["patient_ids"] > 0).sum() for cell in cells])
@@ -235,7 +235,7 @@ def test_labels_follow_the_threshold(examples, folder):
         .features.feature["longest_stays"]
         .int64_list.value
     ]
-    updates = updates_of(examples, batch=Batch(patients=58), stay_threshold_days=9)
+    updates = updates_of(examples, batch=BatchSize(patients=58), stay_threshold_days=9)
     ((cell,),) = take(updates, 1)
     assert cell["stay_labels"].sum() == sum(stay > 9 for stay in stays) > 0
 
@@ -243,13 +243,13 @@ def test_labels_follow_the_threshold(examples, folder):
 def test_visits_and_patients_are_cut_to_the_model(examples):
     updates = examples.updates(
         Reading(max_visits=3, max_seq_length=9),
-        batch=Batch(patients=58),
+        batch=BatchSize(patients=58),
         micro_batch_tokens=10**6,
         replicas=1,
         seed=(1, 0),
     )
     ((cell,),) = take(updates, 1)
-    ((whole,),) = take(updates_of(examples, batch=Batch(patients=58), seed=(1, 0)), 1)
+    ((whole,),) = take(updates_of(examples, batch=BatchSize(patients=58), seed=(1, 0)), 1)
     kept = cell["patient_ids"] > 0
     np.testing.assert_array_equal(kept, (whole["patient_ids"] > 0) & (whole["position_ids"] < 9))
     np.testing.assert_array_equal(cell["visit_ids"][kept], np.minimum(whole["visit_ids"], 2)[kept])
@@ -362,4 +362,4 @@ def test_a_window_is_masked_alike_in_whatever_batch_of_an_evaluation(examples):
 @pytest.mark.parametrize("values", [{}, {"patients": 3, "tokens": 4}, {"patients": 0}, {"tokens": -1}])
 def test_a_batch_has_one_size(values):
     with pytest.raises(UserError, match="batch"):
-        Batch(**values)
+        BatchSize(**values)

@@ -10,7 +10,7 @@ from ehr_bert.export.rare_codes import kept_tokens
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import PretrainingModel, build_model
 from ehr_bert.schemas import SpecialToken
-from ehr_bert.training.checkpoints import Checkpoints
+from ehr_bert.training.record.checkpoints import Checkpoints
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 from tests.model.small import SMALL
 

@@ -19,7 +19,7 @@ from ehr_bert.examples.tutorial import TutorialSettings
 from ehr_bert.examples.writing import write_files
 from ehr_bert.export import folder as exporting
 from ehr_bert.export.folder import export
-from ehr_bert.export.parity import TOLERANCE
+from ehr_bert.export.parity import PARITY_TOLERANCE
 from ehr_bert.export.predictions import top_predictions
 from ehr_bert.files import FOLDER_MARK
 from ehr_bert.pickles import TUTORIAL_SEQUENCES
@@ -166,7 +166,7 @@ def test_the_card_and_the_summary_say_what_was_found(exported, model):
     summary = json.loads((exported / FOLDER_MARK).read_text())
     assert summary["checkpoint"] == "model.ckpt-7"
     assert summary["vocabulary_sha256"] == VOCABULARY.sha256
-    assert 0 < summary["parity"]["masked_lm_logits"] < TOLERANCE
+    assert 0 < summary["parity"]["masked_lm_logits"] < PARITY_TOLERANCE
 
 
 def test_the_card_shows_the_figures_of_the_checkpoint_beside_those_of_a_guess(tmp_path, model):
@@ -302,7 +302,7 @@ def test_a_model_of_the_original_choices_is_exported(tmp_path, pooling):
 def test_models_that_differ_leave_nothing_behind(training, tmp_path, monkeypatch):
     def spoiled(model, rows):
         exported = real(model, rows)
-        exported.cls.predictions.bias.data[3] += 2 * TOLERANCE
+        exported.cls.predictions.bias.data[3] += 2 * PARITY_TOLERANCE
         return exported
 
     real = exporting.hugging_face_model

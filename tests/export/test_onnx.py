@@ -89,7 +89,7 @@ def test_the_file_tells_nothing_of_the_machine_that_made_it(tmp_path):
 def test_logits_that_differ_leave_nothing_behind(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    monkeypatch.setattr(onnx, "TOLERANCE", -1.0)
+    monkeypatch.setattr(onnx, "PARITY_TOLERANCE", -1.0)
     training = training_folder(tmp_path / "training", trained_model())
     with pytest.raises(UserError, match=r"logits of PyTorch and ONNX differ by .* nothing is written"):
         export(training, tmp_path / "out", onnx=True)

@@ -7,7 +7,7 @@ import torch
 from ehr_bert.errors import UserError
 from ehr_bert.export import model as exporting
 from ehr_bert.export.model import hugging_face_model
-from ehr_bert.export.parity import TOLERANCE, check_parity
+from ehr_bert.export.parity import PARITY_TOLERANCE, check_parity
 from ehr_bert.model.config import STAY_POOLINGS
 from tests.export.small import ALL_KEPT, trained_model
 from tests.model.small import LAYOUT, SMALL, alone, random_batch
@@ -59,7 +59,7 @@ def test_the_stock_model_as_a_whole_gives_the_keras_models_logits(model):
 def test_a_difference_over_the_tolerance_fails(model, name):
     exported = hugging_face_model(model)
     with torch.no_grad():
-        dict(exported.named_parameters())[name][1] += 20 * TOLERANCE
+        dict(exported.named_parameters())[name][1] += 20 * PARITY_TOLERANCE
     with pytest.raises(UserError, match="TensorFlow and PyTorch differ by"):
         check_parity(model, exported, [(random_batch(), LAYOUT)], ALL_KEPT)
 

@@ -25,9 +25,9 @@ from ehr_bert.export.folder import export
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.schemas import SEQUENCES
 from ehr_bert.training.flops import ProductRate
-from ehr_bert.training.inputs import Features
+from ehr_bert.training.inputs import FeatureSource
 from ehr_bert.training.recipe import Phase, Recipe
-from ehr_bert.training.run import Run, run
+from ehr_bert.training.run import PretrainingRequest, pretrain
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 
 CODES = [f"ICD9_{number:03}" for number in range(30)]
@@ -80,11 +80,11 @@ def exported(tmp_path_factory):
     place = tmp_path_factory.mktemp(PLACE)
     write_sequences(place / "sequences")
     write_folder(place / "sequences", place / "F", PackedSettings(seed=0, window_lengths=(17,)), shards=1)
-    features = Features(expand(f"{place}/F/train-*.tfrecord"), expand(f"{place}/F/valid-*.tfrecord"))
+    features = FeatureSource(expand(f"{place}/F/train-*.tfrecord"), expand(f"{place}/F/valid-*.tfrecord"))
     with pytest.MonkeyPatch.context() as patch:
         rate = ProductRate(flops_per_second=1e12, shape=(1, 1, 1), compiled=False)
         patch.setattr("ehr_bert.training.summary.measured_flops_per_second", lambda *_: rate)
-        run(Run([features], place / "D", RECIPE))
+        pretrain(PretrainingRequest([features], place / "D", RECIPE))
     export(place / "D", place / "out")
     return place / "out"
 

@@ -5,7 +5,7 @@ import pytest
 
 from ehr_bert.errors import UserError
 from ehr_bert.launching import grid
-from ehr_bert.launching.grid import Trial, lay_out, run_grid
+from ehr_bert.launching.grid import Trial, plan_trials, run_trials
 from ehr_bert.training.recipe import Phase, Recipe
 
 TRAINING = """
@@ -48,8 +48,8 @@ def trained() -> list[str]:
 
 
 def test_every_recipe_has_a_seed_before_any_has_the_next():
-    trials = lay_out(write_recipes(b=2, a=3), 2, Path("G"))
-    found = list(run_grid(trials, ["A=F"]))
+    trials = plan_trials(write_recipes(b=2, a=3), 2, Path("G"))
+    found = list(run_trials(trials, ["A=F"]))
     assert trained() == ["b 1", "a 1", "b 2", "a 2"]
     assert [trial for trial, _ in found] == trials
     assert [summary["evaluation"]["loss"] for _, summary in found] == [0.5, 0.5, 1.0, 1.0]
@@ -58,8 +58,8 @@ def test_every_recipe_has_a_seed_before_any_has_the_next():
 
 
 def test_what_is_over_is_not_made_again_and_what_failed_is():
-    trials = lay_out(write_recipes(a=3, b=2), 2, Path("G"))
-    going = run_grid(trials, ["A=F"])
+    trials = plan_trials(write_recipes(a=3, b=2), 2, Path("G"))
+    going = run_trials(trials, ["A=F"])
     next(going), next(going), next(going)
     Path("status").write_text("1")
     with pytest.raises(UserError) as error:
@@ -69,20 +69,20 @@ def test_what_is_over_is_not_made_again_and_what_failed_is():
         f"G/b/seed-2 failed with exit status 1: ehr-bert pretrain: the disk is full ({log})"
     )
     Path("status").unlink()
-    assert len(list(run_grid(lay_out(write_recipes(a=3, b=2), 2, Path("G")), ["A=F"]))) == 4
+    assert len(list(run_trials(plan_trials(write_recipes(a=3, b=2), 2, Path("G")), ["A=F"]))) == 4
     assert trained() == ["a 1", "b 1", "a 2", "b 2", "b 2"]
 
 
 def test_more_seeds_are_added_to_those_there():
     for seeds in (1, 3):
-        list(run_grid(lay_out(write_recipes(a=3), seeds, Path("G")), ["A=F"]))
+        list(run_trials(plan_trials(write_recipes(a=3), seeds, Path("G")), ["A=F"]))
     assert trained() == ["a 1", "a 2", "a 3"]
 
 
 def test_told_to_stop_it_ends_with_the_same_status():
     Path("status").write_text("75")
     with pytest.raises(SystemExit) as end:
-        list(run_grid(lay_out(write_recipes(a=3), 1, Path("G")), ["A=F"]))
+        list(run_trials(plan_trials(write_recipes(a=3), 1, Path("G")), ["A=F"]))
     assert end.value.code == 75
 
 
@@ -95,9 +95,9 @@ def test_a_training_that_was_stopped_is_not_over(tmp_path, summary):
 
 
 def test_trainings_of_another_recipe_are_refused_by_the_key_that_differs():
-    lay_out(write_recipes(a=3), 1, Path("G"))
+    plan_trials(write_recipes(a=3), 1, Path("G"))
     with pytest.raises(UserError, match=r"G/a holds trainings of another recipe, .* phases\.1\.steps"):
-        lay_out(write_recipes(a=4), 1, Path("G"))
+        plan_trials(write_recipes(a=4), 1, Path("G"))
 
 
 def test_two_recipes_of_one_name_are_refused(tmp_path):
@@ -105,11 +105,11 @@ def test_two_recipes_of_one_name_are_refused(tmp_path):
     recipes = write_recipes(a=3, b=3)
     Recipe().write(tmp_path / "other" / "a.toml")
     with pytest.raises(UserError, match="two recipes are named a: rename one"):
-        lay_out([*recipes, tmp_path / "other" / "a.toml"], 1, Path("G"))
+        plan_trials([*recipes, tmp_path / "other" / "a.toml"], 1, Path("G"))
 
 
 def test_a_wrong_recipe_is_told_before_any_training():
     Path("c.toml").write_text("sede = 1")
     with pytest.raises(UserError, match="unknown key 'sede'"):
-        lay_out([*write_recipes(a=3), Path("c.toml")], 1, Path("G"))
+        plan_trials([*write_recipes(a=3), Path("c.toml")], 1, Path("G"))
     assert not Path("G").exists()

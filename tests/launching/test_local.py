@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ehr_bert.launching.local import run_workers, tf_config
-from ehr_bert.training.checkpoints import newest_checkpoint, read_weights
+from ehr_bert.training.record.checkpoints import newest_checkpoint, read_weights
 from tests.launching.trainings import STEPS, write_inputs
 
 WORKER = """

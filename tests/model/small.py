@@ -4,7 +4,7 @@ import numpy as np
 
 from ehr_bert.examples.layout import Layout
 from ehr_bert.model.config import ModelConfig
-from ehr_bert.model.pretraining import Batch
+from ehr_bert.model.pretraining import BatchTensors
 
 VOCABULARY = 29
 
@@ -21,7 +21,7 @@ SMALL = ModelConfig(
 LAYOUT = Layout(windows=((5, 7), (3, 11)), masked=23, patients=19)
 
 
-def random_batch(seed: int = 0, layout: Layout = LAYOUT) -> Batch:
+def random_batch(seed: int = 0, layout: Layout = LAYOUT) -> BatchTensors:
     """Patients of 2 to 7 tokens, `[CLS]` (2) and codes in visits, in windows; the last window is empty."""
     rng = np.random.default_rng(seed)
     flat = {name: np.zeros(layout.positions, "int32") for name in ("token_ids", "visit_ids", "position_ids")}
@@ -64,7 +64,7 @@ def random_batch(seed: int = 0, layout: Layout = LAYOUT) -> Batch:
     }
 
 
-def alone(batch: Batch, length: int = 8) -> tuple[Batch, Layout]:
+def alone(batch: BatchTensors, length: int = 8) -> tuple[BatchTensors, Layout]:
     """The same patients, each in a window of its own."""
     first = batch["patient_places"][batch["stay_weights"] > 0]
     moved = np.zeros(len(batch["token_ids"]), "int32")

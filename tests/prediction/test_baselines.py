@@ -4,10 +4,10 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from ehr_bert.prediction.boosting import fit_boosting
-from ehr_bert.prediction.logistic_regression import STRENGTHS, fit_logistic_regression
-from ehr_bert.prediction.problem import Scores, Sides
-from ehr_bert.prediction.stack import fit_stack
+from ehr_bert.prediction.contenders.boosting import fit_boosting
+from ehr_bert.prediction.contenders.logistic_regression import STRENGTHS, fit_logistic_regression
+from ehr_bert.prediction.contenders.problem import Scores, Sides
+from ehr_bert.prediction.contenders.stack import fit_stack
 
 SIDES = Sides(np.arange(0, 211), np.arange(211, 317), np.arange(317, 401))
 

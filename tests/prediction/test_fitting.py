@@ -11,14 +11,14 @@ import torch
 
 from ehr_bert.errors import UserError
 from ehr_bert.prediction.batches import collate
+from ehr_bert.prediction.contenders.search import candidates, search
 from ehr_bert.prediction.encoders import bert_encoder, code_embedding
-from ehr_bert.prediction.fitting import binary_loss, binary_score, fit, logits
+from ehr_bert.prediction.fitting import binary_loss, binary_score, fit, predict_logits
+from ehr_bert.prediction.frozen import batch_of, frozen_vectors
 from ehr_bert.prediction.heads import HEADS
+from ehr_bert.prediction.optimization import FitSettings, OptimizerStep, Runtime, parameter_groups
 from ehr_bert.prediction.predictor import make_predictor
 from ehr_bert.prediction.reading import ModelVocabulary, encode
-from ehr_bert.prediction.reduced import batch_of, reduced
-from ehr_bert.prediction.search import candidates, search
-from ehr_bert.prediction.updates import FitSettings, Runtime, Updates, parameter_groups
 from tests.prediction.small import has_code, histories_of, random_patients
 
 TRAIN, VALID = random_patients(120, seed=1), random_patients(50, seed=2)
@@ -45,7 +45,7 @@ def test_a_fit_learns_and_keeps_the_best_weights(export, train, valid):
     assert found.valid["auroc"] > 0.9
     assert found.updates <= 92
     assert found.best_update <= found.updates
-    again = binary_score(has_code(VALID))(logits(predictor, valid))
+    again = binary_score(has_code(VALID))(predict_logits(predictor, valid))
     assert again["auroc"] == pytest.approx(found.valid["auroc"])
     assert again["loss"] == pytest.approx(found.valid["loss"], abs=1e-5)
 
@@ -55,7 +55,7 @@ def test_a_fit_is_decided_by_its_seed(export, train, valid):
     torch.manual_seed(11)
     state = torch.get_rng_state()
     one, same, other = (
-        logits(fitted(export, train, valid, settings, seed=seed)[0], valid) for seed in (0, 0, 1)
+        predict_logits(fitted(export, train, valid, settings, seed=seed)[0], valid) for seed in (0, 0, 1)
     )
     assert np.array_equal(one, same)
     assert not np.allclose(one, other)
@@ -78,7 +78,7 @@ def test_a_frozen_encoder_stays_and_its_head_learns(export, train, valid, head):
     fresh = make_predictor(bert_encoder(export), head)
     before, after = fresh.encoder.state_dict(), predictor.encoder.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert found.valid["auroc"] >= binary_score(has_code(VALID))(logits(fresh, valid))["auroc"]
+    assert found.valid["auroc"] >= binary_score(has_code(VALID))(predict_logits(fresh, valid))["auroc"]
 
 
 def test_bert_moves_only_where_that_helps_beyond_what_its_head_learnt_first(export, train, valid):
@@ -87,16 +87,18 @@ def test_bert_moves_only_where_that_helps_beyond_what_its_head_learnt_first(expo
     whole = FitSettings(learning_rate=1e-12, head_learning_rate=rate, least_updates=40, evaluate_updates=10)
     (one, head_alone), (other, both) = (fitted(export, train, valid, settings) for settings in (alone, whole))
     assert both.valid["auroc"] >= head_alone.valid["auroc"]
-    np.testing.assert_allclose(logits(one, valid), logits(other, valid), atol=1e-4)
+    np.testing.assert_allclose(predict_logits(one, valid), predict_logits(other, valid), atol=1e-4)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_what_a_frozen_encoder_gives_is_the_same_computed_once(export, valid, head):
     predictor = make_predictor(bert_encoder(export), head, outputs=2)
     rows = np.array([5, 49, 0])
-    once = reduced(predictor, valid, batch_tokens=64)
-    np.testing.assert_allclose(logits(predictor, once), logits(predictor, valid), atol=1e-5)
-    np.testing.assert_allclose(logits(predictor, once.take(rows)), logits(predictor, valid)[rows], atol=1e-5)
+    once = frozen_vectors(predictor, valid, batch_tokens=64)
+    np.testing.assert_allclose(predict_logits(predictor, once), predict_logits(predictor, valid), atol=1e-5)
+    np.testing.assert_allclose(
+        predict_logits(predictor, once.take(rows)), predict_logits(predictor, valid)[rows], atol=1e-5
+    )
 
 
 def test_a_model_from_scratch_is_fitted_alike():
@@ -143,7 +145,9 @@ def test_an_update_is_adamws(export, train):
     settings = FitSettings(learning_rate=1e-3, layer_decay=1.0, weight_decay=0.0, warmup=0.0)
     rows, labels = np.arange(7), has_code(TRAIN)
     runtime = Runtime("float32")
-    update = Updates(parameter_groups(predictor.encoder, predictor.head, settings), 10, settings, runtime)
+    update = OptimizerStep(
+        parameter_groups(predictor.encoder, predictor.head, settings), 10, settings, runtime
+    )
     value = update(predictor, train, rows, binary_loss(labels))
     adamw = torch.optim.AdamW(
         [weight for weight in reference.parameters() if weight.requires_grad], lr=1e-3, weight_decay=0.0
@@ -161,7 +165,9 @@ def test_an_update_is_adamws(export, train):
 
 def test_bfloat16_is_near(export, valid):
     predictor = make_predictor(bert_encoder(export), "retain")
-    exact, near = (logits(predictor, valid, runtime=Runtime(each)) for each in ("float32", "bfloat16"))
+    exact, near = (
+        predict_logits(predictor, valid, runtime=Runtime(each)) for each in ("float32", "bfloat16")
+    )
     assert not np.array_equal(exact, near)
     np.testing.assert_allclose(exact, near, atol=0.05)
 
@@ -233,5 +239,5 @@ def test_two_processes_do_as_one_does(export, tmp_path):
 def test_a_batch_of_either_kind_tells_its_rows(export, valid):
     predictor = make_predictor(bert_encoder(export), "gru")
     rows = np.array([3, 1])
-    for inputs in (valid, reduced(predictor, valid, 64)):
+    for inputs in (valid, frozen_vectors(predictor, valid, 64)):
         assert batch_of(inputs, rows).rows.tolist() == [3, 1]

@@ -8,7 +8,7 @@ from transformers import AutoModel, AutoTokenizer
 from ehr_bert.errors import UserError
 from ehr_bert.metrics.calibration import Calibration, Method
 from ehr_bert.prediction.encoders import bert_encoder
-from ehr_bert.prediction.fitting import logits
+from ehr_bert.prediction.fitting import predict_logits
 from ehr_bert.prediction.heads import HEADS
 from ehr_bert.prediction.predictor import load_predictor, make_predictor, save_predictor
 from ehr_bert.prediction.reading import ModelVocabulary, encode
@@ -32,7 +32,7 @@ def test_a_saved_predictor_gives_the_same_logits(export, tmp_path, head):
     save_predictor(tmp_path / "saved", predictor, export, None, {})
     again = load_predictor(tmp_path / "saved")
     encoded = encode(histories_of(random_patients(9)), ModelVocabulary.of_folder(export))
-    assert np.array_equal(logits(again.predictor, encoded), logits(predictor, encoded))
+    assert np.array_equal(predict_logits(again.predictor, encoded), predict_logits(predictor, encoded))
 
 
 def test_all_that_is_told_of_it_is_read_back(saved, export):

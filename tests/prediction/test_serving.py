@@ -12,7 +12,7 @@ from ehr_bert.metrics.calibration import Calibration, Method
 from ehr_bert.prediction import serving
 from ehr_bert.prediction.batches import collate
 from ehr_bert.prediction.encoders import bert_encoder
-from ehr_bert.prediction.fitting import logits
+from ehr_bert.prediction.fitting import predict_logits
 from ehr_bert.prediction.predictor import MODEL_FOLDER, make_predictor, save_predictor
 from ehr_bert.prediction.reading import ModelVocabulary, encode
 from ehr_bert.prediction.serving import predict
@@ -41,7 +41,7 @@ def model(export, predictor, tmp_path_factory):
 def expected(export, predictor):
     """The risk of each patient."""
     encoded = encode(histories_of(PATIENTS), ModelVocabulary.of_folder(export))
-    return 1 / (1 + np.exp(-logits(predictor, encoded)[:, 0].astype(float) / 2))
+    return 1 / (1 + np.exp(-predict_logits(predictor, encoded)[:, 0].astype(float) / 2))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from ehr_bert.codes.chapters import CHAPTERS
 from ehr_bert.errors import UserError
-from ehr_bert.prediction.embeddings import TokenEmbeddings
+from ehr_bert.prediction.explaining.embeddings import TokenEmbeddings
 from ehr_bert.report.embedding_folder import write_embeddings
 from ehr_bert.report.embedding_map import draw_map
 

@@ -14,7 +14,7 @@ from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES, Split
 from ehr_bert.sequences.building import build_histories
 from ehr_bert.sequences.histories import PlaceBits, code_ranks, histories, ordering_ranks
-from ehr_bert.simulation.simulate import Settings, simulate
+from ehr_bert.simulation.simulate import SimulationSettings, simulate
 from ehr_bert.sources import read_tutorial_table
 from tests.sequences.decoding import decoded_sequences
 from tests.sequences.messy import messy_rows, write_tutorial_table
@@ -42,7 +42,7 @@ def test_every_patient_is_as_the_plain_algorithm_makes_it(engine: DuckDBEngine, 
 def test_simulated_patients_are_as_the_plain_algorithm_makes_them(
     engine: DuckDBEngine, tmp_path: Path
 ) -> None:
-    simulate(tmp_path / "simulated", Settings(patients=PATIENTS))
+    simulate(tmp_path / "simulated", SimulationSettings(patients=PATIENTS))
     table = tmp_path / "simulated" / "data_file.tsv"
     rows = pd.read_csv(table, sep="\t", header=0, names=DIAGNOSES.names, dtype={"patient_id": str})
     for column in ("admit_date", "discharge_date"):

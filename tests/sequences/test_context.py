@@ -13,7 +13,7 @@ from ehr_bert.errors import UserError
 from ehr_bert.schemas import PATIENTS, ContextKind, Split, is_context
 from ehr_bert.sequences.building import PatientHistories, SequenceOptions, build_histories
 from ehr_bert.sequences.eligibility import Eligibility
-from ehr_bert.sequences.summary import summarise
+from ehr_bert.sequences.summary import summarise_preprocessing
 from ehr_bert.sources import read_tutorial_table
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 from tests.sequences.decoding import decoded_sequences
@@ -106,7 +106,7 @@ def test_tokens_are_no_codes(engine: DuckDBEngine, tmp_path: Path) -> None:
     codes = [{vocabulary.tokens[index] for index in vocabulary.code_ids} for vocabulary in vocabularies]
     assert codes[0] == codes[1] == set(ROWS["code"])
     summaries = [
-        summarise(histories, vocabulary, 0)
+        summarise_preprocessing(histories, vocabulary, 0)
         for histories, vocabulary in zip((plain, told), vocabularies, strict=True)
     ]
     sizes = [summary.pop("vocabulary_size") for summary in summaries]

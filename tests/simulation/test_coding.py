@@ -7,10 +7,10 @@ import pytest
 from ehr_bert.schemas import DIAGNOSES
 from ehr_bert.simulation.coding import diagnoses, site_coding
 from ehr_bert.simulation.conditions import Conditions
-from ehr_bert.simulation.histories import Histories
+from ehr_bert.simulation.histories import SimulatedHistories
 
 
-def rows_of(conditions: Conditions, histories: Histories, kept: int) -> pd.DataFrame:
+def rows_of(conditions: Conditions, histories: SimulatedHistories, kept: int) -> pd.DataFrame:
     coding = site_coding(conditions, np.random.default_rng(5))
     table = diagnoses(conditions, coding, histories, 101, kept, np.random.default_rng(6))
     assert table.schema == DIAGNOSES
@@ -19,7 +19,7 @@ def rows_of(conditions: Conditions, histories: Histories, kept: int) -> pd.DataF
 
 
 @pytest.fixture(scope="module")
-def rows(conditions: Conditions, before: Histories) -> pd.DataFrame:
+def rows(conditions: Conditions, before: SimulatedHistories) -> pd.DataFrame:
     return rows_of(conditions, before, len(before.prevalent))
 
 
@@ -66,7 +66,7 @@ def test_a_patient_keeps_to_one_code_where_patients_differ(
 
 
 def test_fewer_patients_are_the_first_of_more(
-    conditions: Conditions, before: Histories, rows: pd.DataFrame
+    conditions: Conditions, before: SimulatedHistories, rows: pd.DataFrame
 ) -> None:
     few = rows_of(conditions, before, 13)
     assert few["patient_id"].nunique() == 13

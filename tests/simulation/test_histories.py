@@ -1,21 +1,21 @@
 import numpy as np
 
 from ehr_bert.simulation.conditions import Conditions
-from ehr_bert.simulation.histories import Histories, _onsets, simulate_histories
+from ehr_bert.simulation.histories import SimulatedHistories, _onsets, simulate_histories
 
 
-def test_every_patient_has_visits_and_every_visit_names_something(before: Histories) -> None:
+def test_every_patient_has_visits_and_every_visit_names_something(before: SimulatedHistories) -> None:
     assert np.array_equal(np.unique(before.patient), np.arange(len(before.prevalent)))
     assert np.array_equal(np.unique(before.visit), np.arange(len(before.patient)))
 
 
-def test_visits_are_in_order_and_never_overlap(before: Histories) -> None:
+def test_visits_are_in_order_and_never_overlap(before: SimulatedHistories) -> None:
     same = before.patient[1:] == before.patient[:-1]
     assert (np.diff(before.patient) >= 0).all()
     assert (before.admitted[1:] > before.discharged[:-1])[same].all()
 
 
-def test_only_stays_have_days(before: Histories) -> None:
+def test_only_stays_have_days(before: SimulatedHistories) -> None:
     assert np.array_equal(before.stay > 0, before.inpatient)
 
 
@@ -56,14 +56,16 @@ def test_no_one_has_conditions_of_both_sexes(conditions: Conditions) -> None:
     assert not (male & female).any()
 
 
-def test_the_outcome_is_there_from_the_start_or_not_at_all(conditions: Conditions, before: Histories) -> None:
+def test_the_outcome_is_there_from_the_start_or_not_at_all(
+    conditions: Conditions, before: SimulatedHistories
+) -> None:
     outcome = before.family == conditions.numbers["heart_failure"]
     patients = np.unique(before.patient[before.visit[outcome]])
     assert len(patients)
     assert before.prevalent[patients].all()
 
 
-def test_what_a_stay_names_foretells_its_length(conditions: Conditions, before: Histories) -> None:
+def test_what_a_stay_names_foretells_its_length(conditions: Conditions, before: SimulatedHistories) -> None:
     sepsis = np.zeros(len(before.patient), bool)
     sepsis[before.visit[before.family == conditions.numbers["sepsis"]]] = True
     stays = before.inpatient

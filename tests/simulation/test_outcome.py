@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from ehr_bert.simulation.conditions import Conditions
-from ehr_bert.simulation.histories import Histories
-from ehr_bert.simulation.outcome import Cohort, auroc, risks
+from ehr_bert.simulation.histories import SimulatedHistories
+from ehr_bert.simulation.outcome import SimulatedCohort, rank_auroc, risks
 
 
 def reference_risk(conditions: Conditions, visits: list[tuple[int, int, set[str]]], index_date: int) -> float:
@@ -39,7 +39,7 @@ def reference_risk(conditions: Conditions, visits: list[tuple[int, int, set[str]
 
 
 def test_risk_is_the_stated_function_of_what_was_recorded(
-    conditions: Conditions, with_outcome: tuple[Histories, Cohort]
+    conditions: Conditions, with_outcome: tuple[SimulatedHistories, SimulatedCohort]
 ) -> None:
     histories, cohort = with_outcome
     names = [family.name for family in conditions.families]
@@ -57,7 +57,7 @@ def test_risk_is_the_stated_function_of_what_was_recorded(
 
 
 def test_risk_sees_nothing_after_the_index_date(
-    conditions: Conditions, with_outcome: tuple[Histories, Cohort]
+    conditions: Conditions, with_outcome: tuple[SimulatedHistories, SimulatedCohort]
 ) -> None:
     histories, cohort = with_outcome
     index_date = np.zeros(len(histories.prevalent), np.int64)
@@ -69,7 +69,7 @@ def test_risk_sees_nothing_after_the_index_date(
 
 
 def test_cases_and_only_cases_have_the_outcome_coded_within_the_horizon(
-    conditions: Conditions, with_outcome: tuple[Histories, Cohort]
+    conditions: Conditions, with_outcome: tuple[SimulatedHistories, SimulatedCohort]
 ) -> None:
     histories, cohort = with_outcome
     visit = histories.visit[histories.family == conditions.numbers["heart_failure"]]
@@ -81,7 +81,7 @@ def test_cases_and_only_cases_have_the_outcome_coded_within_the_horizon(
 
 
 def test_members_have_history_follow_up_and_no_outcome_at_first(
-    conditions: Conditions, with_outcome: tuple[Histories, Cohort]
+    conditions: Conditions, with_outcome: tuple[SimulatedHistories, SimulatedCohort]
 ) -> None:
     histories, cohort = with_outcome
     assert not histories.prevalent[cohort.patient].any()
@@ -92,7 +92,9 @@ def test_members_have_history_follow_up_and_no_outcome_at_first(
         assert dates.max() >= index_date + conditions.outcome.horizon_days
 
 
-def test_labels_come_as_often_as_the_risks_say(with_outcome: tuple[Histories, Cohort]) -> None:
+def test_labels_come_as_often_as_the_risks_say(
+    with_outcome: tuple[SimulatedHistories, SimulatedCohort],
+) -> None:
     _, cohort = with_outcome
     error = np.sqrt((cohort.risk * (1 - cohort.risk)).sum())
     assert abs(cohort.label.sum() - cohort.risk.sum()) < 4 * error
@@ -102,9 +104,9 @@ def test_labels_come_as_often_as_the_risks_say(with_outcome: tuple[Histories, Co
 def test_auroc_of_labels_is_scikit_learns(pairs: list[tuple[int, bool]]) -> None:
     scores, labels = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
     if labels.min() == labels.max():
-        assert auroc(scores, labels) is None
+        assert rank_auroc(scores, labels) is None
     else:
-        assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
+        assert rank_auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
 
 
 def test_auroc_of_probabilities_takes_every_pair_by_its_chance() -> None:
@@ -115,4 +117,4 @@ def test_auroc_of_probabilities_takes_every_pair_by_its_chance() -> None:
             if i != j:
                 pairs += case * (1 - other)
                 won += case * (1 - other) * (1.0 if case > other else 0.5 if case == other else 0.0)
-    assert auroc(chances, chances) == pytest.approx(won / pairs)
+    assert rank_auroc(chances, chances) == pytest.approx(won / pairs)

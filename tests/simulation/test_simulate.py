@@ -11,7 +11,7 @@ from ehr_bert.cli import simulate as command
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES
 from ehr_bert.simulation import simulate as simulation
-from ehr_bert.simulation.simulate import COHORT, TUTORIAL_COLUMNS, Settings, simulate
+from ehr_bert.simulation.simulate import SIMULATED_COHORT, TUTORIAL_COLUMNS, SimulationSettings, simulate
 
 EXAMPLE = Path(__file__).parents[2] / "example_data"
 
@@ -27,7 +27,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_example_data_are_what_their_settings_give(tmp_path: Path) -> None:
     settings = json.loads((EXAMPLE / "summary.json").read_text())["settings"]
-    simulate(tmp_path / "again", Settings(**settings))
+    simulate(tmp_path / "again", SimulationSettings(**settings))
     shipped = contents(EXAMPLE)
     readme = shipped.pop("README.md").decode()
     del shipped["finetune.toml"]  # settings of the demo, not data
@@ -39,7 +39,7 @@ def test_the_example_data_are_what_their_settings_give(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path: Path) -> None:
     for name, seed in (("one", 3), ("two", 3), ("other", 4)):
-        simulate(tmp_path / name, Settings(40, 5.0, seed, "parquet"))
+        simulate(tmp_path / name, SimulationSettings(40, 5.0, seed, "parquet"))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     other = contents(tmp_path / "other")
     assert all(other[name] != data for name, data in contents(tmp_path / "one").items())
@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path: P
 @pytest.mark.usefixtures("small_chunks")
 def test_fewer_patients_are_the_first_of_more(tmp_path: Path) -> None:
     for patients in (23, 61):
-        simulate(tmp_path / str(patients), Settings(patients, 5.0, 1))
+        simulate(tmp_path / str(patients), SimulationSettings(patients, 5.0, 1))
     for name in ("data_file.tsv", "cohort.tsv"):
         few, more = ((tmp_path / patients / name).read_bytes() for patients in ("23", "61"))
         assert len(few) < len(more)
@@ -58,17 +58,17 @@ def test_fewer_patients_are_the_first_of_more(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_parquet_holds_what_tsv_holds(tmp_path: Path) -> None:
     tsv, parquet = tmp_path / "tsv", tmp_path / "parquet"
-    simulate(tsv, Settings(50, 5.0, 2, "tsv"))
-    simulate(parquet, Settings(50, 5.0, 2, "parquet"))
+    simulate(tsv, SimulationSettings(50, 5.0, 2, "tsv"))
+    simulate(parquet, SimulationSettings(50, 5.0, 2, "parquet"))
     text = csv.ParseOptions(delimiter="\t", quote_char=False)
 
     for found, path, schema in (
         (pq.read_table(parquet / "diagnoses"), tsv / "data_file.tsv", DIAGNOSES),
-        (pq.read_table(parquet / "cohort.parquet"), tsv / "cohort.tsv", COHORT),
+        (pq.read_table(parquet / "cohort.parquet"), tsv / "cohort.tsv", SIMULATED_COHORT),
     ):
         assert found.schema == schema
         read = csv.read_csv(path, parse_options=text)
-        expected = TUTORIAL_COLUMNS if schema is DIAGNOSES else COHORT.names
+        expected = TUTORIAL_COLUMNS if schema is DIAGNOSES else SIMULATED_COHORT.names
         assert read.column_names == expected
         assert read.rename_columns(schema.names).cast(schema).equals(found)
     assert len(list((parquet / "diagnoses").iterdir())) == 3
@@ -76,7 +76,7 @@ def test_parquet_holds_what_tsv_holds(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_chunks")
 def test_the_summary_counts_what_the_files_hold(tmp_path: Path) -> None:
-    summary = simulate(tmp_path / "out", Settings(100, 15.0, 9))
+    summary = simulate(tmp_path / "out", SimulationSettings(100, 15.0, 9))
     rows = pd.read_csv(tmp_path / "out" / "data_file.tsv", sep="\t", parse_dates=["vadate", "vddate"])
     visits = rows.drop_duplicates(["patient_id", "vddate"])
     cohort = pd.read_csv(tmp_path / "out" / "cohort.tsv", sep="\t")
@@ -91,7 +91,7 @@ def test_the_summary_counts_what_the_files_hold(tmp_path: Path) -> None:
 
 
 def test_what_can_be_learnt_is_in_the_range_meant(tmp_path: Path) -> None:
-    cohort = simulate(tmp_path / "out", Settings(5000))["cohort"]
+    cohort = simulate(tmp_path / "out", SimulationSettings(5000))["cohort"]
     assert 0.10 < cohort["prevalence"] < 0.25
     assert 0.80 < cohort["expected_best_auroc"] < 0.88
     assert abs(cohort["best_auroc"] - cohort["expected_best_auroc"]) < 0.03
@@ -99,11 +99,11 @@ def test_what_can_be_learnt_is_in_the_range_meant(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_chunks")
 def test_one_visit_each_makes_an_empty_cohort(tmp_path: Path) -> None:
-    summary = simulate(tmp_path / "out", Settings(1, 1.0))
+    summary = simulate(tmp_path / "out", SimulationSettings(1, 1.0))
     assert summary["visits"] == 1
     assert summary["cohort"]["patients"] == 0
     assert summary["cohort"]["best_auroc"] is None
-    assert (tmp_path / "out" / "cohort.tsv").read_text() == "\t".join(COHORT.names) + "\n"
+    assert (tmp_path / "out" / "cohort.tsv").read_text() == "\t".join(SIMULATED_COHORT.names) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_one_visit_each_makes_an_empty_cohort(tmp_path: Path) -> None:
 )
 def test_a_setting_out_of_range_is_named(wrong: dict) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
-        Settings(**wrong)
+        SimulationSettings(**wrong)
 
 
 def test_the_command_prints_a_summary(

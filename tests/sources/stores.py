@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ehr_bert.engines import Engine
-from ehr_bert.sources.store import NestedVisits, Store, WithoutVisit, checked_diagnoses, patients_of
+from ehr_bert.sources.store import NestedVisits, Store, WithoutVisit, checked_diagnoses, patient_rows
 
 
 def write_tables(folder: Path, tables: Mapping[str, str]) -> Path:
@@ -31,7 +31,7 @@ def rows_of(
 
 def patients_by_id(engine: Engine, store: Store) -> dict[str, dict[str, Any]]:
     """The patients of a store."""
-    return {row.pop("patient_id"): row for row in engine.collect(patients_of(store)).to_pylist()}
+    return {row.pop("patient_id"): row for row in engine.collect(patient_rows(store)).to_pylist()}
 
 
 def _picked(row: Mapping[str, Any], columns: Sequence[str]) -> Any:

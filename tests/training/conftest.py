@@ -3,13 +3,13 @@ from typing import NamedTuple
 
 import pytest
 
-from ehr_bert.training.loop import Outcome
-from ehr_bert.training.run import Run, run
+from ehr_bert.training.loop import TrainingOutcome
+from ehr_bert.training.run import PretrainingRequest, pretrain
 
 
 class Parent(NamedTuple):
-    asked: Run
-    outcome: Outcome
+    asked: PretrainingRequest
+    outcome: TrainingOutcome
 
     @property
     def folder(self) -> Path:
@@ -23,6 +23,6 @@ def parent(tmp_path_factory) -> Parent:
     from tests.training.test_run import write_packed
 
     folder = tmp_path_factory.mktemp("parent")
-    asked = Run([write_packed(folder, 7, 13)], folder / "D", PARENT)
+    asked = PretrainingRequest([write_packed(folder, 7, 13)], folder / "D", PARENT)
     with fast_runs():
-        return Parent(asked, run(asked))
+        return Parent(asked, pretrain(asked))

@@ -9,7 +9,7 @@ import pytest
 
 from ehr_bert.training.flops import ProductRate
 from ehr_bert.training.recipe import Phase, Recipe
-from ehr_bert.training.run import Run
+from ehr_bert.training.run import PretrainingRequest
 from tests.training.test_run import CODES, CONFIG
 
 STILL = Phase(batch_patients=5, steps=1, learning_rate=0.0)
@@ -28,7 +28,7 @@ PARENT = recipe_of(
 )
 
 
-def continued(asked: Run, output: Path, init: Path, **changes) -> Run:
+def continued(asked: PretrainingRequest, output: Path, init: Path, **changes) -> PretrainingRequest:
     """One update on the same examples, with the first weights from `init`."""
     return dataclasses.replace(asked, **{"output": output, "recipe": recipe_of(init=str(init))} | changes)
 

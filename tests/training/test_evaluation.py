@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from ehr_bert.model.pretraining import build_model
 from ehr_bert.training.evaluation import (
-    Evaluation,
+    EvaluationResult,
     Evaluator,
     code_frequencies,
     prevalence,
     record_evaluation,
 )
-from ehr_bert.training.folder import TrainingFolder
 from ehr_bert.training.recipe import MaskedCodes, ProlongedStay, Recipe
+from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 from tests.model.small import LAYOUT, SMALL, VOCABULARY
 from tests.training.streams import RandomUpdates
@@ -171,7 +171,7 @@ def test_a_patient_with_a_prolonged_stay_each_is_certain():
 
 
 def test_an_evaluation_alone_is_recorded_in_the_folder(tmp_path):
-    found = Evaluation(6, 23, 2.5, None, None, None, None)
+    found = EvaluationResult(6, 23, 2.5, None, None, None, None)
     record_evaluation(TrainingFolder(tmp_path), found)
     assert (tmp_path / "eval_results.txt").read_text() == "global_step = 6\nloss = 2.5\n"
     line = json.loads((tmp_path / "metrics.jsonl").read_text())

@@ -16,10 +16,10 @@ from ehr_bert.examples.writing import write_folder
 from ehr_bert.export.folder import export
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import build_model
-from ehr_bert.training.folder import TrainingFolder, load_model
 from ehr_bert.training.initial import begin_with, inherited_shape, read_pretrained
-from ehr_bert.training.inputs import Features
-from ehr_bert.training.run import run
+from ehr_bert.training.inputs import FeatureSource
+from ehr_bert.training.record.folder import TrainingFolder, load_model
+from ehr_bert.training.run import pretrain
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 from ehr_bert.weights.pretrained import Pretrained
 from tests.export.small import CODES, VOCABULARY, trained_model, training_folder
@@ -41,10 +41,10 @@ def no_measuring():
 def test_with_the_same_vocabulary_the_held_out_loss_begins_where_the_parents_ended(parent, tmp_path, capsys):
     export(parent.folder, tmp_path / "H", min_patients=0)
     loss = parent.outcome.evaluation.loss
-    exported = run(continued(parent.asked, tmp_path / "E", tmp_path / "H", train=False)).evaluation
+    exported = pretrain(continued(parent.asked, tmp_path / "E", tmp_path / "H", train=False)).evaluation
     assert exported.loss == pytest.approx(loss, abs=1e-6)
     capsys.readouterr()
-    again = run(continued(parent.asked, tmp_path / "E", parent.folder)).evaluation
+    again = pretrain(continued(parent.asked, tmp_path / "E", parent.folder)).evaluation
     out = capsys.readouterr().out
     assert again.loss == pytest.approx(loss, abs=1e-6)
     assert f"first weights from {parent.folder / 'model.ckpt-4'}: 49 of 49 tokens keep its rows\n" in out
@@ -62,21 +62,21 @@ def test_a_training_is_read_by_its_folder_its_best_or_a_checkpoint(parent):
 def test_a_recipe_without_a_shape_takes_the_parents_and_goes_on_without_the_parent(parent, tmp_path):
     moved = shutil.copytree(parent.folder, tmp_path / "moved")
     wanted = continued(parent.asked, tmp_path / "E", moved, evaluate=False)
-    run(wanted)
+    pretrain(wanted)
     assert TrainingFolder(tmp_path / "E").config() == TrainingFolder(parent.folder).config()
     shutil.rmtree(moved)
-    assert run(wanted).steps == 1
+    assert pretrain(wanted).steps == 1
 
 
 def test_a_shape_that_differs_is_refused_by_its_keys(parent, tmp_path):
     shape = dataclasses.replace(CONFIG, hidden_size=24, max_position_embeddings=99)
     recipe = recipe_of(init=str(parent.folder), model=shape)
     with pytest.raises(UserError, match=r"has hidden_size 12, not 24; max_position_embeddings 17, not 99"):
-        run(continued(parent.asked, tmp_path / "E", parent.folder, recipe=recipe))
+        pretrain(continued(parent.asked, tmp_path / "E", parent.folder, recipe=recipe))
     assert not (tmp_path / "E").exists()
 
 
-def with_new_codes(folder: Path) -> Features:
+def with_new_codes(folder: Path) -> FeatureSource:
     """Examples of the same patients, under a vocabulary of other codes, in another order."""
     write_packed(folder, 7, 13)
     sequences = folder / "sequences"
@@ -86,12 +86,12 @@ def with_new_codes(folder: Path) -> Features:
     counts = [CodeCount(code, 3, 5) for code in renamed]
     Vocabulary.from_counts(counts).write(sequences / "vocabulary.tsv")
     write_folder(sequences, folder / "new", PackedSettings(seed=0, window_lengths=(7, 13)), shards=1)
-    return Features(*(expand(f"{folder}/new/{split}-*.tfrecord") for split in ("train", "valid")))
+    return FeatureSource(*(expand(f"{folder}/new/{split}-*.tfrecord") for split in ("train", "valid")))
 
 
 def test_rows_of_new_codes_are_made_and_told(parent, tmp_path, capsys):
     features = [with_new_codes(tmp_path)]
-    run(continued(parent.asked, tmp_path / "E", parent.folder, features=features, evaluate=False))
+    pretrain(continued(parent.asked, tmp_path / "E", parent.folder, features=features, evaluate=False))
     out = capsys.readouterr().out
     assert "41 of 45 tokens keep its rows\n  4 codes are new to it, such as ICD10_A00: their rows" in out
     assert "\n  4 of its codes are not in the vocabulary\n" in out
@@ -169,7 +169,7 @@ def test_a_folder_of_transformers_alone_is_continued_from_and_exported_back_with
 ):
     torch.manual_seed(0)
     BertForPreTraining(STOCK).save_pretrained(tmp_path / "stock")
-    run(continued(parent.asked, tmp_path / "E", tmp_path / "stock", evaluate=False))
+    pretrain(continued(parent.asked, tmp_path / "E", tmp_path / "stock", evaluate=False))
     export(tmp_path / "E", tmp_path / "back", min_patients=0)
     for theirs, ours in zip(logits(tmp_path / "stock"), logits(tmp_path / "back"), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -14,12 +14,12 @@ import ehr_bert.training.loop as loop
 from ehr_bert.errors import UserError
 from ehr_bert.examples.layout import Layout
 from ehr_bert.model.pretraining import build_model
-from ehr_bert.training.checkpoints import load_weights, newest_checkpoint
-from ehr_bert.training.evaluation import Evaluation
-from ehr_bert.training.folder import TrainingFolder
-from ehr_bert.training.loop import PhasePlan, Reason, train
+from ehr_bert.training.evaluation import EvaluationResult
+from ehr_bert.training.loop import PhasePlan, StopReason, train
 from ehr_bert.training.recipe import Checkpointing, EarlyStopping, Phase, Recipe
-from ehr_bert.training.recipe import Evaluation as Evaluating
+from ehr_bert.training.recipe import EvaluationResult as Evaluating
+from ehr_bert.training.record.checkpoints import load_weights, newest_checkpoint
+from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.training.step import build_train_step
 from tests.model.small import SMALL
 from tests.training.streams import RandomUpdates
@@ -105,7 +105,7 @@ def losses_by_step(losses):
     """An evaluator that finds the given losses."""
 
     def evaluate(step):
-        return Evaluation(step, 7, losses[step], None, None, None, None)
+        return EvaluationResult(step, 7, losses[step], None, None, None, None)
 
     return evaluate
 
@@ -124,7 +124,7 @@ def test_training_lowers_the_loss(tmp_path):
     phase = Phase(steps=60, warmup_steps=5, learning_rate=1e-2)
     recipe = Recipe(phases=(phase,), report_every=10)
     _, outcome = trained(tmp_path, recipe, different=1)
-    assert (outcome.steps, outcome.reason, outcome.exit_code) == (60, Reason.FINISHED, 0)
+    assert (outcome.steps, outcome.reason, outcome.exit_code) == (60, StopReason.FINISHED, 0)
     losses = [line["train/masked_lm_loss"] for line in metrics(tmp_path)]
     assert losses[-1] < 0.5 * losses[0]
 
@@ -169,7 +169,7 @@ def test_a_training_that_ends_early_names_the_checkpoint_of_the_phase_that_it_wa
         RECIPE, evaluation=Evaluating(every_steps=1), early_stopping=EarlyStopping(patience=2)
     )
     _, outcome = trained(tmp_path, recipe, lambda step: losses_by_step({step: abs(step - 6) + 1.0})(step))
-    assert (outcome.reason, outcome.steps) == (Reason.EARLY_STOP, 8)
+    assert (outcome.reason, outcome.steps) == (StopReason.EARLY_STOP, 8)
     assert newest_checkpoint(tmp_path / "phase-1").endswith("model.ckpt-5")
     assert newest_checkpoint(tmp_path / "phase-2").endswith("model.ckpt-8")
 
@@ -209,7 +209,7 @@ def test_a_finished_training_is_not_trained_again(quick, tmp_path):
     first, _ = trained(tmp_path)
     again, outcome = trained(tmp_path)
     assert_equal_weights(again, first)
-    assert outcome.reason == Reason.FINISHED
+    assert outcome.reason == StopReason.FINISHED
     assert newest_checkpoint(tmp_path).endswith("model.ckpt-12")
 
 
@@ -221,7 +221,7 @@ def test_killed_and_started_again_it_ends_with_the_same_weights_bit_for_bit(
     monkeypatch.setattr(loop, "build_train_step", build)
     program = (
         f"loop.build_train_step = {build.__name__}\n"
-        "import ehr_bert.training.checkpoints as checkpoints\n"
+        "import ehr_bert.training.record.checkpoints as checkpoints\n"
         "name = checkpoints._name\n"
         "def dying(file, steps):\n"
         f"    if steps[-1] > {last_whole}: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -274,7 +274,7 @@ def test_ctrl_c_stops_after_the_update_and_a_second_one_at_once(quick, tmp_path,
 
     monkeypatch.setattr(loop.Progress, "step", interrupted)
     _, outcome = trained(tmp_path)
-    assert (outcome.steps, outcome.reason, outcome.exit_code) == (7, Reason.STOPPED, 75)
+    assert (outcome.steps, outcome.reason, outcome.exit_code) == (7, StopReason.STOPPED, 75)
     at[8] = 2
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path)
@@ -333,7 +333,7 @@ def test_it_ends_early_when_patience_is_at_its_end(quick, tmp_path, capsys):
     found = {2: 3.0, 4: 2.0, 6: 2.5, 8: 2.0}
     for _ in range(2):
         _, outcome = trained(tmp_path, recipe, losses_by_step(found))
-        assert (outcome.steps, outcome.reason, outcome.exit_code) == (8, Reason.EARLY_STOP, 0)
+        assert (outcome.steps, outcome.reason, outcome.exit_code) == (8, StopReason.EARLY_STOP, 0)
         assert outcome.evaluation is not None
         assert outcome.evaluation.global_step == 8
         assert "ended early: 2 evaluations in a row without a lower loss" in capsys.readouterr().out

@@ -12,10 +12,10 @@ from ehr_bert.errors import UserError
 from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.writing import write_folder
 from ehr_bert.training.flops import ProductRate
-from ehr_bert.training.folder import load_model
-from ehr_bert.training.inputs import Features, open_inputs
-from ehr_bert.training.recipe import Checkpointing, Evaluation, Phase, Recipe
-from ehr_bert.training.run import Run, run
+from ehr_bert.training.inputs import FeatureSource, open_inputs
+from ehr_bert.training.recipe import Checkpointing, EvaluationSettings, Phase, Recipe
+from ehr_bert.training.record.folder import load_model
+from ehr_bert.training.run import PretrainingRequest, pretrain
 from tests.training.test_run import CODES, PATIENTS, RECIPE, asked, vocabulary_of, write_packed
 
 MIXED = Phase(
@@ -25,7 +25,7 @@ ON_B = Phase(max_seq_length=13, batch_tokens=60, steps=3, learning_rate=1e-3, mi
 TWO_PHASES = dataclasses.replace(
     RECIPE,
     phases=(MIXED, ON_B),
-    evaluation=Evaluation(corpus="B"),
+    evaluation=EvaluationSettings(corpus="B"),
     checkpoints=Checkpointing(every_steps=9, keep=9),
 )
 
@@ -39,7 +39,7 @@ def no_measuring():
 
 
 @pytest.fixture(scope="module")
-def features(tmp_path_factory) -> list[Features]:
+def features(tmp_path_factory) -> list[FeatureSource]:
     """Two corpora, A packed in windows of two lengths and B of one."""
     folder = tmp_path_factory.mktemp("corpora")
     return [
@@ -54,7 +54,7 @@ def metrics(folder: Path) -> list[dict]:
 
 def test_corpora_are_mixed_as_asked_and_counted_by_phase(tmp_path, features, capsys):
     wanted = asked(tmp_path, features=features, recipe=TWO_PHASES)
-    outcome = run(wanted)
+    outcome = pretrain(wanted)
     assert outcome.steps == 26
     mixture = json.loads((tmp_path / "D" / "summary.json").read_text())["mixture"]
     assert list(mixture) == ["1"]
@@ -75,14 +75,14 @@ def test_corpora_are_mixed_as_asked_and_counted_by_phase(tmp_path, features, cap
     assert [Path(path).parents[1].name for path in told["paths"]] == ["B"]
 
     (tmp_path / "D" / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-18"')
-    again = run(wanted)
+    again = pretrain(wanted)
     assert again.evaluation == outcome.evaluation
     assert json.loads((tmp_path / "D" / "summary.json").read_text())["mixture"] == mixture
 
 
 def test_held_out_patients_are_those_of_the_corpus_that_is_named(features):
     for corpus, files in (("A", 2), ("B", 1)):
-        recipe = dataclasses.replace(TWO_PHASES, evaluation=Evaluation(corpus=corpus))
+        recipe = dataclasses.replace(TWO_PHASES, evaluation=EvaluationSettings(corpus=corpus))
         inputs = open_inputs(recipe, features)
         assert len(inputs.held_out.info.files) == files
         assert all(name.startswith("valid-") for name in inputs.held_out.info.files)
@@ -107,7 +107,7 @@ run(shared(Path(sys.argv[1]), micro_batch_tokens=60, devices=Devices(2)))
 """
 
 
-def shared(folder: Path, micro_batch_tokens: int, **changes) -> Run:
+def shared(folder: Path, micro_batch_tokens: int, **changes) -> PretrainingRequest:
     """A phase of a mixture, and one that begins its moments anew."""
     phases = tuple(
         dataclasses.replace(phase, steps=3, micro_batch_tokens=micro_batch_tokens, carry_over=carried)
@@ -121,7 +121,7 @@ def shared(folder: Path, micro_batch_tokens: int, **changes) -> Run:
 @pytest.mark.slow
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="takes shares of a CPU")
 def test_two_shares_and_small_micro_batches_mix_and_train_as_one_device_does(tmp_path):
-    run(shared(tmp_path / "one", micro_batch_tokens=1000))
+    pretrain(shared(tmp_path / "one", micro_batch_tokens=1000))
     two = subprocess.run([sys.executable, "-c", SHARES, tmp_path / "two"], capture_output=True, text=True)
     assert "float32 on 2 CPUs" in two.stdout, two.stderr
     one, other = (
@@ -133,11 +133,11 @@ def test_two_shares_and_small_micro_batches_mix_and_train_as_one_device_does(tmp
         np.testing.assert_allclose(theirs.numpy(), ours.numpy(), atol=1e-5, err_msg=ours.path)
 
 
-def other_vocabulary(folder: Path) -> Features:
+def other_vocabulary(folder: Path) -> FeatureSource:
     write_packed(folder, 13)
     vocabulary_of(CODES + 1).write(folder / "sequences" / "vocabulary.tsv")
     write_folder(folder / "sequences", folder / "F13", PackedSettings(seed=0, window_lengths=(13,)), shards=1)
-    return Features(sorted((folder / "F13").glob("train-*")), name="C")
+    return FeatureSource(sorted((folder / "F13").glob("train-*")), name="C")
 
 
 def test_corpora_of_different_vocabularies_are_refused_by_their_names(tmp_path, features):
@@ -157,7 +157,7 @@ def test_corpora_of_different_vocabularies_are_refused_by_their_names(tmp_path, 
             "phases.1.mixture names C, and the features are of A, B: name its folder (--features C=FOLDER)",
         ),
         (
-            dataclasses.replace(TWO_PHASES, evaluation=Evaluation(corpus="C")),
+            dataclasses.replace(TWO_PHASES, evaluation=EvaluationSettings(corpus="C")),
             "evaluation.corpus names C, and the features are of A, B: name its folder (--features C=FOLDER)",
         ),
         (

@@ -12,7 +12,7 @@ from ehr_bert.model.config import ACTIVATIONS, ModelConfig
 from ehr_bert.training.recipe import (
     Checkpointing,
     EarlyStopping,
-    Evaluation,
+    EvaluationSettings,
     MaskedCodes,
     Optimizer,
     Phase,
@@ -28,7 +28,7 @@ TABLES: dict[str, Any] = {
     "prolonged_stay": ProlongedStay,
     "optimizer": Optimizer,
     "phases": Phase,
-    "evaluation": Evaluation,
+    "evaluation": EvaluationSettings,
     "checkpoints": Checkpointing,
     "early_stopping": EarlyStopping,
 }
@@ -62,7 +62,7 @@ recipes = st.builds(
     ),
     phases=st.lists(phases, min_size=1, max_size=3).map(tuple),
     evaluation=st.builds(
-        Evaluation, every_steps=counts, max_batches=st.none() | counts, corpus=texts.filter(bool)
+        EvaluationSettings, every_steps=counts, max_batches=st.none() | counts, corpus=texts.filter(bool)
     ),
     early_stopping=st.builds(EarlyStopping, patience=st.integers(0, 9)),
 )
@@ -261,7 +261,7 @@ def test_what_leaves_the_result_alone_is_no_difference():
         compile=False,
         report_every=3,
         phases=(Phase(micro_batch_tokens=512),),
-        evaluation=Evaluation(every_steps=3, max_batches=2),
+        evaluation=EvaluationSettings(every_steps=3, max_batches=2),
         checkpoints=Checkpointing(every_steps=3, every_minutes=1, keep=1),
     )
     assert not Recipe().differences(other)
@@ -269,6 +269,6 @@ def test_what_leaves_the_result_alone_is_no_difference():
 
 def test_when_evaluations_can_end_the_training_they_make_a_difference():
     stopping = EarlyStopping(patience=2)
-    one = Recipe(evaluation=Evaluation(every_steps=3), early_stopping=stopping)
-    other = Recipe(evaluation=Evaluation(every_steps=4), early_stopping=stopping)
+    one = Recipe(evaluation=EvaluationSettings(every_steps=3), early_stopping=stopping)
+    other = Recipe(evaluation=EvaluationSettings(every_steps=4), early_stopping=stopping)
     assert one.differences(other) == {"evaluation.every_steps": (3, 4)}

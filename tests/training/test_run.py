@@ -29,18 +29,18 @@ from ehr_bert.model.config import ModelConfig
 from ehr_bert.pickles import read_bencs, write_pickles
 from ehr_bert.schemas import SEQUENCES
 from ehr_bert.training.flops import ProductRate
-from ehr_bert.training.folder import load_model
-from ehr_bert.training.inputs import Features
-from ehr_bert.training.loop import Outcome
+from ehr_bert.training.inputs import FeatureSource
+from ehr_bert.training.loop import TrainingOutcome
 from ehr_bert.training.recipe import (
     Checkpointing,
-    Evaluation,
+    EvaluationSettings,
     MaskedCodes,
     Phase,
     ProlongedStay,
     Recipe,
 )
-from ehr_bert.training.run import Run, run
+from ehr_bert.training.record.folder import load_model
+from ehr_bert.training.run import PretrainingRequest, pretrain
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 
 LENGTH, MASKED, CODES, PATIENTS = 11, 2, 40, 23
@@ -83,7 +83,7 @@ def write_examples(folder: Path, name: str = "F", med_bert: bool = False, codes:
     return folder / name
 
 
-def write_packed(folder: Path, *lengths: int) -> Features:
+def write_packed(folder: Path, *lengths: int) -> FeatureSource:
     """Packed examples of all patients, for training and for evaluation alike."""
     sequences = folder / "sequences"
     for split in ("train", "valid"):
@@ -104,12 +104,12 @@ def write_packed(folder: Path, *lengths: int) -> Features:
     vocabulary_of(CODES).write(sequences / "vocabulary.tsv")
     output = folder / f"F{lengths[-1]}"
     write_folder(sequences, output, PackedSettings(seed=0, window_lengths=lengths), shards=1)
-    return Features(expand(f"{output}/train-*.tfrecord"), expand(f"{output}/valid-*.tfrecord"))
+    return FeatureSource(expand(f"{output}/train-*.tfrecord"), expand(f"{output}/valid-*.tfrecord"))
 
 
-def asked(folder: Path, **changes) -> Run:
-    features = changes.pop("features", None) or [Features([write_examples(folder)])]
-    return Run(**{"features": features, "output": folder / "D", "recipe": RECIPE} | changes)
+def asked(folder: Path, **changes) -> PretrainingRequest:
+    features = changes.pop("features", None) or [FeatureSource([write_examples(folder)])]
+    return PretrainingRequest(**{"features": features, "output": folder / "D", "recipe": RECIPE} | changes)
 
 
 def with_phase(**changes) -> Recipe:
@@ -128,7 +128,7 @@ def no_measuring():
 @dataclasses.dataclass(frozen=True)
 class Trained:
     folder: Path  # as `asked` wants it
-    outcome: Outcome
+    outcome: TrainingOutcome
     printed: str
 
 
@@ -137,7 +137,7 @@ def once(tmp_path_factory, no_measuring) -> Trained:
     """One training, for all tests that need one."""
     folder = tmp_path_factory.mktemp("trained")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        outcome = run(asked(folder))
+        outcome = pretrain(asked(folder))
     return Trained(folder, outcome, printed.getvalue())
 
 
@@ -238,17 +238,17 @@ def test_packed_examples_are_trained_and_evaluated_on_their_own_splits(tmp_path,
         masked_codes=MaskedCodes(probability=0.4, mask_share=1.0, random_share=0.0),
         prolonged_stay=ProlongedStay(threshold_days=1),
         phases=(Phase(batch_tokens=60, epochs=2.5, micro_batch_tokens=50, learning_rate=1e-2),),
-        evaluation=Evaluation(every_steps=4),
+        evaluation=EvaluationSettings(every_steps=4),
     )
     wanted = asked(tmp_path, features=[write_packed(tmp_path, 7, 13)], recipe=recipe)
-    outcome = run(wanted)
+    outcome = pretrain(wanted)
     tokens = sum(len(ids) + 1 for *_, ids, _ in random_patients(CODES))
     assert outcome.steps == math.ceil(2.5 * tokens / 60)
     assert outcome.evaluation.patients == PATIENTS
     printed = capsys.readouterr().out
     assert "each patient is seen 3 times in phase 1: so small data" in printed
     assert "TRAINING" not in printed
-    again = run(dataclasses.replace(wanted, train=False))
+    again = pretrain(dataclasses.replace(wanted, train=False))
     assert again.evaluation == outcome.evaluation
 
 
@@ -256,7 +256,7 @@ def test_each_phase_trains_on_the_features_of_its_length(tmp_path, capsys):
     phases = tuple(dataclasses.replace(PHASE, max_seq_length=length, steps=2) for length in (7, 13))
     recipe = dataclasses.replace(RECIPE, phases=phases)
     features = [write_packed(tmp_path, 7, 13), write_packed(tmp_path, 7)]
-    assert run(asked(tmp_path, features=features, recipe=recipe)).steps == 4
+    assert pretrain(asked(tmp_path, features=features, recipe=recipe)).steps == 4
     told = json.loads((tmp_path / "D" / "examples.json").read_text())
     assert [info["max_seq_length"] for info in told["examples"]] == [7, 13]
     out = capsys.readouterr().out
@@ -265,26 +265,26 @@ def test_each_phase_trains_on_the_features_of_its_length(tmp_path, capsys):
 
 
 def test_held_out_examples_are_evaluated_without_a_warning(trained, capsys):
-    features = [Features([trained.folder / "F"], [write_examples(trained.folder, "held_out")])]
-    recipe = dataclasses.replace(RECIPE, evaluation=Evaluation(max_batches=2))
+    features = [FeatureSource([trained.folder / "F"], [write_examples(trained.folder, "held_out")])]
+    recipe = dataclasses.replace(RECIPE, evaluation=EvaluationSettings(max_batches=2))
     wanted = asked(trained.folder, features=features, recipe=recipe, eval_batch_size=4, train=False)
-    assert 4 <= run(wanted).evaluation.patients <= 8
+    assert 4 <= pretrain(wanted).evaluation.patients <= 8
     assert "TRAINING" not in capsys.readouterr().out
 
 
 def test_evaluation_alone_gives_the_figures_of_before(trained):
-    again = run(asked(trained.folder, train=False))
+    again = pretrain(asked(trained.folder, train=False))
     assert (again.steps, again.evaluation) == (6, trained.outcome.evaluation)
 
 
 def test_a_window_longer_than_all_examples_changes_no_figure(trained):
     wanted = asked(trained.folder, recipe=with_phase(max_seq_length=LENGTH), output=trained.folder / "other")
-    assert run(wanted).evaluation == trained.outcome.evaluation
+    assert pretrain(wanted).evaluation == trained.outcome.evaluation
 
 
 def test_masked_codes_beyond_the_first_few_do_not_count(trained):
     figures = [
-        run(asked(trained.folder, train=False, max_predictions_per_seq=most)).evaluation.masked_codes
+        pretrain(asked(trained.folder, train=False, max_predictions_per_seq=most)).evaluation.masked_codes
         for most in (1, 2, 9)
     ]
     assert figures[0] != figures[1]
@@ -292,8 +292,8 @@ def test_masked_codes_beyond_the_first_few_do_not_count(trained):
 
 
 def test_examples_without_cls_are_pooled_at_their_first_code(tmp_path, capsys):
-    features = [Features([write_examples(tmp_path, med_bert=True)])]
-    run(asked(tmp_path, features=features, recipe=ONE_STEP, evaluate=False))
+    features = [FeatureSource([write_examples(tmp_path, med_bert=True)])]
+    pretrain(asked(tmp_path, features=features, recipe=ONE_STEP, evaluate=False))
     assert "have no [CLS]" in capsys.readouterr().out
     assert json.loads((tmp_path / "D" / "config.json").read_text())["stay_pooling"] == "first"
 
@@ -301,7 +301,7 @@ def test_examples_without_cls_are_pooled_at_their_first_code(tmp_path, capsys):
 def test_the_first_weights_can_come_from_another_training(trained):
     phases = (dataclasses.replace(PHASE, steps=1, learning_rate=0.0),)
     still = dataclasses.replace(RECIPE, phases=phases, init=str(trained.folder / "D"))
-    again = run(asked(trained.folder, recipe=still, output=trained.folder / "E")).evaluation
+    again = pretrain(asked(trained.folder, recipe=still, output=trained.folder / "E")).evaluation
     assert again == dataclasses.replace(trained.outcome.evaluation, global_step=1)
 
 
@@ -335,7 +335,7 @@ def test_the_first_weights_can_come_from_another_training(trained):
 )
 def test_what_does_not_fit_is_refused_with_both_numbers(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
-        run(asked(tmp_path, **changes))
+        pretrain(asked(tmp_path, **changes))
 
 
 def sized(vocab_size: int | None) -> Recipe:
@@ -343,40 +343,40 @@ def sized(vocab_size: int | None) -> Recipe:
 
 
 def test_more_rows_than_the_vocabulary_has_are_left_unused(tmp_path):
-    assert run(asked(tmp_path, recipe=sized(64))).evaluation
+    assert pretrain(asked(tmp_path, recipe=sized(64))).evaluation
     assert json.loads((tmp_path / "D" / "config.json").read_text())["vocab_size"] == 64
 
 
 def test_a_named_vocabulary_sets_the_size_and_must_be_the_examples_own(tmp_path):
     wanted = asked(tmp_path, recipe=sized(99), vocabulary=tmp_path / "F.vocabulary.tsv", evaluate=False)
-    run(wanted)
+    pretrain(wanted)
     assert json.loads((tmp_path / "D" / "config.json").read_text())["vocab_size"] == 45
     Vocabulary.from_counts([CodeCount("other", 1, 1)]).write(tmp_path / "other.tsv")
     with pytest.raises(UserError, match=r"is not the vocabulary that .*F was made with"):
-        run(dataclasses.replace(wanted, vocabulary=tmp_path / "other.tsv"))
+        pretrain(dataclasses.replace(wanted, vocabulary=tmp_path / "other.tsv"))
 
 
 def test_held_out_examples_of_another_vocabulary_are_refused(tmp_path):
     held_out = write_examples(tmp_path / "other", "V", codes=41)
     with pytest.raises(UserError, match=r"F and .*V were made with different vocabularies"):
-        run(asked(tmp_path, features=[Features([write_examples(tmp_path)], [held_out])]))
+        pretrain(asked(tmp_path, features=[FeatureSource([write_examples(tmp_path)], [held_out])]))
 
 
 def test_the_original_program_s_examples_need_a_vocabulary_or_its_size(tmp_path):
-    features = [Features([write_examples(tmp_path)])]
+    features = [FeatureSource([write_examples(tmp_path)])]
     for sidecar in ("F.examples.json", "F.vocabulary.tsv"):
         (tmp_path / sidecar).unlink()
     with pytest.raises(UserError, match="come without a vocabulary"):
-        run(asked(tmp_path, features=features, recipe=sized(None)))
+        pretrain(asked(tmp_path, features=features, recipe=sized(None)))
     with pytest.raises(UserError, match="vocab_size is 12"):
-        run(asked(tmp_path, features=features, recipe=sized(12)))
-    assert run(asked(tmp_path, features=features, recipe=sized(50))).evaluation
+        pretrain(asked(tmp_path, features=features, recipe=sized(12)))
+    assert pretrain(asked(tmp_path, features=features, recipe=sized(50))).evaluation
 
 
 def test_a_folder_that_holds_another_training_is_refused_by_the_key_that_differs(trained):
     def refusal(**changes) -> str:
         with pytest.raises(UserError) as error:
-            run(asked(trained.folder, **changes))
+            pretrain(asked(trained.folder, **changes))
         return str(error.value)
 
     assert refusal(recipe=with_phase(learning_rate=0.02)) == (
@@ -396,7 +396,7 @@ def test_a_folder_that_holds_another_training_is_refused_by_the_key_that_differs
 
 def test_by_force_another_recipe_goes_on_from_the_checkpoint(trained, capsys):
     longer = with_phase(steps=8, learning_rate=0.02)
-    assert run(asked(trained.folder, recipe=longer, force=True)).steps == 8
+    assert pretrain(asked(trained.folder, recipe=longer, force=True)).steps == 8
     assert "going on from the checkpoint at step 6" in capsys.readouterr().out
     assert Recipe.read(trained.folder / "D" / "recipe.toml").phases[0].learning_rate == 0.02
 
@@ -405,7 +405,7 @@ def test_what_leaves_the_result_alone_may_change(trained):
     quieter = dataclasses.replace(
         with_phase(micro_batch_tokens=40), report_every=1, checkpoints=Checkpointing(every_steps=1)
     )
-    again = run(asked(trained.folder, recipe=quieter)).evaluation
+    again = pretrain(asked(trained.folder, recipe=quieter)).evaluation
     assert again.loss == pytest.approx(trained.outcome.evaluation.loss, abs=1e-4)
 
 
@@ -420,7 +420,7 @@ run(shared(Path(sys.argv[1]), micro_batch_tokens=30, devices=Devices(2)))
 """
 
 
-def shared(folder: Path, micro_batch_tokens: int, **changes) -> Run:
+def shared(folder: Path, micro_batch_tokens: int, **changes) -> PretrainingRequest:
     recipe = with_phase(steps=3, batch_patients=11, micro_batch_tokens=micro_batch_tokens)
     return asked(folder, features=[write_packed(folder, 7, 13)], recipe=recipe, evaluate=False, **changes)
 
@@ -428,7 +428,7 @@ def shared(folder: Path, micro_batch_tokens: int, **changes) -> Run:
 @pytest.mark.slow
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="takes shares of a CPU")
 def test_two_shares_and_small_micro_batches_give_the_weights_of_one_device(tmp_path):
-    run(shared(tmp_path / "one", micro_batch_tokens=1000))
+    pretrain(shared(tmp_path / "one", micro_batch_tokens=1000))
     two = subprocess.run([sys.executable, "-c", SHARES, tmp_path / "two"], capture_output=True, text=True)
     assert "float32 on 2 CPUs" in two.stdout, two.stderr
     weights, others = (load_model(tmp_path / name / "D").trainable_variables for name in ("one", "two"))
@@ -440,6 +440,6 @@ def test_a_types_pickle_that_names_a_global_is_refused(trained):
     bad = trained.folder / "P.types"
     bad.write_bytes(pickle.dumps(np.arange(3)))
     with pytest.raises(UserError, match="refused, pickle 1: it names numpy"):
-        run(asked(trained.folder, vocabulary=bad))
+        pretrain(asked(trained.folder, vocabulary=bad))
     with pytest.raises(UserError, match="refused, pickle 1: it names numpy"):
         export(trained.folder / "D", trained.folder / "H", vocabulary_file=bad)

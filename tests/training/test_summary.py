@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from ehr_bert.training.folder import TrainingFolder
-from ehr_bert.training.loop import Outcome, PhasePlan, Reason
+from ehr_bert.training.loop import PhasePlan, StopReason, TrainingOutcome
 from ehr_bert.training.recipe import Phase
-from ehr_bert.training.summary import summarise
+from ehr_bert.training.record.folder import TrainingFolder
+from ehr_bert.training.summary import summarise_training
 from tests.model.small import SMALL
 from tests.training.streams import RandomUpdates
 
@@ -38,7 +38,7 @@ UNREPORTED = {"seconds": 0.5, "skipped": 1.0, "skipped_in_a_row": 1.0}
 def summarised(path, lines, outcome):
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     phase = Phase(steps=22)
-    found = summarise(
+    found = summarise_training(
         TrainingFolder(path),
         outcome,
         SMALL,
@@ -51,7 +51,7 @@ def summarised(path, lines, outcome):
 
 
 def test_a_summary_covers_all_reports_of_all_processes(tmp_path):
-    found, written = summarised(tmp_path, LINES, Outcome(22, Reason.EARLY_STOP, None, UNREPORTED))
+    found, written = summarised(tmp_path, LINES, TrainingOutcome(22, StopReason.EARLY_STOP, None, UNREPORTED))
     assert (written["reason"], written["steps"], written["seconds"]) == ("early stop", 22, 16.5)
     assert written["real_tokens_per_second"] == 7
     assert written["padding_fraction"] == 0.1
@@ -70,17 +70,17 @@ def test_the_docs_tell_what_is_reported():
     told = (Path(__file__).parent.parent.parent / "docs" / "training.md").read_text()
     names = {name.removeprefix("train/") for line in LINES for name in line if name.startswith("train/")}
     assert [name for name in names if f"`{name}`" not in told] == []
-    assert all(f"`{reason}`" in told for reason in Reason)
+    assert all(f"`{reason}`" in told for reason in StopReason)
 
 
 def test_told_to_stop_it_takes_no_time_to_measure_the_device(tmp_path):
-    _, written = summarised(tmp_path, LINES, Outcome(22, Reason.STOPPED, None, UNREPORTED))
+    _, written = summarised(tmp_path, LINES, TrainingOutcome(22, StopReason.STOPPED, None, UNREPORTED))
     assert written["product_rate"] is written["model_flops_utilisation"] is None
     assert written["real_tokens_per_second"] == 7
 
 
 def test_what_was_not_measured_is_null(tmp_path):
-    found, written = summarised(tmp_path, [], Outcome(0, Reason.FINISHED, None, {}))
+    found, written = summarised(tmp_path, [], TrainingOutcome(0, StopReason.FINISHED, None, {}))
     for name in ("real_tokens_per_second", "padding_fraction", "model_flops_utilisation", "evaluation"):
         assert written[name] is None
     assert "tokens/s" not in str(found)

@@ -18,7 +18,7 @@ from transformers import (
 from ehr_bert.errors import UserError
 from ehr_bert.export.folder import export
 from ehr_bert.weights.hugging_face import is_hugging_face, read_hugging_face
-from ehr_bert.weights.names import is_transposed, parameter_names
+from ehr_bert.weights.names import is_kernel_transposed, parameter_names
 from tests.export.small import VOCABULARY, trained_model, training_folder
 from tests.model.small import SMALL
 
@@ -60,7 +60,7 @@ def expected(cls=BertForPreTraining) -> dict[str, np.ndarray]:
         name = theirs if theirs in parameters else bare
         if name in parameters:
             value = parameters[name].detach().numpy()
-            found[ours] = value.T if is_transposed(ours) else value
+            found[ours] = value.T if is_kernel_transposed(ours) else value
     return found
 
 

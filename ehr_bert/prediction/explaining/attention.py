@@ -10,12 +10,12 @@ import torch
 
 from ehr_bert.errors import UserError
 from ehr_bert.prediction.batches import collate
-from ehr_bert.prediction.encoders import BertEncoder, Encoder
+from ehr_bert.prediction.encoders import BertEncoder, HistoryEncoder
 from ehr_bert.prediction.reading import Encoded
 
 
 @torch.no_grad()
-def attention_weights(encoder: Encoder, encoded: Encoded) -> np.ndarray:
+def attention_weights(encoder: HistoryEncoder, encoded: Encoded) -> np.ndarray:
     """How much of each token every token takes in, by layer and head.
 
     Args:

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from captum.attr import LayerIntegratedGradients
 
-from ehr_bert.prediction.batches import Batch, collate
+from ehr_bert.prediction.batches import PaddedBatch, collate
 from ehr_bert.prediction.predictor import Predictor
 from ehr_bert.prediction.reading import Encoded
 
-STEPS = (32, 64, 128, 256, 512)
-"""Points of the way at which gradients are taken: as many as `TOLERANCE` needs."""
+INTEGRATION_STEPS = (32, 64, 128, 256, 512)
+"""Points of the way at which gradients are taken: as many as `COMPLETENESS_TOLERANCE` needs."""
 
-TOLERANCE = 0.01
+COMPLETENESS_TOLERANCE = 0.01
 """By how much the contributions' sum may miss the difference of the logits."""
 
 _TOKENS_AT_A_TIME = 8192
@@ -48,7 +48,7 @@ class Attribution:
     @property
     def complete(self) -> bool:
         """Whether the contributions add up."""
-        return abs(self.error) <= TOLERANCE
+        return abs(self.error) <= COMPLETENESS_TOLERANCE
 
 
 def attribute(predictor: Predictor, encoded: Encoded, output: int = 0) -> Attribution:
@@ -66,7 +66,7 @@ def attribute(predictor: Predictor, encoded: Encoded, output: int = 0) -> Attrib
 
     def logit(token_ids: torch.Tensor) -> torch.Tensor:  # [B, T] -> [B]
         copies = len(token_ids)
-        repeated = Batch(
+        repeated = PaddedBatch(
             token_ids=token_ids,
             visit_ids=batch.visit_ids.expand(copies, -1),
             attention_mask=batch.attention_mask.expand(copies, -1),
@@ -79,7 +79,7 @@ def attribute(predictor: Predictor, encoded: Encoded, output: int = 0) -> Attrib
         blank_logit, own_logit = logit(torch.cat([blank, batch.token_ids])).tolist()
     gradients = LayerIntegratedGradients(logit, predictor.encoder.token_embedding)
     at_a_time = max(1, _TOKENS_AT_A_TIME // len(encoded.token_ids))
-    for steps in STEPS:
+    for steps in INTEGRATION_STEPS:
         # cuDNN's GRUs have gradients in training alone.
         with torch.backends.cudnn.flags(enabled=False):
             by_number = gradients.attribute(

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ehr_bert.prediction.encoders import Encoder
-from ehr_bert.prediction.multitask.labels import Labels, labels_of
+from ehr_bert.prediction.encoders import HistoryEncoder
+from ehr_bert.prediction.multitask.labels import TaskLabels, labels_of
 from ehr_bert.prediction.multitask.past import PastEncoder, VisitHead
-from ehr_bert.prediction.multitask.tasks import Task
+from ehr_bert.prediction.multitask.tasks import PredictionTask
 from ehr_bert.prediction.predictor import Predictor, make_predictor
 from ehr_bert.prediction.reading import Encoded, ModelVocabulary, encode
 from ehr_bert.schemas import Split, TaskKind
@@ -24,7 +24,7 @@ class Side:
     """
 
     inputs: Encoded
-    labels: Labels
+    labels: TaskLabels
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class TaskData:
         sides: The examples of each split.
     """
 
-    task: Task
+    task: PredictionTask
     sides: dict[Split, Side]
 
     @property
-    def labels(self) -> Labels:
+    def labels(self) -> TaskLabels:
         """Those of the training split."""
         return self.sides[Split.TRAIN].labels
 
-    def predictor(self, encoder: Encoder, head: str, seed: int) -> Predictor:
+    def predictor(self, encoder: HistoryEncoder, head: str, seed: int) -> Predictor:
         """A predictor of the task with a new head, random by `seed`.
 
         Its bias is the guess of who knows nothing of a patient: an outcome's frequency need not be learnt.
@@ -72,7 +72,7 @@ class TaskData:
 
 
 def data_of(
-    tasks: Sequence[Task], vocabulary: ModelVocabulary, max_length: int | None = None
+    tasks: Sequence[PredictionTask], vocabulary: ModelVocabulary, max_length: int | None = None
 ) -> list[TaskData]:
     """The tasks' examples as a model reads them.
 

@@ -10,14 +10,14 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
-from ehr_bert.prediction.batches import Batch
-from ehr_bert.prediction.encoders import Encoder
-from ehr_bert.prediction.fitting import Fitted, learn, logits
+from ehr_bert.prediction.batches import PaddedBatch
+from ehr_bert.prediction.encoders import HistoryEncoder
+from ehr_bert.prediction.fitting import Fitted, learn, predict_logits
 from ehr_bert.prediction.multitask.data import TaskData
 from ehr_bert.prediction.multitask.labels import loss_of, score_of
 from ehr_bert.prediction.multitask.sampling import TaskSampler, endless_batches
+from ehr_bert.prediction.optimization import FitSettings, OptimizerStep, Runtime, parameter_groups
 from ehr_bert.prediction.predictor import Predictor
-from ehr_bert.prediction.updates import FitSettings, Runtime, Updates, parameter_groups
 from ehr_bert.schemas import Split
 
 
@@ -35,7 +35,7 @@ class JointPredictor(nn.Module):
         predictors: One a task, in the order of the tasks.
     """
 
-    def __init__(self, encoder: Encoder, data: Sequence[TaskData], head: str, seed: int) -> None:
+    def __init__(self, encoder: HistoryEncoder, data: Sequence[TaskData], head: str, seed: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.predictors = nn.ModuleList([each.predictor(encoder, head, seed) for each in data])
@@ -51,7 +51,7 @@ class JointPredictor(nn.Module):
         assert isinstance(predictor, Predictor)
         return predictor
 
-    def forward(self, batch: Batch, task: int) -> torch.Tensor:
+    def forward(self, batch: PaddedBatch, task: int) -> torch.Tensor:
         """The logits `[B, outputs]` of a task, by its number."""
         return self.predictors[task](batch)
 
@@ -90,7 +90,7 @@ def fit_joint(
     per_epoch = sum(-(-len(side.inputs) // settings.batch_examples) for side in train)
     total = max(settings.epochs * per_epoch, settings.least_updates * len(data))
     sampler = TaskSampler(tuple(len(side.inputs) for side in train), power, seed)
-    update = Updates(parameter_groups(joint.encoder, joint.heads, settings), total, settings, runtime)
+    update = OptimizerStep(parameter_groups(joint.encoder, joint.heads, settings), total, settings, runtime)
 
     def updates() -> Iterator[float]:
         for task in sampler.draw(0, total):
@@ -102,7 +102,7 @@ def fit_joint(
         explained = {}
         for task, each in enumerate(data):
             valid = each.sides[Split.VALID]
-            found = logits(joint.of(task), valid.inputs, settings.batch_tokens, runtime)
+            found = predict_logits(joint.of(task), valid.inputs, settings.batch_tokens, runtime)
             explained[f"{each.task.name}.explained"] = score_of(valid.labels)(found)["explained"]
         return {"explained": float(np.mean(list(explained.values()))), **explained}
 

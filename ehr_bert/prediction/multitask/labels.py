@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from ehr_bert.cohorts.cohort import Cohort
 from ehr_bert.errors import UserError
 from ehr_bert.prediction.fitting import Score
-from ehr_bert.prediction.multitask.tasks import Task
+from ehr_bert.prediction.multitask.tasks import PredictionTask
+from ehr_bert.prediction.optimization import Loss
 from ehr_bert.prediction.reading import Encoded
-from ehr_bert.prediction.updates import Loss
 from ehr_bert.schemas import Split, TaskKind
 
 
 @dataclass(frozen=True)
-class Labels:
+class TaskLabels:
     """The labels of a task's examples.
 
     Attributes:
@@ -46,12 +46,12 @@ class Labels:
         """O."""
         return self.values.shape[1]
 
-    def take(self, rows: np.ndarray) -> "Labels":
+    def take(self, rows: np.ndarray) -> "TaskLabels":
         """Those of some examples: int64 `[M]`, or bool `[N]`."""
         return replace(self, values=self.values[rows])
 
 
-def labels_of(task: Task, encoded: Encoded) -> Labels:
+def labels_of(task: PredictionTask, encoded: Encoded) -> TaskLabels:
     """The labels of a task.
 
     Args:
@@ -65,7 +65,7 @@ def labels_of(task: Task, encoded: Encoded) -> Labels:
     column = task.settings.column
     if task.kind is TaskKind.MULTILABEL:
         values, codes = _codes(task, train)
-        return Labels(task.kind, values, _log_odds(values[train], axis=0), codes=codes)
+        return TaskLabels(task.kind, values, _log_odds(values[train], axis=0), codes=codes)
     if task.kind is TaskKind.VISITS:
         values, skipped = visit_labels(task.cohort, column, encoded)
     else:
@@ -78,9 +78,9 @@ def labels_of(task: Task, encoded: Encoded) -> Labels:
     if task.kind is TaskKind.REGRESSION:
         center, scale = float(known.mean()), float(known.std())
         standardised = ((values - center) / scale).astype(np.float32)
-        return Labels(task.kind, standardised, np.zeros(1, np.float32), center=center, scale=scale)
+        return TaskLabels(task.kind, standardised, np.zeros(1, np.float32), center=center, scale=scale)
     guess = np.full(values.shape[1], _log_odds(known))
-    return Labels(task.kind, values.astype(np.float32), guess, skipped=skipped)
+    return TaskLabels(task.kind, values.astype(np.float32), guess, skipped=skipped)
 
 
 def visit_labels(cohort: Cohort, column: str, encoded: Encoded) -> tuple[np.ndarray, int]:
@@ -121,7 +121,7 @@ def label_losses(kind: TaskKind, found: torch.Tensor, values: torch.Tensor) -> t
     Args:
         kind: What the labels are of.
         found: Logits, `[B, O]`.
-        values: As in `Labels`, `[B, O]`.
+        values: As in `TaskLabels`, `[B, O]`.
     """
     targets = values.nan_to_num()
     if kind is TaskKind.REGRESSION:
@@ -131,7 +131,7 @@ def label_losses(kind: TaskKind, found: torch.Tensor, values: torch.Tensor) -> t
     return losses.masked_fill(values.isnan(), 0)
 
 
-def loss_of(labels: Labels) -> Loss:
+def loss_of(labels: TaskLabels) -> Loss:
     """The loss that training lowers, in units of that of the guess, so that tasks of all kinds weigh alike.
 
     Every known label counts alike.
@@ -149,7 +149,7 @@ def loss_of(labels: Labels) -> Loss:
     return loss
 
 
-def score_of(labels: Labels) -> Score:
+def score_of(labels: TaskLabels) -> Score:
     """How much better than the guess logits are: the share of its loss that they explain, and their loss.
 
     `explained` is R² of a regression, and McFadden's pseudo R² of the other kinds; the guess is that of the
@@ -168,7 +168,7 @@ def score_of(labels: Labels) -> Score:
     return score
 
 
-def _guess_losses(labels: Labels) -> torch.Tensor:
+def _guess_losses(labels: TaskLabels) -> torch.Tensor:
     """[N, O]."""
     values = torch.from_numpy(labels.values).double()
     return label_losses(labels.kind, torch.from_numpy(labels.guess).double().expand_as(values), values)
@@ -181,7 +181,7 @@ def _log_odds(values: np.ndarray, axis: int | None = None) -> np.ndarray:
     return np.log(ones / zeros).astype(np.float32)
 
 
-def _codes(task: Task, train: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def _codes(task: PredictionTask, train: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Whether each code that is frequent enough is true: float32 `[N, O]`; and the codes."""
     lists, least = task.cohort.tasks[task.settings.column], task.settings.min_positives
     codes = pc.list_flatten(lists).dictionary_encode()

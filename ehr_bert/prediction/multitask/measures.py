@@ -58,7 +58,7 @@ def of_numbers(labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray)
     }
 
 
-MEASURES: dict[TaskKind, Weighted] = {
+TASK_MEASURES: dict[TaskKind, Weighted] = {
     TaskKind.BINARY: of_known,
     TaskKind.VISITS: of_known,
     TaskKind.MULTILABEL: of_codes,

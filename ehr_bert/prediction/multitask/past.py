@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ehr_bert.prediction.batches import Batch
-from ehr_bert.prediction.encoders import Encoder
+from ehr_bert.prediction.batches import PaddedBatch
+from ehr_bert.prediction.encoders import HistoryEncoder
 from ehr_bert.prediction.heads import DROPOUT, Head, visit_vectors
 
 
-def past_mask(batch: Batch) -> torch.Tensor:
+def past_mask(batch: PaddedBatch) -> torch.Tensor:
     """Which tokens each token attends to: those of its visit and earlier ones, bool `[B, 1, T, T]`."""
     visit_ids = batch.visit_ids
     not_later = visit_ids[:, None, :] <= visit_ids[:, :, None]  # [B, T, T], by query and key
@@ -23,14 +23,14 @@ def past_mask(batch: Batch) -> torch.Tensor:
     return (not_later & batch.attention_mask[:, None, :] | itself)[:, None]
 
 
-class PastEncoder(Encoder):
+class PastEncoder(HistoryEncoder):
     """BERT whose tokens see nothing of later visits.
 
     Args:
         encoder: A `BertEncoder`, whose weights it shares.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: HistoryEncoder) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -44,7 +44,7 @@ class PastEncoder(Encoder):
         """The parts from the lowest to the highest."""
         return self.encoder.levels
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: PaddedBatch) -> torch.Tensor:
         """The vectors of a batch's tokens: `[B, T, H]`."""
         return self.encoder(replace(batch, attention_mask=past_mask(batch)))
 
@@ -62,7 +62,7 @@ class VisitHead(Head):
         self.dropout = nn.Dropout(DROPOUT)
         self.linear = nn.Linear(hidden_size, 1)
 
-    def reduce(self, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def reduce(self, hidden: torch.Tensor, batch: PaddedBatch) -> torch.Tensor:
         """`[B, V, H]`."""
         return visit_vectors(hidden, batch)
 

@@ -11,12 +11,12 @@ from ehr_bert.files import FOLDER_MARK, read_json
 from ehr_bert.metrics.bootstrap import bootstrap, bootstrap_difference
 from ehr_bert.metrics.calibration import fit_calibration
 from ehr_bert.prediction.multitask.data import TaskData
-from ehr_bert.prediction.multitask.labels import Labels
-from ehr_bert.prediction.multitask.measures import MEASURES
-from ehr_bert.prediction.multitask.stages import Run, Stage, read_predictions
+from ehr_bert.prediction.multitask.labels import TaskLabels
+from ehr_bert.prediction.multitask.measures import TASK_MEASURES
+from ehr_bert.prediction.multitask.stages import Stage, TaskRun, read_predictions
 from ehr_bert.schemas import Split, TaskKind
 
-REPLICATES = {kind: 200 if kind is TaskKind.MULTILABEL else 1000 for kind in TaskKind}
+TASK_REPLICATES = {kind: 200 if kind is TaskKind.MULTILABEL else 1000 for kind in TaskKind}
 """How often test patients are drawn; less often where each draw ranks hundreds of codes."""
 
 
@@ -39,7 +39,7 @@ def results(data: Sequence[TaskData], seeds: int, output: Path) -> dict[str, Any
         for stage in _stages(each):
             predictions = []
             for seed in range(1, seeds + 1):
-                run = Run(stage, None if stage is Stage.JOINT else each.task.name, seed)
+                run = TaskRun(stage, None if stage is Stage.JOINT else each.task.name, seed)
                 valid, test = predictions_of(each, run, output)
                 facts = read_json(run.folder(output) / FOLDER_MARK)
                 records.append(
@@ -58,7 +58,7 @@ def results(data: Sequence[TaskData], seeds: int, output: Path) -> dict[str, Any
     return {"tasks": [_facts(each) for each in data], "records": records, "table": table}
 
 
-def predictions_of(data: TaskData, run: Run, output: Path) -> tuple[np.ndarray, np.ndarray]:
+def predictions_of(data: TaskData, run: TaskRun, output: Path) -> tuple[np.ndarray, np.ndarray]:
     """What a training predicts of validation and test examples, in the units of the labels: `[N, O]` each.
 
     Risks are calibrated by a temperature, fitted on the validation split.
@@ -81,14 +81,14 @@ def _stages(data: TaskData) -> list[Stage]:
     return [stage for stage in Stage if stage is not Stage.JOINT or data.task.settings.joint]
 
 
-def _labels(labels: Labels) -> np.ndarray:
+def _labels(labels: TaskLabels) -> np.ndarray:
     """As they were, not standardised: float64 `[N, O]`."""
     return labels.values.astype(float) * labels.scale + labels.center
 
 
 def _figures(data: TaskData, split: Split, predictions: np.ndarray) -> dict[str, float | None]:
     labels = _labels(data.sides[split].labels)
-    found = MEASURES[data.task.kind](labels, predictions, np.ones((len(labels), 1)))
+    found = TASK_MEASURES[data.task.kind](labels, predictions, np.ones((len(labels), 1)))
     return _plain({name: values[0] for name, values in found.items()})
 
 
@@ -97,9 +97,9 @@ def _row(data: TaskData, stage: Stage, predictions: dict[Stage, np.ndarray]) -> 
     labels = _labels(data.sides[Split.TEST].labels)
     patients = data.task.cohort.patient_ids[data.task.cohort.split == Split.TEST.value]
     options: dict[str, Any] = {
-        "replicates": REPLICATES[kind],
+        "replicates": TASK_REPLICATES[kind],
         "patients": patients,
-        "metrics": MEASURES[kind],
+        "metrics": TASK_MEASURES[kind],
     }
     row: dict[str, Any] = {
         "task": data.task.name,

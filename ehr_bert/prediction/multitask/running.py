@@ -10,10 +10,10 @@ from ehr_bert import __version__
 from ehr_bert.cohorts.cohort import COHORT_FOLDER
 from ehr_bert.errors import UserError
 from ehr_bert.files import read_json, write_json
-from ehr_bert.prediction.grid import fingerprint
+from ehr_bert.prediction.comparison.grid import fingerprint
 from ehr_bert.prediction.multitask.data import data_of
 from ehr_bert.prediction.multitask.results import results
-from ehr_bert.prediction.multitask.stages import Run, make_run, runs_of
+from ehr_bert.prediction.multitask.stages import TaskRun, make_run, runs_of
 from ehr_bert.prediction.multitask.tasks import TaskFile, read_tasks
 from ehr_bert.prediction.reading import ModelVocabulary
 from ehr_bert.settings import differences
@@ -29,7 +29,7 @@ def run_tasks(
     head: str,
     seeds: int,
     max_length: int | None = None,
-    shown: Callable[[list[Run]], Iterable[Run]] = list,
+    shown: Callable[[list[TaskRun]], Iterable[TaskRun]] = list,
 ) -> dict[str, Any] | None:
     """Trains every task alone, all together, and each alone after that; and measures.
 

@@ -20,8 +20,8 @@ from accelerate import Accelerator
 from ehr_bert.errors import UserError
 from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
 from ehr_bert.prediction.arrays import read_arrays
-from ehr_bert.prediction.encoders import Encoder, bert_encoder
-from ehr_bert.prediction.fitting import Fitted, fit_to, logits
+from ehr_bert.prediction.encoders import HistoryEncoder, bert_encoder
+from ehr_bert.prediction.fitting import Fitted, fit_to, predict_logits
 from ehr_bert.prediction.multitask.data import TaskData
 from ehr_bert.prediction.multitask.joint import JointPredictor, fit_joint
 from ehr_bert.prediction.multitask.labels import loss_of, score_of
@@ -42,7 +42,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True)
-class Run:
+class TaskRun:
     """One training.
 
     Attributes:
@@ -65,18 +65,18 @@ class Run:
         return (self.folder(output) / FOLDER_MARK).exists()
 
 
-def runs_of(file: TaskFile, seeds: int) -> list[Run]:
+def runs_of(file: TaskFile, seeds: int) -> list[TaskRun]:
     """All trainings, each after those that it needs."""
     alone = [(task.name, seed) for seed in range(1, seeds + 1) for task in file.tasks]
     return [
-        *(Run(Stage.SINGLE, task, seed) for task, seed in alone),
-        *(Run(Stage.JOINT, None, seed) for seed in range(1, seeds + 1)),
-        *(Run(Stage.FINE_TUNED, task, seed) for task, seed in alone),
+        *(TaskRun(Stage.SINGLE, task, seed) for task, seed in alone),
+        *(TaskRun(Stage.JOINT, None, seed) for seed in range(1, seeds + 1)),
+        *(TaskRun(Stage.FINE_TUNED, task, seed) for task, seed in alone),
     ]
 
 
 def make_run(
-    run: Run, file: TaskFile, data: Sequence[TaskData], model: Path, head: str, output: Path
+    run: TaskRun, file: TaskFile, data: Sequence[TaskData], model: Path, head: str, output: Path
 ) -> None:
     """Trains, predicts, and keeps both.
 
@@ -101,7 +101,7 @@ def make_run(
     (one,) = (each for each in data if each.task.name == run.task)
     source = model
     if run.stage is Stage.FINE_TUNED:
-        source = Run(Stage.JOINT, None, run.seed).folder(output) / ENCODER_FOLDER
+        source = TaskRun(Stage.JOINT, None, run.seed).folder(output) / ENCODER_FOLDER
     predictor = one.predictor(bert_encoder(source), head, run.seed)
     train, valid = one.sides[Split.TRAIN], one.sides[Split.VALID]
     fitted = fit_to(
@@ -116,7 +116,7 @@ def make_run(
     _keep(run, fitted, [one], {one.task.name: predictor}, output)
 
 
-def read_predictions(run: Run, task: str, output: Path) -> dict[Split, np.ndarray]:
+def read_predictions(run: TaskRun, task: str, output: Path) -> dict[Split, np.ndarray]:
     """The logits of a task's validation and test examples: `[N, outputs]` each.
 
     Raises:
@@ -135,16 +135,16 @@ def read_predictions(run: Run, task: str, output: Path) -> dict[Split, np.ndarra
 
 
 def _keep(
-    run: Run,
+    run: TaskRun,
     fitted: Fitted,
     data: Sequence[TaskData],
     predictors: Mapping[str, Predictor],
     output: Path,
-    encoder: Encoder | None = None,
+    encoder: HistoryEncoder | None = None,
     source: Path | None = None,
 ) -> None:
     arrays = {
-        f"{each.task.name}.{split}": logits(predictors[each.task.name], each.sides[split].inputs)
+        f"{each.task.name}.{split}": predict_logits(predictors[each.task.name], each.sides[split].inputs)
         for each in data
         for split in (Split.VALID, Split.TEST)
     }

@@ -9,12 +9,14 @@ import pyarrow.compute as pc
 
 from ehr_bert.cohorts.cohort import Cohort, read_cohort
 from ehr_bert.errors import UserError
-from ehr_bert.prediction.updates import FitSettings
+from ehr_bert.prediction.optimization import FitSettings
 from ehr_bert.schemas import LABEL, Split, TaskKind
-from ehr_bert.settings import Count, NonNegative, Rule, Settings
+from ehr_bert.settings import Count, NonNegative, Settings, ValueRule
 from ehr_bert.toml import BARE_KEY, read_toml
 
-Name = Annotated[str, Rule(lambda name: bool(BARE_KEY.fullmatch(name)), "of letters, digits, - and _ alone")]
+Name = Annotated[
+    str, ValueRule(lambda name: bool(BARE_KEY.fullmatch(name)), "of letters, digits, - and _ alone")
+]
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class TaskFile(Settings):
 
 
 @dataclass(frozen=True)
-class Task:
+class PredictionTask:
     """A task with its examples.
 
     Attributes:
@@ -102,7 +104,7 @@ class Task:
         return self.settings.name
 
 
-def read_tasks(file: TaskFile, folder: Path) -> list[Task]:
+def read_tasks(file: TaskFile, folder: Path) -> list[PredictionTask]:
     """The tasks with their examples.
 
     Args:
@@ -148,7 +150,7 @@ def check_splits(cohorts: dict[str, Cohort]) -> None:
     )
 
 
-def _task(settings: TaskSettings, cohort: Cohort) -> Task:
+def _task(settings: TaskSettings, cohort: Cohort) -> PredictionTask:
     where = f"the task {settings.name}: {settings.cohort}"
     if settings.column not in cohort.tasks:
         columns = ", ".join(cohort.tasks) or "none"
@@ -161,4 +163,4 @@ def _task(settings: TaskSettings, cohort: Cohort) -> Task:
     for split in Split:
         if not (cohort.split == split.value).any():
             raise UserError(f"{where} has no {split} examples whose {settings.column} is known")
-    return Task(settings, kind, cohort)
+    return PredictionTask(settings, kind, cohort)

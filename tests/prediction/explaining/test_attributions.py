@@ -5,8 +5,8 @@ import torch
 from ehr_bert.prediction.batches import collate
 from ehr_bert.prediction.encoders import bert_encoder, code_embedding
 from ehr_bert.prediction.explaining import attributions
-from ehr_bert.prediction.explaining.attributions import TOLERANCE, attribute
-from ehr_bert.prediction.fitting import logits
+from ehr_bert.prediction.explaining.attributions import COMPLETENESS_TOLERANCE, attribute
+from ehr_bert.prediction.fitting import predict_logits
 from ehr_bert.prediction.heads import HEADS
 from ehr_bert.prediction.predictor import make_predictor
 from ehr_bert.prediction.reading import ModelVocabulary, encode
@@ -25,9 +25,11 @@ def test_contributions_add_up_to_the_difference_of_the_logits(export, encoded, h
     predictor = make_predictor(bert_encoder(export), head, outputs=3, seed=1)
     found = attribute(predictor, encoded, output=2)
     assert found.complete
-    assert abs(found.error) <= TOLERANCE
-    assert found.logit == pytest.approx(logits(predictor, encoded)[0, 2], abs=1e-5)
-    assert found.contributions.sum() == pytest.approx(found.logit - found.blank_logit, abs=TOLERANCE)
+    assert abs(found.error) <= COMPLETENESS_TOLERANCE
+    assert found.logit == pytest.approx(predict_logits(predictor, encoded)[0, 2], abs=1e-5)
+    assert found.contributions.sum() == pytest.approx(
+        found.logit - found.blank_logit, abs=COMPLETENESS_TOLERANCE
+    )
     assert found.contributions.shape == (7,)
     assert found.contributions[0] == 0  # [CLS]
     assert np.abs(found.contributions[1:]).min() > 0
@@ -66,12 +68,12 @@ def test_steps_are_added_until_contributions_add_up(export, encoded, monkeypatch
     predictor = make_predictor(bert_encoder(export), "cls", seed=1)
     with torch.no_grad():
         predictor.head.linear.weight.mul_(20)
-    monkeypatch.setattr(attributions, "STEPS", (1, 2, 64, 1024))
+    monkeypatch.setattr(attributions, "INTEGRATION_STEPS", (1, 2, 64, 1024))
     assert 2 < attribute(predictor, encoded).steps < 1024
-    monkeypatch.setattr(attributions, "STEPS", (1,))
+    monkeypatch.setattr(attributions, "INTEGRATION_STEPS", (1,))
     rough = attribute(predictor, encoded)
     assert not rough.complete
-    assert abs(rough.error) > TOLERANCE
+    assert abs(rough.error) > COMPLETENESS_TOLERANCE
 
 
 def test_how_many_steps_are_computed_at_a_time_changes_nothing(export, encoded, monkeypatch):

@@ -4,11 +4,11 @@ import torch
 
 from ehr_bert.prediction.batches import collate
 from ehr_bert.prediction.encoders import bert_encoder
-from ehr_bert.prediction.fitting import logits
+from ehr_bert.prediction.fitting import predict_logits
 from ehr_bert.prediction.multitask.joint import JointPredictor, fit_joint
 from ehr_bert.prediction.multitask.labels import loss_of, score_of
 from ehr_bert.prediction.multitask.past import PastEncoder, past_mask
-from ehr_bert.prediction.updates import FitSettings, Runtime, Updates, parameter_groups
+from ehr_bert.prediction.optimization import FitSettings, OptimizerStep, Runtime, parameter_groups
 from ehr_bert.schemas import Split, TaskKind
 
 
@@ -19,7 +19,7 @@ def joint_of(folder, data, seed=1):
 def test_an_update_for_one_task_leaves_the_other_heads_as_they_are(folder, data):
     joint = joint_of(folder, data).train()
     settings = FitSettings(learning_rate=0.01, weight_decay=0.3)
-    update = Updates(parameter_groups(joint.encoder, joint.heads, settings), 100, settings, Runtime())
+    update = OptimizerStep(parameter_groups(joint.encoder, joint.heads, settings), 100, settings, Runtime())
 
     def step(task):
         side = data[task].sides[Split.TRAIN]
@@ -95,7 +95,7 @@ def test_all_tasks_are_learnt_together(trained, data):
     )
     for each, predictor in zip(data, joint.predictors, strict=True):
         valid = each.sides[Split.VALID]
-        explained = score_of(valid.labels)(logits(predictor, valid.inputs))["explained"]
+        explained = score_of(valid.labels)(predict_logits(predictor, valid.inputs))["explained"]
         assert explained == pytest.approx(fitted.valid[f"{each.task.name}.explained"], abs=1e-5)
         assert explained > 0.1, each.task.name
 

@@ -7,7 +7,7 @@ from sklearn.metrics import log_loss, r2_score
 from ehr_bert.cohorts.cohort import cohort_of
 from ehr_bert.errors import UserError
 from ehr_bert.prediction.encoders import bert_encoder
-from ehr_bert.prediction.fitting import logits
+from ehr_bert.prediction.fitting import predict_logits
 from ehr_bert.prediction.heads import HEADS
 from ehr_bert.prediction.multitask.data import data_of
 from ehr_bert.prediction.multitask.labels import loss_of, score_of, visit_labels
@@ -115,7 +115,7 @@ def test_a_new_predictor_guesses(folder, data, head):
         predictor = each.predictor(encoder, head, seed=2)
         with torch.no_grad():
             predictor.head.linear.weight.zero_()
-        assert score_of(valid.labels)(logits(predictor, valid.inputs))["explained"] == pytest.approx(
+        assert score_of(valid.labels)(predict_logits(predictor, valid.inputs))["explained"] == pytest.approx(
             0, abs=1e-6
         )
 

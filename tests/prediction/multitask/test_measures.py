@@ -12,7 +12,7 @@ from sklearn.metrics import (
 
 from ehr_bert.metrics.bootstrap import bootstrap, bootstrap_difference
 from ehr_bert.prediction.multitask import measures
-from ehr_bert.prediction.multitask.measures import MEASURES, of_codes, of_known, of_numbers
+from ehr_bert.prediction.multitask.measures import TASK_MEASURES, of_codes, of_known, of_numbers
 from ehr_bert.schemas import TaskKind
 
 N, CODES, R = 53, 3, 4
@@ -100,7 +100,7 @@ def test_every_kind_has_intervals_and_no_difference_from_itself(kind, rng):
     labels = labels.astype(np.float32)
     predictions = np.clip(rng.random((2, N, 2)) + 0.1 * labels, 0.01, 0.99)
     patients = rng.integers(0, 20, N)
-    options = {"replicates": 50, "patients": patients, "metrics": MEASURES[kind]}
+    options = {"replicates": 50, "patients": patients, "metrics": TASK_MEASURES[kind]}
     for interval in bootstrap(labels, predictions, **options).values():
         assert interval.low <= interval.value <= interval.high
     for difference in bootstrap_difference(labels, predictions, predictions, **options).values():

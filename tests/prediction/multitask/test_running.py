@@ -9,7 +9,7 @@ from ehr_bert.cli import main
 from ehr_bert.errors import UserError
 from ehr_bert.prediction.encoders import bert_encoder
 from ehr_bert.prediction.multitask.running import RESULTS_FILE, run_tasks
-from ehr_bert.prediction.multitask.stages import ENCODER_FOLDER, Run, Stage, read_predictions, runs_of
+from ehr_bert.prediction.multitask.stages import ENCODER_FOLDER, Stage, TaskRun, read_predictions, runs_of
 from ehr_bert.prediction.multitask.tasks import TaskFile
 from ehr_bert.prediction.reading import ModelVocabulary
 from ehr_bert.report.multitask_table import multitask_report
@@ -45,7 +45,7 @@ def test_figures_are_those_of_the_test_split_averaged_over_seeds(made, data):
     for row in found["table"]:
         if row["task"] == "binary":
             task = None if row["stage"] == Stage.JOINT else "binary"
-            runs = [Run(Stage(row["stage"]), task, seed) for seed in (1, 2)]
+            runs = [TaskRun(Stage(row["stage"]), task, seed) for seed in (1, 2)]
             aurocs = [
                 roc_auc_score(labels, read_predictions(run, "binary", output)[Split.TEST][:, 0])
                 for run in runs
@@ -57,7 +57,7 @@ def test_figures_are_those_of_the_test_split_averaged_over_seeds(made, data):
 
 def test_the_stripped_encoder_is_another_export(made, folder):
     _, output, _ = made
-    encoder = Run(Stage.JOINT, None, 1).folder(output) / ENCODER_FOLDER
+    encoder = TaskRun(Stage.JOINT, None, 1).folder(output) / ENCODER_FOLDER
     assert list(ModelVocabulary.of_folder(encoder).ids) == TOKENS
     after, before = (bert_encoder(each).token_embedding.weight for each in (encoder, folder / "model"))
     assert (after != before).any()
@@ -67,7 +67,11 @@ def test_what_is_finished_is_not_made_again_and_the_rest_comes_out_the_same(made
     path, output, found = made
     again = tmp_path / "again"
     shutil.copytree(output, again)
-    gone = [Run(Stage.SINGLE, "binary", 2), Run(Stage.FINE_TUNED, "visits", 1), Run(Stage.JOINT, None, 1)]
+    gone = [
+        TaskRun(Stage.SINGLE, "binary", 2),
+        TaskRun(Stage.FINE_TUNED, "visits", 1),
+        TaskRun(Stage.JOINT, None, 1),
+    ]
     for run in gone:
         shutil.rmtree(run.folder(again))
     left = []
@@ -96,8 +100,8 @@ def test_a_folder_of_something_else_is_left_alone(made, folder):
 def test_each_training_comes_after_those_it_needs(made):
     runs = runs_of(TaskFile.read(made[0]), 2)
     for seed in (1, 2):
-        joint = runs.index(Run(Stage.JOINT, None, seed))
-        assert all(joint < runs.index(Run(Stage.FINE_TUNED, kind.value, seed)) for kind in TaskKind)
+        joint = runs.index(TaskRun(Stage.JOINT, None, seed))
+        assert all(joint < runs.index(TaskRun(Stage.FINE_TUNED, kind.value, seed)) for kind in TaskKind)
 
 
 def test_the_report_tells_no_patient_and_every_stage(made):

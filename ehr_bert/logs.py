@@ -1,0 +1,55 @@
+"""Log output of the commands. Library modules only call `logging.getLogger(__name__)`."""
+
+import logging
+import sys
+from enum import IntEnum
+from typing import TextIO
+
+
+class Verbosity(IntEnum):
+    """How much a command reports, as a logging level."""
+
+    QUIET = logging.WARNING
+    NORMAL = logging.INFO
+    VERBOSE = logging.DEBUG
+
+
+class _StderrHandler(logging.StreamHandler):
+    """Writes to the current `sys.stderr`, which tests and notebooks replace."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+
+class _Formatter(logging.Formatter):
+    """The bare message; warnings are marked and end with their key, as errors do."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if record.levelno < logging.WARNING:
+            return message
+        key = getattr(record, "key", None)
+        return f"{record.levelname.lower()}: {message}" + (f" [{key}]" if key else "")
+
+
+def configure_logging(verbosity: Verbosity = Verbosity.NORMAL) -> None:
+    """Sends the library's log messages to standard error. Calling it again changes the verbosity."""
+    logger = logging.getLogger("ehr_bert")
+    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+        handler = _StderrHandler()
+        handler.setFormatter(_Formatter())
+        logger.addHandler(handler)
+    logger.setLevel(verbosity)
+
+
+def warn(logger: logging.Logger, key: str, message: str) -> None:
+    """Logs a warning with a stable key, such as `many-epochs`, that tests can check.
+
+    Example:
+        >>> warn(logging.getLogger("ehr_bert.example"), "many-epochs", "Each patient is seen 90 times.")
+    """
+    logger.warning(message, extra={"key": key})

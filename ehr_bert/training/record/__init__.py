@@ -1,0 +1,1 @@
+"""The training folder: checkpoints, metrics log, progress and ancestry."""

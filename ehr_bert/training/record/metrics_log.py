@@ -1,0 +1,107 @@
+"""Figures by step, as lines of `metrics.jsonl` and as TensorBoard's events."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ehr_bert.files import written_aside
+from ehr_bert.training.record.folder import TrainingFolder
+from ehr_bert.training.record.writing import writing
+
+
+def read_metrics(folder: TrainingFolder) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, but for one that was cut off."""
+    if not folder.metrics_file.exists():
+        return []
+    lines = folder.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+class MetricsLog:
+    """The figures of a training folder, added to one step at a time.
+
+    Attributes:
+        losses: Held-out losses by the step of their evaluation.
+        reports: Steps with a report on the training.
+    """
+
+    def __init__(self, folder: TrainingFolder, writes: bool = True):
+        """Opens the log.
+
+        Args:
+            folder: The training folder.
+            writes: Whether this process writes: of several workers one does, and all read.
+        """
+        self._folder = folder
+        self._writes = writes
+        self.losses: dict[int, float] = {}
+        self.reports: set[int] = set()
+        self._take_in(read_metrics(folder))
+        if writes:
+            with writing(folder.events):
+                self._events = tf.summary.create_file_writer(str(folder.events))
+
+    def cut_back(self, step: int) -> None:
+        """Drops the lines after `step`, and one that was cut off.
+
+        So a training that was stopped and went on reads like one that ran through.
+        """
+        self.losses, self.reports = {}, set()
+        kept = [line for line in read_metrics(self._folder) if line["step"] <= step]
+        self._take_in(kept)
+        if self._writes:
+            file = self._folder.metrics_file
+            with writing(file), written_aside(file) as (aside,):
+                aside.write_text("".join(map(_line, kept)), encoding="utf-8")
+
+    def write(self, step: int, kind: str, figures: Mapping[str, float]) -> None:
+        """Adds figures under their names, each behind its kind: `train/...` or `eval/...`.
+
+        Raises:
+            UserError: they can't be written.
+        """
+        named = {f"{kind}/{name}": value for name, value in figures.items()}
+        line = {"step": step, **named}
+        self._take_in([line])
+        if not self._writes:
+            return
+        with self._written_events():
+            for name, value in named.items():
+                tf.summary.scalar(name, value, step=step)
+        path = self._folder.metrics_file
+        with writing(path), open(path, "a", encoding="utf-8") as file:
+            file.write(_line(line))
+
+    def histograms(self, step: int, tensors: Mapping[str, np.ndarray]) -> None:
+        """Shows TensorBoard how the values of tensors are spread."""
+        if self._writes:
+            with self._written_events():
+                for name, values in tensors.items():
+                    tf.summary.histogram(name, values, step=step)
+
+    def best_step(self) -> int | None:
+        """The step with the lowest held-out loss, the first of equals."""
+        return min(self.losses, key=lambda step: (self.losses[step], step), default=None)
+
+    def evaluations_since_best(self) -> int:
+        """Evaluations after that of the lowest loss."""
+        best = self.best_step()
+        return sum(step > best for step in self.losses) if best is not None else 0
+
+    def _take_in(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        self.losses |= {line["step"]: line["eval/loss"] for line in lines if "eval/loss" in line}
+        self.reports |= {line["step"] for line in lines if "train/seconds" in line}
+
+    @contextmanager
+    def _written_events(self) -> Iterator[None]:
+        with writing("TensorBoard's events"), self._events.as_default():
+            yield
+            self._events.flush()
+
+
+def _line(figures: Mapping[str, Any]) -> str:
+    return json.dumps(figures) + "\n"

@@ -1,0 +1,184 @@
+import json
+import os
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ehr_bert.cohorts.cohort import read_cohort
+from ehr_bert.errors import UserError
+from ehr_bert.prediction.comparison.grid import Grid, plan_runs, run_contenders
+from ehr_bert.prediction.comparison.runs import RESULT_FILE, ContenderRun, runs_done
+from ehr_bert.prediction.contenders.contender import contender, names, place
+from ehr_bert.prediction.contenders.problem import Problem, binary_task
+from ehr_bert.prediction.contenders.tuning import Tuning
+from ehr_bert.prediction.heads import HEADS
+from ehr_bert.prediction.optimization import FitSettings
+from tests.prediction.cohorts import table, write_cohort
+
+QUICK = Tuning(
+    learning_rates=(1e-3, 1e-2),
+    head_learning_rates=(1e-2,),
+    untrained_learning_rates=(1e-2,),
+    scratch_learning_rates=(1e-2,),
+    fit=FitSettings(epochs=1, least_updates=4, evaluate_updates=2, batch_examples=16),
+)
+
+
+@pytest.fixture(scope="module")
+def cohort_folder(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("cohort") / "cohort")
+
+
+def grid_of(folder, cohort, model=None, tuning=QUICK):
+    return Grid(folder, cohort, "label", model, tuning)
+
+
+def made(grid, models, sizes=(None,), seeds=1, processes=1):
+    """Makes what is missing; the names of the runs that were made."""
+    problem = grid.problem()
+    grid.begin(problem)
+    runs = plan_runs(grid.folder, models, sizes, seeds)
+    return [
+        str(run) for run in run_contenders(grid, problem, [run for run in runs if not run.is_done], processes)
+    ]
+
+
+def written(folder):
+    """All results but for their seconds, and all predictions, by place."""
+    found = {}
+    for run in runs_done(folder):
+        record = {key: value for key, value in run.record().items() if key != "seconds"}
+        found[str(run)] = (
+            json.dumps(record),
+            {name: each.tolist() for name, each in run.predictions().items()},
+        )
+    return found
+
+
+def test_all_contenders_have_a_place_and_a_run(export, cohort_folder, tmp_path):
+    models = names("mean")
+    assert models == sorted(models, key=place)
+    grid = grid_of(tmp_path / "grid", cohort_folder, export)
+    assert len(made(grid, models, sizes=(41,))) == len(models) == 11
+    for run in runs_done(grid.folder):
+        record, predictions = run.record(), run.predictions()
+        assert record["size"] == record["train_examples"] == 41
+        assert 0 < record["test"]["auroc"] <= 1
+        assert len(predictions["test_rows"]) == len(predictions["test_probabilities"]) == 26
+        assert ((predictions["valid_probabilities"] > 0) & (predictions["valid_probabilities"] < 1)).all()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_has_its_names(head):
+    assert sorted(map(place, names(head))) == [place(name) for name in names(head)]
+    assert [contender(name).is_baseline for name in names(head)] == [True] * 8 + [False] * 3
+
+
+def test_what_a_contender_needs_is_added_and_made_before(export, cohort_folder, tmp_path):
+    runs = plan_runs(tmp_path, ["stack_cls", "boosting"], [41, None], 2)
+    assert [run.seed for run in runs] == [1] * 12 + [2] * 12
+    assert [run.size for run in runs] == ([41] * 6 + [None] * 6) * 2
+    assert runs[5].model == "stack_cls"
+    assert {run.model for run in runs[:5]} == {"boosting", *contender("stack_cls").needs}
+
+
+def test_several_processes_give_the_same_as_one(export, cohort_folder, tmp_path):
+    models = ["stack_cls", "gru"]
+    for name, processes in (("one", 1), ("two", 2)):
+        made(grid_of(tmp_path / name, cohort_folder, export), models, (41,), processes=processes)
+    assert written(tmp_path / "one") == written(tmp_path / "two")
+
+
+def test_a_grid_goes_on_with_what_is_left(cohort_folder, tmp_path):
+    whole, cut = grid_of(tmp_path / "whole", cohort_folder), grid_of(tmp_path / "cut", cohort_folder)
+    models = ["logistic_regression", "boosting", "retain"]
+    assert len(made(whole, models, (41, None), seeds=2)) == 12
+    shutil.copytree(whole.folder, cut.folder)
+    os.remove(ContenderRun(cut.folder, "retain", 41, 2).folder / RESULT_FILE)  # predictions without a result
+    shutil.rmtree(ContenderRun(cut.folder, "boosting", None, 1).folder)
+    assert made(cut, models, (41, None), seeds=2) == ["boosting, all, seed 1", "retain, 41, seed 2"]
+    assert written(cut.folder) == written(whole.folder)
+
+
+def test_more_seeds_sizes_and_contenders_are_added(cohort_folder, tmp_path):
+    grid = grid_of(tmp_path / "grid", cohort_folder)
+    made(grid, ["logistic_regression"], (41,))
+    assert made(grid, ["logistic_regression", "boosting"], (41, 60), seeds=2)[0] == "boosting, 41, seed 1"
+    assert len(list(runs_done(grid.folder))) == 8
+
+
+def test_runs_of_another_cohort_or_tuning_are_not_mixed(cohort_folder, tmp_path):
+    grid = grid_of(tmp_path / "grid", cohort_folder)
+    made(grid, ["logistic_regression"])
+    other = write_cohort(tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match="runs of another cohort and tuning: name another folder"):
+        made(grid_of(grid.folder, other, tuning=Tuning()), ["logistic_regression"])
+
+
+def test_a_folder_of_something_else_is_left_alone(cohort_folder, tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match=r"holds no grid\.json, but something else"):
+        made(grid_of(tmp_path, cohort_folder), ["logistic_regression"])
+
+
+def test_a_missing_pretrained_model_is_told(cohort_folder, tmp_path):
+    with pytest.raises(UserError, match="name its folder by --model"):
+        made(grid_of(tmp_path / "grid", cohort_folder), ["frozen_cls"])
+
+
+def test_an_unknown_contender_is_told(tmp_path):
+    with pytest.raises(UserError, match="no contender 'pretrained_max'"):
+        plan_runs(tmp_path, ["pretrained_max"], [None], 1)
+
+
+def test_the_sides_are_the_cohorts_and_patients_stay_whole(tmp_path):
+    twice = pa.concat_tables([table(), table()])  # each patient has two index dates
+    folder = write_cohort(tmp_path / "cohort", made=twice)
+    problem = Problem.of(read_cohort(folder), "label", None, QUICK)
+    sides = problem.sides(17, seed=3)
+    assert len(sides.train) == 34
+    assert set(problem.cohort.split[sides.train]) == {"train"}
+    assert set(problem.cohort.split[sides.valid]) == {"valid"}
+    assert set(problem.cohort.split[sides.test]) == {"test"}
+    assert set(problem.sides(9, 3).train) < set(sides.train)
+    assert not np.array_equal(problem.sides(17, 4).train, sides.train)
+
+
+def test_examples_without_a_label_are_left_out(tmp_path):
+    unlabelled = table().drop_columns("label")
+    labels = table()["label"].to_pylist()
+    labels[:11] = [None] * 11
+    folder = write_cohort(
+        tmp_path / "cohort", made=unlabelled.append_column("died", pa.array(labels, pa.int32()))
+    )
+    found = read_cohort(folder)
+    problem = Problem.of(found, binary_task(found, None), None, QUICK)
+    assert len(problem.labels) == 132
+    assert problem.rows[0] == 11
+
+
+def test_a_side_without_the_outcome_is_told(tmp_path):
+    none = table().drop_columns("label").append_column("label", pa.array([0] * 143, pa.int32()))
+    write_cohort(tmp_path / "cohort", made=none)
+    with pytest.raises(UserError, match="the train split has 0 of 91 examples with label"):
+        Problem.of(read_cohort(tmp_path / "cohort"), "label", None, QUICK)
+
+
+def test_the_task_is_the_only_binary_one_or_must_be_named(tmp_path):
+    two = table().rename_columns({"label": "died"}).append_column("fell", table()["label"])
+    found = read_cohort(write_cohort(tmp_path / "cohort", made=two))
+    with pytest.raises(UserError, match="the binary tasks died, fell: choose one by --task"):
+        binary_task(found, None)
+    assert binary_task(found, "fell") == "fell"
+    with pytest.raises(UserError, match="no task 'dead': it has died, fell"):
+        binary_task(found, "dead")
+
+
+def test_too_large_or_small_a_size_is_told(cohort_folder):
+    problem = Problem.of(read_cohort(cohort_folder), "label", None, QUICK)
+    problem.check([2, 90, None])
+    for size in (1, 91):
+        with pytest.raises(UserError, match=f"size of {size}: the cohort has 91 training patients"):
+            problem.check([41, size])

@@ -1,0 +1,99 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from ehr_bert.metrics.summary import binary_metrics
+from ehr_bert.prediction.contenders.neural import Start, fit_neural
+from ehr_bert.prediction.contenders.problem import Problem
+from ehr_bert.prediction.contenders.tuning import Tuning
+from ehr_bert.prediction.optimization import FitSettings
+from tests.prediction.cohorts import cohort
+
+FIT = FitSettings(epochs=1, least_updates=12, evaluate_updates=4, batch_examples=16)
+TUNING = Tuning(
+    learning_rates=(1e-3, 1e-2),
+    head_learning_rates=(1e-2,),
+    untrained_learning_rates=(1e-2,),
+    scratch_learning_rates=(1e-2,),
+    fit=FIT,
+)
+
+
+def problem_of(export, tuning=TUNING, seed=0):
+    return Problem.of(cohort(211, seed), "label", export, tuning)
+
+
+def weights_of(module):
+    return {name: weight.clone() for name, weight in module.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(weight, other[name]) for name, weight in one.items())
+
+
+@pytest.mark.parametrize("start", Start)
+@pytest.mark.parametrize("head", ["mean", "retain"])
+def test_scores_are_the_predictors_and_the_same_again(export, start, head):
+    problem = problem_of(export)
+    sides = problem.sides(61, 1)
+    before = weights_of(problem.encoder)
+    _, scores = fit_neural(problem, sides, 1, start, head)
+    assert same(before, problem.encoder.state_dict())
+    assert len(scores.valid) == len(sides.valid)
+    assert len(scores.test) == len(sides.test)
+    again = fit_neural(problem_of(export), sides, 1, start, head)[1]
+    assert np.array_equal(scores.test, again.test)
+    assert scores.chosen == again.chosen
+    stages = (scores.chosen, scores.chosen.get("head", {}))
+    tried = [area for stage in stages for area in stage.get("tried", {}).values()]
+    area = binary_metrics(problem.labels[sides.valid], scores.valid)["auroc"]
+    assert area >= max(tried, default=0) - 1e-6
+
+
+@pytest.mark.parametrize("head", ["cls", "mean"])
+def test_a_linear_head_on_a_frozen_encoder_is_logistic_regression_on_its_vectors(export, head):
+    problem = problem_of(export)
+    sides = problem.sides(61, 1)
+    _, scores = fit_neural(problem, sides, 1, Start.FROZEN, head)
+    vectors = problem.reduced(head).vectors.astype(float)
+    scaled = (vectors - vectors[sides.train].mean(axis=0)) / vectors[sides.train].std(axis=0)
+    model = LogisticRegression(C=scores.chosen["head"]["inverse_penalty"], max_iter=2000)
+    model.fit(scaled[sides.train], problem.labels[sides.train])
+    assert scores.test == pytest.approx(model.decision_function(scaled[sides.test]), abs=0.01)
+
+
+def test_a_frozen_encoder_stays_and_a_pretrained_one_moves(export):
+    problem = problem_of(export)
+    sides = problem.sides(None, 1)
+    before = weights_of(problem.encoder)
+    frozen, _ = fit_neural(problem, sides, 1, Start.FROZEN, "mean")
+    assert same(before, frozen.encoder.state_dict())
+    whole = problem_of(export, replace(TUNING, fit=replace(FIT, head_first=False)))
+    moved, scores = fit_neural(whole, sides, 1, Start.PRETRAINED, "mean")
+    assert not same(before, moved.encoder.state_dict())
+    assert "head" not in scores.chosen
+
+
+def test_what_does_not_help_on_validation_is_not_kept(export):
+    harmful = problem_of(export, replace(TUNING, learning_rates=(1e-9,)))
+    sides = harmful.sides(None, 1)
+    before = weights_of(harmful.encoder)
+    predictor, scores = fit_neural(harmful, sides, 1, Start.PRETRAINED, "cls")
+    if not scores.chosen["kept"]:
+        assert same(before, predictor.encoder.state_dict())
+    _, probe = fit_neural(harmful, sides, 1, Start.FROZEN, "cls")
+    assert scores.test == pytest.approx(probe.test, abs=1e-4)
+
+
+def test_the_labels_of_the_test_split_play_no_part(export):
+    problem = problem_of(export)
+    sides = problem.sides(61, 1)
+    hidden = problem.labels.copy()
+    hidden[sides.test] = 1 - hidden[sides.test]
+    for start in Start:
+        _, scores = fit_neural(problem, sides, 1, start, "gru")
+        _, again = fit_neural(replace(problem, labels=hidden), sides, 1, start, "gru")
+        assert np.array_equal(scores.test, again.test)
