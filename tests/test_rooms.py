@@ -10,21 +10,11 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ehr_bert"
 LAYERS = (
-    *("errors", "logs", "quiet", "programs", "processes", "toml", "schemas", "files", "settings", "pickles"),
-    *(
-        "vocabulary",
-        "engines",
-        "codes",
-        "sources",
-        "metrics",
-        "simulation",
-        "splits",
-        "sequences",
-        "examples",
-    ),
-    *("model", "cohorts", "weights", "training.record", "training", "export", "launching"),
-    *("prediction", "prediction.contenders", "prediction.comparison", "prediction.multitask"),
-    *("prediction.explaining", "report", "cli", "__main__"),
+    *("errors", "registry", "logs", "quiet", "programs", "processes", "toml", "schemas", "files"),
+    *("settings", "pickles", "vocabulary", "engines", "codes", "sources", "metrics", "simulation"),
+    *("splits", "sequences", "examples", "model", "cohorts", "weights", "training.record", "training"),
+    *("export", "launching", "prediction", "prediction.contenders", "prediction.comparison"),
+    *("prediction.multitask", "prediction.explaining", "report", "cli", "__main__"),
 )
 """From the lowest to the highest. A layer imports only those before it. Some sub-packages are layers."""
 
