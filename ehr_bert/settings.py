@@ -89,12 +89,12 @@ def settings_of(cls: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
         if key not in hints:
             near = difflib.get_close_matches(key, hints, n=1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(hints)}"
-            raise UserError(f"unknown key {prefix + key!r}: {hint}")
+            raise UserError("unknown-setting", f"unknown key {prefix + key!r}: {hint}")
         given[key] = _fitted(prefix + key, hints[key], value)
     try:
         return cls(**given)
     except UserError as error:
-        raise UserError(f"{prefix}{error}") from None
+        raise error.prefixed(prefix) from None
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _fitted(key: str, hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return settings_of(hint, value, f"{key}.")  # type: ignore[arg-type]
     if not _fits(hint, value):
-        raise UserError(f"{key} must be {_words(hint)}, not {_shown(value)}")
+        raise UserError("invalid-setting", f"{key} must be {_words(hint)}, not {_shown(value)}")
     return float(value) if hint is float or get_args(hint)[:1] == (float,) else value
 
 

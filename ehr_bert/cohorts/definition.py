@@ -1,19 +1,20 @@
-"""What a cohort is: one TOML file, each table of it a class below. `docs/cohorts.md` tells every key."""
+"""The definition of a cohort: one TOML file, one class per table. `docs/cohorts.md` documents every key."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ehr_bert.cohorts.patterns import is_no_falling_range
+from ehr_bert.cohorts.patterns import is_valid_pattern
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import COHORT, LABEL, PROLONGED_STAY_DAYS, TaskKind
 from ehr_bert.settings import Count, Natural, Settings, ValueRule
 from ehr_bert.toml import read_toml, toml_text
 
-READY = files("ehr_bert.cohorts") / "definitions"
-"""The ready definitions, `<name>.toml` each."""
+SHIPPED_DEFINITIONS = files("ehr_bert.cohorts") / "definitions"
+"""The folder of definitions that come with the package, one `<name>.toml` each."""
 
 
 def _is_day(text: str) -> bool:
@@ -24,50 +25,84 @@ def _is_day(text: str) -> bool:
 
 
 def is_task_name(name: str) -> bool:
-    """Whether a column of a cohort table may be called so beside those that each has; engines ignore case."""
+    """Return whether a task may have this name, which must differ from `COHORT` columns in any case."""
     return name.isidentifier() and name.lower() not in COHORT.names
 
 
-TaskName = Annotated[str, ValueRule(is_task_name, "a word that is no other column of a cohort table")]
+TaskName = Annotated[str, ValueRule(is_task_name, "a word that is not another column of the cohort table")]
 Pattern = Annotated[
-    str, ValueRule(is_no_falling_range, "a code, a pattern, or a range from the lower to the higher code")
+    str, ValueRule(is_valid_pattern, "a code, a pattern, or a range from the lower to the higher code")
 ]
-Day = Annotated[str, ValueRule(_is_day, "such as 2015-01-01")]
+Day = Annotated[str, ValueRule(_is_day, "a date such as 2015-01-01")]
+
+
+def _refuse_without_effect(settings: Settings, kind: str, effective: Collection[str]) -> None:
+    """Raise a `UserError` if a key differs from its default although this kind does not use it."""
+    for key in fields(settings):  # type: ignore[arg-type]
+        if key.name in ("kind", "name", *effective) or getattr(settings, key.name) == key.default:
+            continue
+        known = f"which uses {', '.join(effective)}" if effective else "which uses no other key"
+        raise UserError(
+            "setting-without-effect",
+            f'{key.name} has no effect with kind = "{kind}", {known}. Remove it.',
+        )
 
 
 @dataclass(frozen=True)
 class Population(Settings):
-    """Patients who are looked at: those with enough visits that hold one of some codes.
+    """Patients with a minimum number of visits that have one of some codes.
 
-    They qualify on the discharge of the last of these visits, and have no index date before it.
+    A patient joins the population on the discharge date of the last of these visits. The index date is not
+    before that day.
 
     Attributes:
-        codes: Patterns; without any, everyone.
-        visits: Visits that hold one, at least.
-        within_days: Days from the first to the last of these visits at most; any if not stated.
+        codes: Patterns. Empty for all patients.
+        visits: Minimum number of visits with one of the codes.
+        within_days: Maximum number of days from the first to the last of these visits. None for no maximum.
     """
 
     codes: tuple[Pattern, ...] = ()
     visits: Count = 1
     within_days: Count | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.codes and self.visits > 1:
+            raise UserError("setting-without-effect", "visits has no effect without codes. Remove it.")
+        if self.within_days and self.visits == 1:
+            raise UserError(
+                "setting-without-effect",
+                "within_days has no effect with visits = 1. Remove it or raise visits.",
+            )
+
+
+_KEYS_OF_INDEX = {
+    "first_code": ("codes",),
+    "nth_visit": ("visit", "min_stay_days"),
+    "date": ("date",),
+    "each_discharge": ("min_stay_days", "max_per_patient"),
+    "before_outcome": (),
+}
+"""The keys that each kind of index date uses."""
+
 
 @dataclass(frozen=True)
 class Index(Settings):
-    """The day from which one looks ahead: nothing after it is in a history.
+    """The index date: the history ends on this day, and follow-up starts after it.
 
     Attributes:
-        kind: `first_code`, the discharge of the first visit with one of `codes`, or without codes the day on
-            which the patient joins the population; `nth_visit`; `date`, the same for all; `each_discharge`,
-            so that a patient has several; `before_outcome`, the last discharge before the outcome, or for
-            who has none before the last visit.
+        kind: `first_code`, the discharge date of the first visit with one of `codes`, or without codes the
+            day on which the patient joins the population; `nth_visit`; `date`, the same for all patients;
+            `each_discharge`, which gives a patient several index dates; `before_outcome`, the last discharge
+            before the first outcome, or before the last visit of patients without the outcome.
         codes: Patterns, for `first_code`.
-        visit: Which visit, from 1, for `nth_visit`.
-        date: For `date`.
-        min_stay_days: Visits of fewer days don't count for `nth_visit` and `each_discharge`; 1 leaves out
-            those that end on the day on which they begin.
-        max_per_patient: Of `each_discharge`, so many index dates of a patient at most, drawn by a hash; all
-            if not stated. Each repeats the history before it, so the table grows with the square of visits.
+        visit: Number of the visit, from 1, for `nth_visit`.
+        date: The day, for `date`.
+        min_stay_days: Minimum length of a visit in days, for `nth_visit` and `each_discharge`. 1 excludes
+            visits that start and end on the same day.
+        max_per_patient: Maximum number of index dates per patient, drawn by a hash, for `each_discharge`.
+            None for all. Each index date repeats the history before it, so the table grows with the square of
+            the number of visits.
     """
 
     kind: Literal["first_code", "nth_visit", "date", "each_discharge", "before_outcome"] = "first_code"
@@ -79,21 +114,20 @@ class Index(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.kind == "date") != (self.date is not None):
-            raise UserError('date and kind = "date" need each other: state both or neither')
-        if self.max_per_patient and self.kind != "each_discharge":
-            raise UserError('max_per_patient is for kind = "each_discharge"')
+        _refuse_without_effect(self, self.kind, _KEYS_OF_INDEX[self.kind])
+        if self.kind == "date" and self.date is None:
+            raise UserError("missing-setting", 'date is missing. Set it, as kind = "date" needs it.')
 
 
 @dataclass(frozen=True)
 class History(Settings):
-    """What must be known at the index date.
+    """Eligibility by the history up to the index date.
 
     Attributes:
-        min_visits: Visits up to it, at least.
-        min_days: Days from the first admission to it, at least.
-        min_age: Completed years, at least.
-        max_age: Completed years, at most.
+        min_visits: Minimum number of visits.
+        min_days: Minimum number of days from the first admission to the index date.
+        min_age: Minimum age in completed years.
+        max_age: Maximum age in completed years.
     """
 
     min_visits: Count = 1
@@ -104,14 +138,15 @@ class History(Settings):
 
 @dataclass(frozen=True)
 class Exclusion(Settings):
-    """Codes that rule a patient out.
+    """Codes that exclude a patient.
 
     Attributes:
         codes: Patterns.
         when: `until_index`; `until_population`, until the first visit with a code of the population; `ever`,
-            which looks at what comes after the index date too.
-        washout_days: Only the last so many days until then count; all if not stated.
-        margin_days: For `until_population`, so many days after it count too.
+            which also uses visits after the index date.
+        washout_days: Length of the window before that day in which a code excludes. None for all time.
+        margin_days: Number of days after the population's first code in which a code also excludes, for
+            `until_population`.
     """
 
     codes: tuple[Pattern, ...] = ()
@@ -122,49 +157,57 @@ class Exclusion(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.codes:
-            raise UserError("codes is empty: name the codes that rule a patient out")
+            raise UserError("missing-setting", "codes is empty. List the codes that exclude a patient.")
         if self.margin_days and self.when != "until_population":
-            raise UserError('margin_days is for when = "until_population"')
+            raise UserError(
+                "setting-without-effect",
+                f'margin_days has no effect with when = "{self.when}". Remove it, or set when = '
+                '"until_population".',
+            )
         if self.washout_days and self.when == "ever":
-            raise UserError('washout_days counts back from a day, and when = "ever" has none')
+            raise UserError(
+                "setting-without-effect", 'washout_days has no effect with when = "ever". Remove it.'
+            )
 
 
-_OF_KIND = {
+_KEYS_OF_OUTCOME = {
     "codes": ("codes", "visits", "gap_days", "follow_up_days", "min_later_visits", "washout_days"),
     "readmission": ("follow_up_days", "min_stay_days", "each_visit"),
     "prolonged_stay": ("follow_up_days", "min_stay_days", "each_visit", "threshold_days"),
     "stay_days": ("follow_up_days", "min_stay_days"),
     "next_visit_codes": ("codes", "follow_up_days"),
 }
-"""By kind of outcome, the keys that are for it."""
+"""The keys that each kind of outcome uses."""
 
 _TASK_KINDS = {"stay_days": TaskKind.REGRESSION, "next_visit_codes": TaskKind.MULTILABEL}
 
 
 @dataclass(frozen=True)
 class OutcomeRule(Settings):
-    """What is predicted: a column of the cohort table.
+    """An outcome to predict: a column of the cohort table.
 
-    Days count from the index date: to the discharge of a visit with a code, to the admission of a stay.
+    Days count from the index date to the discharge date of a visit with a code, or to the admission of a
+    stay.
 
     Attributes:
-        name: The column's.
-        kind: `codes`, whether a visit with one of some codes comes; `readmission`, whether a stay begins
-            within `follow_up_days`; of the next stay, whether it is prolonged (`prolonged_stay`) or its days
-            (`stay_days`); `next_visit_codes`, which codes the next visit has.
-        codes: Patterns; for `next_visit_codes` without any, all codes.
-        visits: Visits of the whole record that hold one of the codes, at least; who has fewer is left out.
-        gap_days: An outcome within so many days after the index date leaves the patient out.
-        follow_up_days: The outcome comes within so many days, and who hasn't it is watched that long; if not
-            stated, it comes at any time. For the next stay or visit: it begins so early.
-        min_later_visits: Visits after the gap that who hasn't the outcome has, at least; if not stated, 1
-            without `follow_up_days`, else 0.
-        washout_days: Who had the outcome in the last so many days until the index date is left out; who had
-            it ever, if not stated.
-        min_stay_days: Visits of fewer days are no stay; 1 leaves out those that end on the day on which they
-            begin.
-        threshold_days: A stay of more days is prolonged.
-        each_visit: The question is asked at every visit of the history, not at the index date alone.
+        name: Name of the column.
+        kind: `codes`, whether a later visit has one of some codes; `readmission`, whether a stay begins
+            within `follow_up_days`; `prolonged_stay`, whether the next stay is prolonged; `stay_days`, the
+            length of the next stay; `next_visit_codes`, the codes of the next visit.
+        codes: Patterns. For `next_visit_codes`, empty for all codes.
+        visits: Minimum number of visits with one of the codes in the whole record. Patients with fewer, but
+            some, have no label.
+        gap_days: Patients with an outcome within this number of days after the index date have no label.
+        follow_up_days: Length of the follow-up: the outcome must come within it, and controls must be
+            observed for it. None for an outcome at any later time. For the next stay or visit: it must begin
+            within it.
+        min_later_visits: Minimum number of visits of a control after the gap. Default: 1 without
+            `follow_up_days`, else 0.
+        washout_days: Length of the window up to the index date in which an outcome removes the label. None
+            for all time.
+        min_stay_days: Minimum length of a stay in days. 1 excludes visits that start and end on the same day.
+        threshold_days: A longer stay is prolonged.
+        each_visit: Label every visit of the history, instead of the index date only.
     """
 
     name: TaskName = LABEL
@@ -181,21 +224,24 @@ class OutcomeRule(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        stated = [key.name for key in fields(self)[2:] if getattr(self, key.name) != key.default]
-        for key in stated:
-            if key not in _OF_KIND[self.kind]:
-                known = ", ".join(_OF_KIND[self.kind])
-                raise UserError(f'{key} is not for kind = "{self.kind}", which takes {known}')
+        _refuse_without_effect(self, self.kind, _KEYS_OF_OUTCOME[self.kind])
         if self.kind == "codes" and not self.codes:
-            raise UserError("codes is empty: name the codes of the outcome")
+            raise UserError("missing-setting", "codes is empty. List the codes of the outcome.")
         if self.kind == "readmission" and self.follow_up_days is None:
-            raise UserError("follow_up_days is not stated: within how many days is a stay a readmission?")
+            raise UserError(
+                "missing-setting",
+                "follow_up_days is missing. Set the number of days within which a stay is a readmission.",
+            )
         if self.follow_up_days is not None and self.follow_up_days <= self.gap_days:
-            raise UserError(f"follow_up_days {self.follow_up_days} ends inside gap_days {self.gap_days}")
+            raise UserError(
+                "conflicting-settings",
+                f"follow_up_days = {self.follow_up_days} ends within gap_days = {self.gap_days}. Raise "
+                "follow_up_days or lower gap_days.",
+            )
 
     @property
     def task_kind(self) -> TaskKind:
-        """What predicting it is."""
+        """The kind of prediction task."""
         return TaskKind.VISITS if self.each_visit else _TASK_KINDS.get(self.kind, TaskKind.BINARY)
 
     @property
@@ -205,40 +251,46 @@ class OutcomeRule(Settings):
             return 1 if self.follow_up_days is None else 0
         return self.min_later_visits
 
+    @property
+    def uses_follow_up(self) -> bool:
+        """Whether a control must be observed for `follow_up_days`."""
+        return self.kind == "readmission" or (self.kind == "codes" and self.follow_up_days is not None)
+
 
 @dataclass(frozen=True)
 class ControlMatching(Settings):
-    """Fewer controls: so many for each case among patients who are alike, drawn by the seed.
+    """Matching of controls to cases, drawn by the seed.
 
     Attributes:
-        controls: For each case, at most.
-        by: In what they are alike, beside the split: `sex`, `age_band` of ten years, `index_year`.
+        controls: Maximum number of controls per case.
+        by: Matching variables in addition to the split: `sex`, `age_band` of ten years, `index_year`.
     """
 
     controls: Count = 1
-    by: tuple[str, ...] = ("sex", "age_band", "index_year")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        strange = set(self.by) - {"sex", "age_band", "index_year"}
-        if strange:
-            raise UserError(f"by names {', '.join(sorted(strange))}: there are sex, age_band and index_year")
+    by: tuple[Literal["sex", "age_band", "index_year"], ...] = ("sex", "age_band", "index_year")
 
 
 @dataclass(frozen=True)
 class Definition(Settings):
-    """A cohort. Rules are applied in the order of the attributes.
+    """The definition of a cohort. Rules are applied in the order of the attributes.
 
     Attributes:
-        title: What it is, for people.
-        observed_until: Everyone is watched until this day or death; if not stated, until the end of
-            observation that the source tells, or the last discharge.
-        population: Who is looked at.
-        index: From which day on.
-        history: What must be known then.
-        exclude: Who is ruled out.
-        outcomes: What is predicted.
-        matching: Which controls are kept; all if not stated.
+        title: Title for readers.
+        observed_until: Last day on which all living patients are observed. None for the end of observation of
+            the source, or else the last discharge.
+        population: The population from which patients are selected.
+        index: The index date.
+        history: Eligibility by the history up to the index date.
+        exclude: Exclusions by codes.
+        outcomes: The outcomes to predict.
+        matching: Matching of controls. None to keep all.
+
+    Example:
+        >>> definition = Definition.from_dict(
+        ...     {"index": {"kind": "nth_visit", "visit": 2}, "outcomes": [{"codes": ["ICD10_I50*"]}]}
+        ... )
+        >>> definition.outcomes[0].name
+        'label'
     """
 
     title: str = ""
@@ -254,50 +306,91 @@ class Definition(Settings):
         super().__post_init__()
         names = [outcome.name.lower() for outcome in self.outcomes]
         if not names:
-            raise UserError("outcomes is empty: a cohort has one [[outcomes]] at least")
+            raise UserError("missing-setting", "outcomes is empty. Add at least one [[outcomes]].")
         if len(set(names)) < len(names):
-            raise UserError(f"two outcomes are called {', '.join(sorted(names))}: give each a name")
+            raise UserError(
+                "duplicate-name",
+                f"outcomes must have different names, not {', '.join(sorted(names))}. Set name in each.",
+            )
         if self.index.kind == "first_code" and not (self.index.codes or self.population.codes):
-            raise UserError("index.codes and population.codes are both empty: first code of which?")
-        if self.index.kind == "before_outcome" and self.outcomes[0].kind != "codes":
-            raise UserError('index.kind = "before_outcome" needs a first outcome of kind = "codes"')
+            raise UserError(
+                "missing-setting",
+                "index.codes and population.codes are both empty. Set one of them, as index.kind = "
+                '"first_code" needs it.',
+            )
         if not self.population.codes and any(rule.when == "until_population" for rule in self.exclude):
-            raise UserError('when = "until_population" needs population.codes')
+            raise UserError(
+                "missing-setting",
+                'population.codes is empty. Set it, as exclude.when = "until_population" needs it.',
+            )
+        if self.index.kind == "before_outcome":
+            self._check_before_outcome()
+        if self.observed_until and not any(outcome.uses_follow_up for outcome in self.outcomes):
+            raise UserError(
+                "setting-without-effect",
+                "observed_until has no effect, as no outcome needs controls that are observed for "
+                "follow_up_days. Remove it, or set follow_up_days.",
+            )
         if self.matching and [outcome.task_kind for outcome in self.outcomes] != [TaskKind.BINARY]:
-            raise UserError("matching needs one outcome, of 0 and 1: leave it out, or the others")
+            raise UserError(
+                "conflicting-settings",
+                "matching needs exactly one outcome, a binary one. Remove matching or other outcomes.",
+            )
+
+    def _check_before_outcome(self) -> None:
+        outcome = self.outcomes[0]
+        if outcome.kind != "codes":
+            raise UserError(
+                "conflicting-settings",
+                'index.kind = "before_outcome" needs a first outcome of kind = "codes", not '
+                f'"{outcome.kind}". Change one of them.',
+            )
+        if outcome.washout_days:
+            raise UserError(
+                "setting-without-effect",
+                'outcomes.1.washout_days has no effect with index.kind = "before_outcome", as the index date '
+                "is before the first outcome. Remove it.",
+            )
 
     @classmethod
     def read(cls, name: str) -> "Definition":
-        """Reads a file, or a ready definition by its name.
+        """Read a definition.
+
+        Args:
+            name: Path of a `.toml` file, or the name of a shipped definition.
 
         Raises:
-            UserError: there is neither, a key is unknown, or a value doesn't fit.
+            UserError: The name is unknown (key `unknown-definition`), or the file has an unknown key, a value
+                that does not fit, or a setting without effect. The message begins with the path.
         """
         path = Path(name)
         if path.suffix != ".toml":
-            path = Path(str(READY / f"{name}.toml"))
+            path = Path(str(SHIPPED_DEFINITIONS / f"{name}.toml"))
             if not path.exists():
                 raise UserError(
-                    f"{name} is neither a .toml file nor a ready definition: there are {', '.join(ready())}"
+                    "unknown-definition",
+                    f"{name} is neither a .toml file nor a shipped definition. Choose one of "
+                    f"{', '.join(shipped_definitions())}.",
                 )
         values = read_toml(path)
         try:
-            return cls.from_dict(_days_as_texts(values))
+            return cls.from_dict(_days_as_text(values))
         except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+            raise error.prefixed(f"{path}: ") from None
 
     def write(self, path: Path) -> None:
-        """Writes all that is stated and all defaults, so that `read` gives it back."""
+        """Write all settings, defaults included, so that `read` returns an equal definition."""
         path.write_text(toml_text(self.to_dict()), encoding="utf-8")
 
 
-def ready() -> list[str]:
-    """The names of the ready definitions."""
-    return sorted(Path(entry.name).stem for entry in READY.iterdir() if entry.name.endswith(".toml"))
+def shipped_definitions() -> list[str]:
+    """Return the names of the definitions that come with the package."""
+    names = (entry.name for entry in SHIPPED_DEFINITIONS.iterdir())
+    return sorted(Path(name).stem for name in names if name.endswith(".toml"))
 
 
-def _days_as_texts(values: Any) -> Any:
-    """TOML's own dates may stand without quotes."""
+def _days_as_text(values: Any) -> Any:
+    """Convert TOML's own dates, which have no quotes, to text."""
     if isinstance(values, dict):
-        return {key: _days_as_texts(value) for key, value in values.items()}
+        return {key: _days_as_text(value) for key, value in values.items()}
     return values.isoformat() if isinstance(values, date) else values

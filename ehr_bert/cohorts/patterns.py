@@ -1,4 +1,4 @@
-"""Which codes a list of patterns stands for."""
+"""Patterns of codes."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,16 @@ _RANGE = re.compile(r"(?P<system>[A-Z0-9]+_)(?P<low>[^-]+)-(?P=system)(?P<high>[
 
 
 def matching_codes(patterns: Sequence[str], codes: Iterable[str]) -> list[str]:
-    """The codes that a pattern holds for.
+    """Return the codes that match one of the patterns, sorted.
 
     Args:
-        patterns: Each a code; or a code with `*` for anything, `?` for one character and `[13]` for one of
-            some; or a range of codes, `ICD10_E08-ICD10_E13`, the codes below its last among them.
+        patterns: Codes; codes with the wildcards `*` (anything), `?` (one character) and `[13]` (one of
+            these); or ranges of codes such as `ICD10_E08-ICD10_E13`, which include all codes below the last.
         codes: Distinct codes.
+
+    Example:
+        >>> matching_codes(["ICD10_E08-ICD10_E10"], ["ICD10_E10.9", "ICD10_E11.9"])
+        ['ICD10_E10.9']
     """
     ranges = [(pattern, _RANGE.fullmatch(pattern)) for pattern in patterns]
     spans = [
@@ -27,7 +31,7 @@ def matching_codes(patterns: Sequence[str], codes: Iterable[str]) -> list[str]:
     )
 
 
-def is_no_falling_range(pattern: str) -> bool:
-    """Whether a pattern is anything but a range that ends before it begins."""
+def is_valid_pattern(pattern: str) -> bool:
+    """Return False for a range that ends before it begins, else True."""
     match = _RANGE.fullmatch(pattern)
     return match is None or match["low"] <= match["high"]
