@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from ehr_bert.cli import parser
+from ehr_bert.cli import command_parser
+from ehr_bert.cli.features import run
 from ehr_bert.errors import UserError
 from ehr_bert.pickles import write_bencs, write_pickles
 from tests.examples.patients import batch_of, random_patients
@@ -103,8 +104,8 @@ def test_help_names_every_flag():
 
 
 def features(folder, *options):
-    arguments = parser().parse_args(["features", str(folder / "in"), str(folder / "out"), *options])
-    arguments.run(arguments)
+    arguments = command_parser("features").parse_args([str(folder / "in"), str(folder / "out"), *options])
+    run(arguments)
     return json.loads((folder / "out" / "examples.json").read_text())
 
 

@@ -1,84 +1,118 @@
-"""The command `ehr-bert`: one subcommand a stage, each thin wiring over the library."""
+"""The command `ehr-bert`; each module `ehr_bert.cli.<command>` defines the arguments of one and runs it."""
 
 import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from ehr_bert import __version__
 from ehr_bert.errors import UserError, error_line
 from ehr_bert.logs import Verbosity, configure_logging
 
-COMMANDS = {
-    "simulate": "make structured histories of patients who never lived",
-    "extract": "take the diagnoses out of a store of health records",
-    "preprocess": "turn a diagnosis table into patient sequences and a vocabulary",
-    "cohort": "make a cohort for prediction: index dates, labels, and the histories up to them",
-    "vocabulary": "make one vocabulary for several corpora, the small ones amplified",
-    "features": "turn patient sequences into TFRecord examples",
-    "pretrain": "pretrain BERT on the examples",
-    "plan": "tell what a recipe takes, without training: updates, tokens, operations, memory, time",
-    "bench": "pretrain by several recipes under several seeds, and compare them in a table",
-    "launch": "pretrain on several machines by Slurm, or by several workers on this one",
-    "ancestry": "print which trainings, on which corpora, made a model",
-    "convert": "export a pretrained model to a Hugging Face folder, and prove it equal",
-    "fill-mask": "print the likeliest codes at a [MASK] in a patient's history",
-    "finetune": "fine-tune a model on a cohort, beside baselines, at several training sizes",
-    "evaluate": "write the tables and plots of a fine-tuning again",
-    "predict": "tell the risk of each patient, by a model that was fine-tuned",
-    "explain": "show on a page what the risk of one patient rests on",
-    "multitask": "train several tasks on one encoder, and compare with each alone",
-    "embeddings": "draw a model's codes as a map, and list each code's nearest neighbours",
+COMMAND_GROUPS = {
+    "Data": {
+        "simulate": "Create records of synthetic patients with known risks",
+        "extract": "Extract the diagnoses from a store of health records",
+        "preprocess": "Convert a diagnosis table to patient sequences and a vocabulary",
+        "cohort": "Build a cohort for prediction: index dates, labels, and the histories before them",
+        "vocabulary": "Merge the vocabularies of several corpora, with a weight per corpus",
+        "features": "Convert patient sequences to TFRecord examples",
+    },
+    "Pretraining": {
+        "pretrain": "Pretrain BERT on the examples",
+        "plan": "Estimate the updates, tokens, operations, memory and time of a recipe without training",
+        "bench": "Pretrain several recipes under several seeds, and compare them in a table",
+        "launch": "Pretrain on several machines with Slurm, or with several workers on this machine",
+        "ancestry": "Print the trainings and corpora that a model comes from",
+        "convert": "Export a pretrained model to a Hugging Face folder, and verify that it computes the same",
+        "fill-mask": "Print the most probable codes at a [MASK] in a patient's history",
+    },
+    "Prediction": {
+        "finetune": "Fine-tune a model on a cohort, and compare it with baselines at several training sizes",
+        "evaluate": "Write the tables and plots of a finished fine-tuning again",
+        "predict": "Predict each patient's risk with a fine-tuned model",
+        "explain": "Write a page that explains the predicted risk of one patient",
+        "multitask": "Train several tasks on one encoder, and compare with separate training",
+        "embeddings": "Draw a map of a model's codes, and list the nearest neighbours of each",
+    },
 }
-"""Name and purpose of each stage; the module `ehr_bert.cli.<name>` adds its arguments and runs it."""
+"""Purpose of each command, by group and name."""
+
+COMMANDS = {name: purpose for group in COMMAND_GROUPS.values() for name, purpose in group.items()}
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments. Importing a stage's module is light: what it runs is imported late."""
-    command = argparse.ArgumentParser(
-        prog="ehr-bert",
-        description="Pretrain BERT on structured health records, and predict diseases with it.",
-        epilog="`ehr-bert STAGE --help` tells a stage's arguments.",
+class DefaultsHelpFormatter(argparse.HelpFormatter):
+    """Adds `(default: ...)` to the help of each option that has a default value other than False or empty."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        shown = bool(default) or (isinstance(default, int | float) and default is not False)
+        if not action.option_strings or default is argparse.SUPPRESS or not shown:
+            return action.help
+        return f"{action.help} (default: %(default)s)"
+
+
+def main_parser() -> argparse.ArgumentParser:
+    """Return the parser of `ehr-bert` without a command. It lists all commands and imports none."""
+    width = max(map(len, COMMANDS)) + 2
+    groups = (
+        f"{title}:\n" + "\n".join(f"  {name:<{width}}{purpose}" for name, purpose in group.items())
+        for title, group in COMMAND_GROUPS.items()
     )
-    command.add_argument("--version", action="version", version=f"ehr-bert {__version__}")
-    stages = command.add_subparsers(dest="stage", metavar="STAGE", required=True)
-    for name, purpose in COMMANDS.items():
-        stage = importlib.import_module(f"ehr_bert.cli.{name.replace('-', '_')}")
-        arguments = stages.add_parser(
-            name,
-            help=purpose,
-            description=purpose[0].upper() + purpose[1:] + ".",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-        stage.add_arguments(arguments)
-        _add_verbosity(arguments)
-        arguments.set_defaults(run=stage.run)
-    return command
+    parser = argparse.ArgumentParser(
+        prog="ehr-bert",
+        usage="ehr-bert COMMAND ...",
+        description="Pretrain BERT on structured health records, and predict diseases with it.\n\n"
+        + "\n\n".join(groups),
+        epilog="`ehr-bert COMMAND --help` describes the arguments of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ehr-bert {__version__}")
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=argparse.SUPPRESS)
+    return parser
 
 
-def _add_verbosity(command: argparse.ArgumentParser) -> None:
-    group = command.add_mutually_exclusive_group()
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """Return the parser of one command.
+
+    An option that is not given is None, unless it has a default. Importing the module of a command is cheap:
+    it imports the libraries that it needs when it runs.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"ehr-bert {name}", description=f"{COMMANDS[name]}.", formatter_class=DefaultsHelpFormatter
+    )
+    _module(name).add_arguments(parser)
+    group = parser.add_mutually_exclusive_group()
     for flag, verbosity, purpose in (
-        ("--quiet", Verbosity.QUIET, "report only warnings, errors and results"),
-        ("--verbose", Verbosity.VERBOSE, "report details"),
+        ("--quiet", Verbosity.QUIET, "print only results, warnings and errors"),
+        ("--verbose", Verbosity.VERBOSE, "print details"),
     ):
-        group.add_argument(
-            flag,
-            dest="verbosity",
-            action="store_const",
-            const=verbosity,
-            default=Verbosity.NORMAL,
-            help=purpose,
-        )
+        group.add_argument(flag, dest="verbosity", action="store_const", const=verbosity, help=purpose)
+    return parser
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"ehr_bert.cli.{command.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit status is 0, 1 after a fault the user can mend, 2 for bad arguments."""
-    arguments = parser().parse_args(argv)
-    configure_logging(arguments.verbosity)
+    """Run a command.
+
+    Args:
+        argv: Arguments, `sys.argv[1:]` by default.
+
+    Returns:
+        The exit status: 0 after success, 1 after an error that the user can fix. Wrong arguments end the
+        process with status 2.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    name, *others = argv if argv and argv[0] in COMMANDS else [main_parser().parse_args(argv).command]
+    arguments = command_parser(name).parse_args(others)
+    configure_logging(arguments.verbosity or Verbosity.NORMAL)
     try:
-        arguments.run(arguments)
+        _module(name).run(arguments)
     except (UserError, OSError) as error:
-        print(f"ehr-bert {arguments.stage}: {error_line(error)}", file=sys.stderr)
+        print(f"ehr-bert {name}: {error_line(error)}", file=sys.stderr)
         return 1
     return 0

@@ -12,12 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser, "--model", "fine-tuned model, as `ehr-bert predict` takes it")
     add_path(parser, "--input", "what `ehr-bert cohort` wrote", "COHORT")
     example = parser.add_mutually_exclusive_group(required=True)
-    example.add_argument(
-        "--row", type=natural, default=argparse.SUPPRESS, metavar="N", help="the cohort's row, counted from 0"
-    )
+    example.add_argument("--row", type=natural, metavar="N", help="the cohort's row, counted from 0")
     example.add_argument(
         "--patient",
-        default=argparse.SUPPRESS,
         metavar="ID",
         help="the patient instead, at the latest index date; the id isn't written anywhere",
     )
@@ -33,6 +30,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     titles = read_titles(arguments.titles) if arguments.titles else None
     cohort = read_cohort(arguments.input)
-    row = arguments.row if "row" in arguments else row_of_patient(cohort, arguments.patient)
+    row = row_of_patient(cohort, arguments.patient) if arguments.row is None else arguments.row
     told = write_patient_page(arguments.model, cohort, row, arguments.out, titles)
     print(f"{arguments.out}: {told}")

@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models",
         nargs="+",
-        default=argparse.SUPPRESS,
         metavar="NAME",
         help="contenders; all by default, and those that these need are added",
     )
@@ -51,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes",
         type=count,
-        default=argparse.SUPPRESS,
         metavar="N",
         help="runs side by side, of one thread each; by default one a GPU, or else one a core",
     )
@@ -70,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.prediction.contenders.tuning import Tuning
     from ehr_bert.prediction.optimization import Runtime
 
-    models = vars(arguments).get("models", names(arguments.head))
+    models = arguments.models or names(arguments.head)
     runs = plan_runs(arguments.output, models, arguments.train_sizes, arguments.seeds)
     cohort = read_cohort(arguments.cohort)
     task, tuning = binary_task(cohort, arguments.task), Tuning.read(arguments.settings)
@@ -81,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
     if any(contender(each.model).reads_export for each in missing):  # told before the others' hours
         problem.check_export()
     grid.begin(problem)
-    processes = vars(arguments).get("processes") or default_processes()
+    processes = arguments.processes or default_processes()
     accelerator = Runtime().accelerator
     accelerator.wait_for_everyone()  # before any run is done, so that all miss the same
     with tqdm(

@@ -19,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--slurm", action="store_true", help="as a job of Slurm, with a worker on each node")
-    where.add_argument(
-        "--local", type=count, default=argparse.SUPPRESS, metavar="N", help="as N workers on this machine"
-    )
+    where.add_argument("--local", type=count, metavar="N", help="as N workers on this machine")
     parser.add_argument(
         "--gpus-per-node",
         type=count,

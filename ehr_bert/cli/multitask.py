@@ -24,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length",
         type=count,
-        default=argparse.SUPPRESS,
         metavar="N",
         help="most tokens of a history, its latest visits; the model's limit if not stated",
     )
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.output,
         arguments.head,
         arguments.seeds,
-        getattr(arguments, "max_length", None),
+        arguments.max_length,
         shown,
     )
     if results is None:  # Another of several processes tells them.

@@ -5,10 +5,8 @@ from pathlib import Path
 
 
 def add_path(parser: argparse.ArgumentParser, option: str, purpose: str, metavar: str = "FOLDER") -> None:
-    """Adds a required option, such as `--output`, without a default in its help."""
-    parser.add_argument(
-        option, type=Path, required=True, default=argparse.SUPPRESS, metavar=metavar, help=purpose
-    )
+    """Add a required option, such as `--output`."""
+    parser.add_argument(option, type=Path, required=True, metavar=metavar, help=purpose)
 
 
 def add_titles(parser: argparse.ArgumentParser) -> None:

@@ -32,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocab-size",
         type=count,
-        default=argparse.SUPPRESS,
         metavar="N",
         help="without --features, codes of the vocabulary",
     )
@@ -41,14 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     speed.add_argument(
         "--tokens-per-second",
         type=positive,
-        default=argparse.SUPPRESS,
         metavar="R",
         help="real tokens a second, on all devices together",
     )
     speed.add_argument(
         "--summary",
         type=Path,
-        default=argparse.SUPPRESS,
         metavar="FILE",
         help="summary.json of another training on such devices, whose speed this one will have",
     )
@@ -67,10 +64,10 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.report.plan import plan_table
     from ehr_bert.training.plan import plan_from_features, plan_from_recipe
 
-    if "features" in arguments:
+    if arguments.features is not None:
         plan = plan_from_features(recipe, named_features(arguments.features), arguments.devices)
     else:
-        if "vocab_size" in arguments:
+        if arguments.vocab_size is not None:
             model = dataclasses.replace(recipe.model, vocab_size=arguments.vocab_size)
             recipe = dataclasses.replace(recipe, model=model)
         plan = plan_from_recipe(recipe, arguments.devices, arguments.fill)
@@ -81,9 +78,9 @@ def _seconds(arguments: argparse.Namespace) -> "Callable[[PhaseWork], float] | N
     """How long a phase takes, where a speed is given."""
     from ehr_bert.training.plan import device_flops_per_second
 
-    if "tokens_per_second" in arguments:
+    if arguments.tokens_per_second is not None:
         return lambda work: work.real_tokens / arguments.tokens_per_second
-    if "summary" in arguments:
+    if arguments.summary is not None:
         speed = device_flops_per_second(arguments.summary) * arguments.devices
         return lambda work: work.flops / speed
     return None

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.quiet import import_tensorflow
     from ehr_bert.training.recipe import Recipe
 
-    given = vars(arguments)
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
     recipe = Recipe.read(given["recipe"]) if "recipe" in given else Recipe()
     recipe = with_flags(recipe, given)
     import_tensorflow()
@@ -148,6 +148,6 @@ def with_flags(recipe: "Recipe", given: Mapping[str, Any]) -> "Recipe":
 
 
 def _add_optional(group: "argparse._ActionsContainer", flag: str, kind: type, purpose: str) -> None:
-    """Adds a flag that the arguments lack unless it is given."""
+    """Add an option without a default."""
     metavar = {int: "N", float: "X", str: "NAME", Path: "FILE"}[kind]
-    group.add_argument(flag, type=kind, metavar=metavar, help=purpose, default=argparse.SUPPRESS)
+    group.add_argument(flag, type=kind, metavar=metavar, help=purpose)

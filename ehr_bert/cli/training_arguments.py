@@ -10,12 +10,11 @@ if TYPE_CHECKING:
 
 
 def add_features(parser: argparse.ArgumentParser, purpose: str, required: bool = True) -> None:
-    """Adds `--features`; where it isn't required, the arguments lack it unless it is given."""
+    """Add `--features`."""
     parser.add_argument(
         "--features",
         nargs="+",
         required=required,
-        default=argparse.SUPPRESS,
         metavar="FOLDER",
         help=purpose,
     )

@@ -16,14 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--amplify",
         type=float,
         nargs="+",
-        default=argparse.SUPPRESS,
         metavar="X",
         help="how many times the patients of each corpus count, such as 1 5; without it once",
     )
     parser.add_argument(
         "--size",
         type=count,
-        default=argparse.SUPPRESS,
         metavar="N",
         help="tokens at most, the most frequent ones after amplification; without it all",
     )
@@ -43,8 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     corpora = [Vocabulary.read(folder / "vocabulary.tsv") for folder in arguments.sequences]
     as_they_are = [1.0] * len(corpora)
-    amplified = getattr(arguments, "amplify", as_they_are)
-    limits = (getattr(arguments, "size", None), arguments.min_patients)
+    amplified = arguments.amplify or as_they_are
+    limits = (arguments.size, arguments.min_patients)
     vocabulary = mixed_vocabulary(corpora, amplified, *limits)
     plain = mixed_vocabulary(corpora, as_they_are, *limits)
     vocabulary.write(arguments.output)
