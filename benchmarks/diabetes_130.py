@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 from recital_tables import B
 
-from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
+from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 
 PATIENTS = """
 select
@@ -38,11 +38,13 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = f"({B.format(source=arguments.source)} order by patient_id, discharge_date, priority, code)"
     patients = f"({PATIENTS.format(source=arguments.source)} order by patient_id)"
-    with folder_written_aside(arguments.output, "diabetes_130", arguments.source) as aside:
-        (aside / "diagnoses").mkdir()
-        duckdb.sql(f"copy {rows} to '{aside}/diagnoses/00000.parquet' (format parquet)")
-        duckdb.sql(f"copy {patients} to '{aside}/patients.parquet' (format parquet)")
-        write_json(aside / FOLDER_MARK, {"source": "diabetes in 130 US hospitals", "dates": "constructed"})
+    with atomic_folder(arguments.output, "diabetes_130", arguments.source) as temporary:
+        (temporary / "diagnoses").mkdir()
+        duckdb.sql(f"copy {rows} to '{temporary}/diagnoses/00000.parquet' (format parquet)")
+        duckdb.sql(f"copy {patients} to '{temporary}/patients.parquet' (format parquet)")
+        write_json(
+            temporary / SUMMARY_FILE, {"source": "diabetes in 130 US hospitals", "dates": "constructed"}
+        )
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ from torch.nn.functional import cross_entropy, embedding, linear
 from transformers import BertConfig, BertForPreTraining
 
 from ehr_bert.examples.masking import Masking
-from ehr_bert.examples.ragged import spans, starts_of
 from ehr_bert.examples.windows import LongPatients, Windows, cut
 from ehr_bert.model.config import ModelConfig
+from ehr_bert.ragged import spans, starts_of
 from ehr_bert.schemas import PROLONGED_STAY_DAYS, SpecialToken, Split
 from ehr_bert.vocabulary import Vocabulary
 

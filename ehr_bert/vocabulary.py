@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from ehr_bert.errors import UserError
-from ehr_bert.files import written_aside
+from ehr_bert.files import atomic_files
 from ehr_bert.pickles import read_pickles
 from ehr_bert.schemas import SpecialToken, is_context
+
+VOCABULARY_TABLE = "vocabulary.tsv"
+"""Name of the file that `Vocabulary.write` writes in the folders of all stages."""
 
 TUTORIAL_PAD = "empty_pad"
 """What the tutorial's `.types` calls `[PAD]`."""
@@ -129,8 +132,8 @@ class Vocabulary:
     def write(self, path: Path) -> None:
         """Writes `vocabulary.tsv`: a line a token, `token<TAB>patients<TAB>occurrences`, no header."""
         rows = zip(self.tokens, self.patients, self.occurrences, strict=True)
-        with written_aside(path) as (aside,):
-            aside.write_text("".join(f"{t}\t{p}\t{o}\n" for t, p, o in rows), encoding="utf-8")
+        with atomic_files(path) as (temporary,):
+            temporary.write_text("".join(f"{t}\t{p}\t{o}\n" for t, p, o in rows), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> "Vocabulary":

@@ -1,7 +1,20 @@
+import json
+import math
+
 import pytest
 
-from ehr_bert.errors import UserError
-from ehr_bert.files import FOLDER_MARK, TRAINING_MARK, folder_written_aside, written_aside
+from ehr_bert.files import (
+    CHECKPOINT_FILE,
+    SUMMARY_FILE,
+    atomic_files,
+    atomic_folder,
+    nan_to_none,
+    read_json,
+    refuse_changed_settings,
+    refuse_foreign_folder,
+    write_json,
+)
+from tests.user_errors import raises_user_error
 
 
 def names(folder):
@@ -9,18 +22,18 @@ def names(folder):
 
 
 def test_files_appear_together_when_all_are_written(tmp_path):
-    with written_aside(tmp_path / "deep" / "a", tmp_path / "deep" / "b") as (a, b):
+    with atomic_files(tmp_path / "deep" / "a", tmp_path / "deep" / "b") as (a, b):
         a.write_text("1")
         b.write_text("2")
         assert "a" not in names(tmp_path / "deep")
     assert names(tmp_path / "deep") == ["a", "b"]
 
 
-def test_after_a_fault_the_old_file_stands_and_nothing_else(tmp_path):
+def test_an_exception_leaves_the_old_file_unchanged(tmp_path):
     (tmp_path / "a").write_text("old")
 
     def fail_half_way():
-        with written_aside(tmp_path / "a", tmp_path / "b") as (a, _):
+        with atomic_files(tmp_path / "a", tmp_path / "b") as (a, _):
             a.write_text("half")
             raise KeyError
 
@@ -30,67 +43,115 @@ def test_after_a_fault_the_old_file_stands_and_nothing_else(tmp_path):
     assert (tmp_path / "a").read_text() == "old"
 
 
-def test_what_a_kill_left_behind_is_cleared(tmp_path):
+def test_temporary_files_of_a_killed_run_are_removed(tmp_path):
     (tmp_path / ".a.partial").write_text("half of an earlier run")
-    with written_aside(tmp_path / "a") as (a,):
+    with atomic_files(tmp_path / "a") as (a,):
         assert not a.exists()
-        a.write_text("whole")
+        a.write_text("complete")
     assert names(tmp_path) == ["a"]
 
 
-def make(folder, stage="preprocess"):
-    with folder_written_aside(folder, stage) as aside:
-        (aside / FOLDER_MARK).write_text("{}")
+def write_folder(folder, stage="preprocess"):
+    with atomic_folder(folder, stage) as temporary:
+        write_json(temporary / SUMMARY_FILE, {})
 
 
-def test_an_earlier_output_folder_is_replaced(tmp_path):
-    make(tmp_path / "out")
+def test_the_summary_names_the_stage(tmp_path):
+    write_folder(tmp_path / "out")
+    assert read_json(tmp_path / "out" / SUMMARY_FILE) == {"stage": "preprocess"}
+
+
+def test_an_earlier_output_of_the_same_stage_is_replaced(tmp_path):
+    write_folder(tmp_path / "out")
     (tmp_path / "out" / "stale").touch()
-    make(tmp_path / "out")
-    assert names(tmp_path / "out") == [FOLDER_MARK]
+    write_folder(tmp_path / "out")
+    assert names(tmp_path / "out") == [SUMMARY_FILE]
     assert names(tmp_path) == ["out"]
 
 
-def test_a_training_is_never_replaced(tmp_path):
-    make(tmp_path / "out")
-    (tmp_path / "out" / TRAINING_MARK).touch()
-    with pytest.raises(UserError, match="is not an earlier output of preprocess"):
-        make(tmp_path / "out")
-    assert names(tmp_path / "out") == [TRAINING_MARK, FOLDER_MARK]
+def test_a_training_folder_is_never_replaced(tmp_path):
+    write_folder(tmp_path / "out")
+    (tmp_path / "out" / CHECKPOINT_FILE).touch()
+    with raises_user_error("output-not-empty", tmp_path / "out", "preprocess"):
+        write_folder(tmp_path / "out")
+    assert names(tmp_path / "out") == [CHECKPOINT_FILE, SUMMARY_FILE]
 
 
-def test_what_is_read_is_never_replaced(tmp_path):
-    make(tmp_path / "in")
+def test_an_input_is_never_replaced(tmp_path):
+    write_folder(tmp_path / "in")
     for source in (tmp_path / "in", tmp_path / "in" / "table.tsv"):
         with (
-            pytest.raises(UserError, match="holds what is read"),
-            folder_written_aside(tmp_path / "x" / ".." / "in", "features", source),
+            raises_user_error("output-contains-input", source),
+            atomic_folder(tmp_path / "x" / ".." / "in", "features", source),
         ):
             pass
     assert names(tmp_path) == ["in"]
 
 
-def test_the_output_of_another_stage_is_left_alone(tmp_path):
-    make(tmp_path / "out", "simulate")
+def test_the_output_of_another_stage_is_not_replaced(tmp_path):
+    write_folder(tmp_path / "out", "simulate")
     (tmp_path / "out" / "data_file.tsv").touch()
-    with pytest.raises(UserError, match="is not an earlier output of preprocess"):
-        make(tmp_path / "out")
-    assert names(tmp_path / "out") == ["data_file.tsv", FOLDER_MARK]
+    with raises_user_error("output-not-empty", "'simulate'", "preprocess"):
+        write_folder(tmp_path / "out")
+    assert names(tmp_path / "out") == ["data_file.tsv", SUMMARY_FILE]
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_not_replaced(tmp_path):
     (tmp_path / "thesis").touch()
-    with pytest.raises(UserError, match="is not an earlier output"):
-        make(tmp_path)
+    with raises_user_error("output-not-empty", tmp_path, SUMMARY_FILE):
+        write_folder(tmp_path)
     assert names(tmp_path) == ["thesis"]
 
 
-def test_a_folder_that_failed_is_not_there(tmp_path):
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
+    (tmp_path / "thesis").touch()
+    with raises_user_error("output-not-empty", tmp_path / "thesis"):
+        write_folder(tmp_path / "thesis")
+
+
+def test_an_exception_leaves_no_folder(tmp_path):
     def fail_half_way():
-        with folder_written_aside(tmp_path / "out", "features") as aside:
-            (aside / FOLDER_MARK).touch()
+        with atomic_folder(tmp_path / "out", "features") as temporary:
+            (temporary / SUMMARY_FILE).touch()
             raise KeyError
 
     with pytest.raises(KeyError):
         fail_half_way()
     assert names(tmp_path) == []
+
+
+def test_a_stage_adds_only_to_an_empty_folder_or_its_own(tmp_path):
+    refuse_foreign_folder(tmp_path / "new", "finetune", "grid.json")
+    (tmp_path / ".hidden").touch()
+    refuse_foreign_folder(tmp_path, "finetune", "grid.json")
+    (tmp_path / "thesis").touch()
+    with raises_user_error("output-not-empty", tmp_path, "finetune", "grid.json", "--output"):
+        refuse_foreign_folder(tmp_path, "finetune", "grid.json")
+    (tmp_path / "grid.json").touch()
+    refuse_foreign_folder(tmp_path, "finetune", "grid.json")
+
+
+def test_changed_settings_are_refused_by_name(tmp_path):
+    refuse_changed_settings(tmp_path, [])
+    with raises_user_error("output-of-other-settings", tmp_path, "cohort, tuning"):
+        refuse_changed_settings(tmp_path, ["cohort", "tuning"])
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+    write_json(tmp_path / "a.json", {"b": [1, None]})
+    assert read_json(tmp_path / "a.json") == {"b": [1, None]}
+
+
+@pytest.mark.parametrize(
+    ("content", "key"), [(None, "unreadable-file"), ("{", "invalid-json"), ("[]", "invalid-json")]
+)
+def test_a_file_without_a_json_object_is_refused(tmp_path, content, key):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_text(content)
+    with raises_user_error(key, path):
+        read_json(path)
+
+
+def test_nan_becomes_null_in_json():
+    assert json.dumps(nan_to_none({"auroc": math.nan, "brier": 0.25})) == '{"auroc": null, "brier": 0.25}'

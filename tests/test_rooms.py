@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ehr_bert"
 LAYERS = (
-    *("errors", "registry", "logs", "quiet", "programs", "processes", "toml", "schemas", "files"),
+    *("errors", "registry", "logs", "quiet", "programs", "processes", "toml", "schemas", "ragged", "files"),
     *("settings", "pickles", "vocabulary", "engines", "codes", "sources", "metrics", "simulation"),
     *("splits", "sequences", "examples", "model", "cohorts", "weights", "training.record", "training"),
     *("export", "launching", "prediction", "prediction.contenders", "prediction.comparison"),

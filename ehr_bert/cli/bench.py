@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Makes the trainings one after another, then writes and prints their table."""
-    from ehr_bert.files import write_json, written_aside
+    from ehr_bert.files import atomic_files, write_json
     from ehr_bert.launching.grid import plan_trials, run_trials
     from ehr_bert.report.comparison import Comparison
 
@@ -35,6 +35,6 @@ def run(arguments: argparse.Namespace) -> None:
         )
         comparison = Comparison(found)
         write_json(arguments.output / "results.json", comparison.to_dict())
-        with written_aside(arguments.output / "results.md") as (aside,):
-            aside.write_text(f"{comparison}\n", encoding="utf-8")
+        with atomic_files(arguments.output / "results.md") as (temporary,):
+            temporary.write_text(f"{comparison}\n", encoding="utf-8")
     print(f"\n{comparison}")

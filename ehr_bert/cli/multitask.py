@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from ehr_bert.files import written_aside
+    from ehr_bert.files import atomic_files
     from ehr_bert.prediction.multitask.running import run_tasks
     from ehr_bert.prediction.multitask.stages import TaskRun
     from ehr_bert.report.multitask_table import multitask_report
@@ -58,6 +58,6 @@ def run(arguments: argparse.Namespace) -> None:
     if results is None:  # Another of several processes tells them.
         return
     text = multitask_report(results)
-    with written_aside(arguments.output / "results.md") as (aside,):
-        aside.write_text(text, encoding="utf-8")
+    with atomic_files(arguments.output / "results.md") as (temporary,):
+        temporary.write_text(text, encoding="utf-8")
     print(text)

@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Writes the vocabulary, and prints how many codes of each corpus are in it."""
     from ehr_bert.sequences.mixed_vocabulary import mixed_vocabulary, survival
-    from ehr_bert.vocabulary import Vocabulary
+    from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
-    corpora = [Vocabulary.read(folder / "vocabulary.tsv") for folder in arguments.sequences]
+    corpora = [Vocabulary.read(folder / VOCABULARY_TABLE) for folder in arguments.sequences]
     as_they_are = [1.0] * len(corpora)
     amplified = arguments.amplify or as_they_are
     limits = (arguments.size, arguments.min_patients)

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ehr_bert.errors import UserError
-from ehr_bert.examples.ragged import spans
-from ehr_bert.files import FOLDER_MARK, read_json
+from ehr_bert.files import SUMMARY_FILE, read_json
+from ehr_bert.ragged import offsets_of, spans
 from ehr_bert.schemas import COHORT, TASK_TYPES, Split, TaskKind
 
 COHORT_FOLDER = "cohort"
@@ -141,7 +141,7 @@ def read_cohort(folder: Path) -> Cohort:
         table = pa.concat_tables([pq.read_table(file) for file in files])
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{folder / COHORT_FOLDER} can't be read: {error}") from error
-    return cohort_of(table, read_json(folder / FOLDER_MARK), str(folder))
+    return cohort_of(table, read_json(folder / SUMMARY_FILE), str(folder))
 
 
 def cohort_of(table: pa.Table, facts: dict[str, Any], where: str) -> Cohort:
@@ -207,10 +207,10 @@ def _histories(table: pa.Table, where: str) -> Histories:
 
 def _offsets(lists: pa.ChunkedArray) -> np.ndarray:
     """Where each list begins in the flat values, and the end: int64 `[N + 1]`."""
-    return np.append(0, np.cumsum(pc.list_value_length(lists).to_numpy(), dtype=np.int64))
+    return offsets_of(pc.list_value_length(lists).to_numpy())
 
 
 def _taken(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The flat places of some rows' values, and the offsets that cut them: `[M + 1]`."""
     lengths = np.diff(offsets)[rows]
-    return spans(offsets[rows], lengths), np.append(0, np.cumsum(lengths))
+    return spans(offsets[rows], lengths), offsets_of(lengths)

@@ -23,7 +23,7 @@ from ehr_bert.cohorts.rules import flow
 from ehr_bert.cohorts.shortcuts import shortcuts
 from ehr_bert.cohorts.source import Source
 from ehr_bert.engines import Engine
-from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
+from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.schemas import COHORT, LABEL, TASK_TYPES, ContextKind, Split, TaskKind
 from ehr_bert.sources import read_diagnoses
 
@@ -66,17 +66,17 @@ def write_cohort_folder(
     """
     labels = None if isinstance(asked, Definition) else read_labels(asked)
     inputs = [table] if labels is None else [table, asked]
-    with folder_written_aside(folder, "cohort", *inputs) as aside:
+    with atomic_folder(folder, "cohort", *inputs) as temporary:
         source = Source.of(engine, table, read_diagnoses(engine, table), roll_up)
         if isinstance(asked, Definition):
             definition, told = asked, asked.to_dict()
             examples = build_examples(source, asked, seed)
-            asked.write(aside / DEFINITION_FILE)
+            asked.write(temporary / DEFINITION_FILE)
         else:
             definition, told = None, {"labels": asked.name}
             examples = labelled_examples(source, labels, seed)
         parts, kept = cohort_parts(source, examples, kinds)
-        written = _written_table(engine, parts, examples, aside)
+        written = _written_table(engine, parts, examples, temporary)
         findings = [*audit(source, written, definition, seed), *shortcuts(engine, written)]
         read = source.read
         facts = {
@@ -88,9 +88,9 @@ def write_cohort_folder(
             "codes": examples.codes,
         }
         summary = _summary(engine, examples, facts, findings)
-        write_json(aside / FOLDER_MARK, summary)
+        write_json(temporary / SUMMARY_FILE, summary)
         if labels is not None and RISK in labels.column_names:
-            _write_risk(engine, examples, labels, aside / RISK_FILE)
+            _write_risk(engine, examples, labels, temporary / RISK_FILE)
         for computed in (*kept, examples.table, read.kept):
             engine.drop(computed)
     return summary
@@ -113,15 +113,15 @@ def write_pickled_cohort(engine: Engine, prefix: Path, types: Path, folder: Path
             something else.
     """
     rows = read_labelled_pickles(prefix, types)
-    with folder_written_aside(folder, "cohort", prefix, types) as aside:
+    with atomic_folder(folder, "cohort", prefix, types) as temporary:
         table = engine.load(rows)
         steps = flow(engine, table.mutate(passed=1), ["labelled pickles"])
         examples = LabelledExamples(table, (LABEL,), tuple(steps), {})
         facts = {"definition": {"pickles": prefix.name}}
-        written = _written_table(engine, [table.order_by("patient_id")], examples, aside)
+        written = _written_table(engine, [table.order_by("patient_id")], examples, temporary)
         findings = [one_side_each(engine, written), *shortcuts(engine, written)]
         summary = _summary(engine, examples, facts, findings)
-        write_json(aside / FOLDER_MARK, summary)
+        write_json(temporary / SUMMARY_FILE, summary)
     return summary
 
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from ehr_bert.cohorts.label_files import task_column
 from ehr_bert.errors import UserError
 from ehr_bert.pickles import read_pickles
+from ehr_bert.ragged import offsets_of, starts_of
 from ehr_bert.schemas import COHORT, LABEL, Split
 from ehr_bert.vocabulary import Vocabulary
 
@@ -78,9 +79,9 @@ def _table(
     row = np.repeat(np.arange(len(ids)), lengths.to_numpy())  # [C]
     is_new = (np.diff(visit, prepend=-1) != 0) | (np.diff(row, prepend=-1) != 0)  # [C]
     visits_of = np.bincount(row[is_new], minlength=len(ids))  # [N]
-    before = np.cumsum(visits_of) - visits_of  # [N]
+    before = starts_of(visits_of)  # [N]
     code_offsets, visit_offsets = (
-        pa.array(np.append(0, np.cumsum(counts)), pa.int32()) for counts in (lengths.to_numpy(), visits_of)
+        pa.array(offsets_of(counts), pa.int32()) for counts in (lengths.to_numpy(), visits_of)
     )
     nothing = pa.array(np.zeros(visits_of.sum(), np.int32))
     columns = {

@@ -268,9 +268,9 @@ def _shard_writer(folder: Path, schema: pa.Schema, rows_per_file: int):  # type:
         rows = shard.sort_by(_NUMBER).drop_columns([_SHARD, _NUMBER])
         path = shard_path(folder, number)
         # Spark may run a task twice: the file is whole, whichever attempt ends last.
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        write_shard(rows, schema, aside, rows_per_file)
-        os.replace(aside, path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        write_shard(rows, schema, temporary, rows_per_file)
+        os.replace(temporary, path)
         return pa.table({_SHARD: pa.array([number], pa.int64())})
 
     return write

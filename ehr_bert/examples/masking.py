@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ehr_bert.errors import UserError
-from ehr_bert.examples.ragged import starts_of
 from ehr_bert.examples.windows import Windows
+from ehr_bert.ragged import starts_of
 from ehr_bert.vocabulary import Vocabulary
 
 MASK_SHARE, KEEP_SHARE = 0.8, 0.1

@@ -21,8 +21,8 @@ from ehr_bert.examples.facts import PackedFacts
 from ehr_bert.examples.masking import maskable_ids
 from ehr_bert.examples.packing import WINDOW_LENGTHS, pack
 from ehr_bert.examples.protobuf import Column
-from ehr_bert.examples.ragged import spans, starts_of
 from ehr_bert.examples.windows import Accounts, LongPatients, check_ids, cut
+from ehr_bert.ragged import offsets_of, spans, starts_of
 from ehr_bert.schemas import SpecialToken
 from ehr_bert.vocabulary import Vocabulary
 
@@ -109,8 +109,8 @@ class PackedFeatures:
         places = spans(starts_of(patients.lengths)[packing.order], lengths)  # [N]
         tokens, visits = patients.tokens[places], patients.visits[places]  # [N]
         stays = patients.longest_stays[packing.order]  # [R]
-        patient_ends = np.append(0, np.cumsum(packing.patients))
-        token_ends = np.append(0, np.cumsum(lengths))
+        patient_ends = offsets_of(packing.patients)
+        token_ends = offsets_of(lengths)
 
         columns: dict[int | None, dict[str, Column]] = {}
         for length, first, stop in _runs(packing.lengths):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ehr_bert.examples.ragged import starts_of
+from ehr_bert.ragged import starts_of
 
 WINDOW_LENGTHS = (64, 128, 256, 512)
 """Lengths by default. Attention grows with the window, and the usual patients fill even the shortest well."""

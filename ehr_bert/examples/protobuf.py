@@ -13,7 +13,7 @@ from itertools import chain
 
 import numpy as np
 
-from ehr_bert.examples.ragged import spans, starts_of
+from ehr_bert.ragged import offsets_of, spans, starts_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _feature(column: Column) -> list[_Piece]:
         values = _Piece(data, filled, filled + 4 * padding)
         return _field(b"\x12", _field(b"\x0a", [values]))  # Feature.float_list = 2, its value = 1
     data, sizes = _varints(column.values)
-    ends = np.append(0, np.cumsum(sizes))
+    ends = offsets_of(sizes)
     starts = starts_of(column.lengths)
     filled = ends[starts + column.lengths] - ends[starts]
     values = _Piece(data, filled, filled + padding)  # the varint of 0 is one zero byte

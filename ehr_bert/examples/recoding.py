@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from ehr_bert.examples.windows import check_ids
+from ehr_bert.ragged import offsets_of
 from ehr_bert.schemas import SpecialToken
 from ehr_bert.vocabulary import Vocabulary
 
@@ -35,6 +36,6 @@ class Recoding:
         ids = lists.flatten().to_numpy()  # [N]
         check_ids(ids, len(self._ids))
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
-        offsets = np.append(0, np.cumsum(lengths)).astype(np.int32)
+        offsets = offsets_of(lengths).astype(np.int32)
         recoded = pa.ListArray.from_arrays(offsets, pa.array(self._ids[ids]))
         return batch.set_column(place, batch.schema.field(place), recoded), int(self._lost[ids].sum())

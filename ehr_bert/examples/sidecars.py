@@ -15,9 +15,10 @@ from ehr_bert.examples.facts import FileFacts, PackedFacts
 from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.tutorial import TutorialSettings
 from ehr_bert.examples.windows import Accounts
-from ehr_bert.files import FOLDER_MARK, written_aside
+from ehr_bert.files import SUMMARY_FILE, write_json
+from ehr_bert.vocabulary import VOCABULARY_TABLE
 
-INFO_NAME, VOCABULARY_NAME = "examples.json", "vocabulary.tsv"
+INFO_NAME = "examples.json"
 """Names of the sidecars in a folder; after a file's name and a dot those of that file."""
 
 
@@ -54,8 +55,7 @@ class Sidecar:
 
     def write(self, path: Path) -> None:
         """Writes it as JSON."""
-        with written_aside(path) as (aside,):
-            aside.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> "Sidecar":
@@ -90,7 +90,7 @@ def sidecar_path(file: Path, name: str) -> Path:
 
 def is_sidecar(file: Path) -> bool:
     """Whether a file stands beside examples and holds none."""
-    return file.name == FOLDER_MARK or file.name.endswith((INFO_NAME, VOCABULARY_NAME))
+    return file.name == SUMMARY_FILE or file.name.endswith((INFO_NAME, VOCABULARY_TABLE))
 
 
 def find_sidecar(file: Path) -> Sidecar | None:
@@ -105,5 +105,5 @@ def find_sidecar(file: Path) -> Sidecar | None:
 
 def find_vocabulary(file: Path) -> Path:
     """The vocabulary beside a file of examples that has a sidecar."""
-    own = sidecar_path(file, VOCABULARY_NAME)
-    return own if own.exists() else file.with_name(VOCABULARY_NAME)
+    own = sidecar_path(file, VOCABULARY_TABLE)
+    return own if own.exists() else file.with_name(VOCABULARY_TABLE)

@@ -19,8 +19,8 @@ from ehr_bert.errors import UserError
 from ehr_bert.examples.facts import FileFacts
 from ehr_bert.examples.masking import Masking
 from ehr_bert.examples.protobuf import Column
-from ehr_bert.examples.ragged import starts_of
 from ehr_bert.examples.windows import Accounts, LongPatients, check_ids, cut
+from ehr_bert.ragged import starts_of
 from ehr_bert.schemas import PROLONGED_STAY_DAYS, SpecialToken
 from ehr_bert.vocabulary import Vocabulary
 

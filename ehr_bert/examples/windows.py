@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ehr_bert.errors import UserError
-from ehr_bert.examples.ragged import spans, starts_of
+from ehr_bert.ragged import spans, starts_of
 
 
 class LongPatients(StrEnum):

@@ -1,6 +1,5 @@
 """From sequences to TFRecord files of examples, with what stands beside them."""
 
-import json
 import os
 import shutil
 from collections import Counter
@@ -20,14 +19,14 @@ from ehr_bert.examples.facts import FileFacts
 from ehr_bert.examples.packed import PackedFeatures, PackedSettings
 from ehr_bert.examples.protobuf import serialize
 from ehr_bert.examples.recoding import Recoding
-from ehr_bert.examples.sidecars import INFO_NAME, VOCABULARY_NAME, Sidecar, sidecar_path
+from ehr_bert.examples.sidecars import INFO_NAME, Sidecar, sidecar_path
 from ehr_bert.examples.tutorial import TutorialFeatures, TutorialSettings
 from ehr_bert.examples.windows import Accounts
-from ehr_bert.files import FOLDER_MARK, folder_written_aside, written_aside
+from ehr_bert.files import SUMMARY_FILE, atomic_files, atomic_folder, write_json
 from ehr_bert.processes import Processes, TaskRunner
 from ehr_bert.quiet import import_tensorflow
 from ehr_bert.schemas import Split
-from ehr_bert.vocabulary import Vocabulary
+from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
 PATIENTS_AT_A_TIME = 4096
 """Patients that are in memory as examples at one time; the tutorial's examples don't depend on it."""
@@ -61,17 +60,17 @@ def write_files(
         raise UserError("the output files name one file twice: name each once")
     features = TutorialFeatures(settings, vocabulary)
     infos = [sidecar_path(file, INFO_NAME) for file in files]
-    vocabularies = [sidecar_path(file, VOCABULARY_NAME) for file in files]
-    with written_aside(*files, *vocabularies, *infos) as asides:
-        aside = dict(zip((*files, *vocabularies, *infos), asides, strict=True))
+    vocabularies = [sidecar_path(file, VOCABULARY_TABLE) for file in files]
+    with atomic_files(*files, *vocabularies, *infos) as temporaries:
+        temporary = dict(zip((*files, *vocabularies, *infos), temporaries, strict=True))
         generator = np.random.default_rng(settings.seed)
         with tqdm(desc="examples", unit=" patients", disable=None) as progress:
-            writer = _Writer(features, len(files), lambda _, shard: aside[files[shard]])
+            writer = _Writer(features, len(files), lambda _, shard: temporary[files[shard]])
             accounts, facts = writer.write(_smaller(_counted(batches, progress)), generator)
         for shard, (file, vocabulary_path, info) in enumerate(zip(files, vocabularies, infos, strict=True)):
-            vocabulary.write(aside[vocabulary_path])
+            vocabulary.write(temporary[vocabulary_path])
             told = {file.name: facts[None, shard]}
-            _sidecar(features, vocabulary, {source: accounts}, told).write(aside[info])
+            _sidecar(features, vocabulary, {source: accounts}, told).write(temporary[info])
     return accounts
 
 
@@ -106,7 +105,7 @@ def write_folder(
     """
     if shards < 1:
         raise UserError(f"shards is {shards}: it must be 1 at least")
-    own = Vocabulary.read(sequences / VOCABULARY_NAME)
+    own = Vocabulary.read(sequences / VOCABULARY_TABLE)
     recoding = Recoding(own, vocabulary) if vocabulary else None
     vocabulary = vocabulary or own
     features: FeatureWriter = (
@@ -117,7 +116,7 @@ def write_folder(
     run = run or Processes(1)
     accounts: dict[str, Accounts] = {}
     facts: dict[str, FileFacts] = {}
-    with folder_written_aside(output, "features", sequences) as folder:
+    with atomic_folder(output, "features", sequences) as folder:
         parts = {
             split: [
                 _Part(
@@ -147,10 +146,10 @@ def write_folder(
                 _concatenate([part.path(length, shard) for part in holders], folder / name)
                 first, *others = (of_files[part][length, shard] for part in holders)
                 facts[name] = sum(others, first)
-        vocabulary.write(folder / VOCABULARY_NAME)
+        vocabulary.write(folder / VOCABULARY_TABLE)
         _sidecar(features, vocabulary, accounts, facts).write(folder / INFO_NAME)
         summary = {split: asdict(each) for split, each in accounts.items()}
-        (folder / FOLDER_MARK).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / SUMMARY_FILE, summary)
     return accounts
 
 

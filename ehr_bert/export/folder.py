@@ -30,7 +30,7 @@ from ehr_bert.export.rare_codes import KeptTokens, kept_tokens
 from ehr_bert.export.tensorflow1 import read_tensorflow1_training
 from ehr_bert.export.tokenizer import row_tokens, unwritable, write_tokenizer
 from ehr_bert.export.trained import Trained, read_training
-from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
+from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import BatchTensors
 from ehr_bert.training.record.ancestry import Ancestry
@@ -100,22 +100,22 @@ def write_export(
         [random_examples(config, code_ids, mask_id, cls_id)],
         _real_batches(config, examples),
     )
-    with folder_written_aside(output, "convert") as aside:
-        hugging_face_model(model, kept.rows).save_pretrained(aside)
-        exported = BertForPreTraining.from_pretrained(aside)
+    with atomic_folder(output, "convert") as temporary:
+        hugging_face_model(model, kept.rows).save_pretrained(temporary)
+        exported = BertForPreTraining.from_pretrained(temporary)
         parity = check_parity(model, exported, batches, kept)
         print(parity)
         if onnx:
-            print(write_onnx(exported, aside / ONNX_FILE))
+            print(write_onnx(exported, temporary / ONNX_FILE))
         cls_token = None if cls_id is None else tokens[cls_id]
-        tokenizer = write_tokenizer(aside, config, kept.tokens, tokens[mask_id], cls_token)
+        tokenizer = write_tokenizer(temporary, config, kept.tokens, tokens[mask_id], cls_token)
         account = trained.account
         if account.ancestry.generations:
             account = dataclasses.replace(account, ancestry=_with_tokens(account.ancestry, kept))
-            account.ancestry.write(aside)
+            account.ancestry.write(temporary)
         codes = [tokens[row] for row in np.intersect1d(code_ids, kept.rows)]
         card = model_card(exported, tokenizer, codes, kept, parity, account, onnx)
-        (aside / "README.md").write_text(card, encoding="utf-8")
+        (temporary / "README.md").write_text(card, encoding="utf-8")
         summary = {
             "checkpoint": trained.name,
             "vocabulary_sha256": kept.sha256,
@@ -125,7 +125,7 @@ def write_export(
             "tolerance": PARITY_TOLERANCE,
             "parity": dataclasses.asdict(parity),
         }
-        write_json(aside / FOLDER_MARK, summary)
+        write_json(temporary / SUMMARY_FILE, summary)
     if odd := unwritable(kept.tokens):
         print(f"{len(odd):,} codes hold a blank or |, such as {odd[0]!r}: the tokenizer can't be given them")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from ehr_bert.errors import UserError
 from ehr_bert.export.account import Account
 from ehr_bert.export.trained import Trained
-from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
+from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.model.pretraining import build_model
 from ehr_bert.pickles import write_pickles
 from ehr_bert.vocabulary import TUTORIAL_PAD
@@ -81,13 +81,13 @@ def export_tensorflow1(folder: Path, output: Path) -> None:
         raise UserError(f"{folder} has no vocabulary: take a folder with vocab.json or vocab.txt")
     tokens = row_names(read.vocabulary, read.config.vocab_size or 0)
     config = published_config(read.config, Conventions(read.mask_id, read.cls_id))
-    with folder_written_aside(output, "convert", folder) as aside:
-        write_tensorflow1(aside / CHECKPOINT, read.weights, read.config)
-        write_json(aside / CONFIG, config)
+    with atomic_folder(output, "convert", folder) as temporary:
+        write_tensorflow1(temporary / CHECKPOINT, read.weights, read.config)
+        write_json(temporary / CONFIG, config)
         types = {token: index for index, token in enumerate((TUTORIAL_PAD, *tokens[1:]))}
-        write_pickles(aside / TYPES, [types])
-        (aside / TOKENS).write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
-        write_json(aside / FOLDER_MARK, {"weights_sha256": read.sha256})
+        write_pickles(temporary / TYPES, [types])
+        (temporary / TOKENS).write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+        write_json(temporary / SUMMARY_FILE, {"weights_sha256": read.sha256})
     if odd := _computed_otherwise(read):
         print(f"the published programs compute otherwise, unless their code is changed: {'; '.join(odd)}")
     print(f"wrote {output / CHECKPOINT} of {folder}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ehr_bert.errors import UserError
-from ehr_bert.files import read_json
+from ehr_bert.files import read_json, refuse_changed_settings
 from ehr_bert.launching.command import pretrain_command
 from ehr_bert.launching.processes import Process, run_together
 from ehr_bert.training.recipe import Recipe
@@ -68,11 +68,8 @@ def plan_trials(recipes: Sequence[Path], seeds: int, folder: Path) -> list[Trial
     ]
     for trial in trials[: len(read)]:
         recipe, copy = read[trial.name], trial.recipe_file
-        if copy.exists() and (differing := Recipe.read(copy).differences(recipe)):
-            raise UserError(
-                f"{copy.parent} holds trainings of another recipe, which differs in {', '.join(differing)}: "
-                "name another folder, or remove it"
-            )
+        if copy.exists():
+            refuse_changed_settings(copy.parent, Recipe.read(copy).differences(recipe))
         recipe.write(copy)
     return trials
 

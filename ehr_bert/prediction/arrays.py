@@ -7,12 +7,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ehr_bert.errors import UserError
-from ehr_bert.files import written_aside
+from ehr_bert.files import atomic_files
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a `.npz` file, aside first."""
-    with written_aside(path) as (aside,), open(aside, "wb") as file:
+    with atomic_files(path) as (temporary,), open(temporary, "wb") as file:
         np.savez_compressed(file, allow_pickle=False, **dict(arrays))
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ehr_bert.examples.ragged import spans
 from ehr_bert.prediction.reading import Encoded
+from ehr_bert.ragged import spans
 
 POOL_BATCHES = 16
 """Batches' worth of shuffled histories that are sorted by length together."""

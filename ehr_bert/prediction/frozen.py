@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ehr_bert.examples.ragged import spans
 from ehr_bert.prediction.batches import PaddedBatch, collate, rows_by_length
 from ehr_bert.prediction.reading import Encoded
+from ehr_bert.ragged import offsets_of, spans, starts_of
 
 if TYPE_CHECKING:
     from ehr_bert.prediction.predictor import Predictor
@@ -67,7 +67,7 @@ class FrozenVectors:
         lengths = self.lengths[rows]
         return FrozenVectors(
             vectors=self.vectors[spans(self.offsets[rows], lengths)],
-            offsets=np.append(0, np.cumsum(lengths)),
+            offsets=offsets_of(lengths),
             visits=self.visits[rows],
             by_visit=self.by_visit,
         )
@@ -120,8 +120,8 @@ def frozen_vectors(predictor: "Predictor", encoded: Encoded, batch_tokens: int) 
         found.append(values.numpy())
     order = np.concatenate(batches)
     lengths = np.maximum(visits, 1) if by_visit else np.ones(len(encoded), np.int64)
-    sorted_starts = np.cumsum(lengths[order]) - lengths[order]
+    sorted_starts = starts_of(lengths[order])
     starts = np.empty(len(encoded), np.int64)
     starts[order] = sorted_starts
     vectors = np.concatenate(found)[spans(starts, lengths)]
-    return FrozenVectors(vectors, np.append(0, np.cumsum(lengths)), visits, by_visit)
+    return FrozenVectors(vectors, offsets_of(lengths), visits, by_visit)

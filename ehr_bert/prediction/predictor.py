@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ehr_bert.errors import UserError
-from ehr_bert.files import FOLDER_MARK, folder_written_aside, read_json, write_json
+from ehr_bert.files import SUMMARY_FILE, atomic_folder, read_json, write_json
 from ehr_bert.metrics.calibration import Calibration
 from ehr_bert.prediction.batches import PaddedBatch
 from ehr_bert.prediction.encoders import Attention, BertEncoder, HistoryEncoder, bert_encoder, quietly
@@ -115,12 +115,12 @@ def save_predictor(
         UserError: `folder` is something else.
     """
     encoder, head = predictor.encoder, predictor.head
-    with folder_written_aside(folder, "finetune") as aside:
-        save_encoder(aside, encoder, source)
+    with atomic_folder(folder, "finetune") as temporary:
+        save_encoder(temporary, encoder, source)
         weights = {name: weight.detach().cpu().contiguous() for name, weight in head.state_dict().items()}
-        save_file(weights, aside / HEAD_FILE)
+        save_file(weights, temporary / HEAD_FILE)
         write_json(
-            aside / PREDICTOR_FILE,
+            temporary / PREDICTOR_FILE,
             {
                 "head": next(name for name, kind in HEADS.items() if type(head) is kind),
                 "outputs": head.outputs,
@@ -128,7 +128,7 @@ def save_predictor(
                 "calibration": calibration.to_dict() if calibration else None,
             },
         )
-        write_json(aside / FOLDER_MARK, facts)
+        write_json(temporary / SUMMARY_FILE, facts)
 
 
 def save_encoder(folder: Path, encoder: HistoryEncoder, source: Path) -> None:
@@ -176,4 +176,4 @@ def load_predictor(folder: Path, attention: Attention = "sdpa") -> SavedPredicto
     vocabulary = ModelVocabulary.of_folder(folder)
     if max_length is not None:
         vocabulary = dataclasses.replace(vocabulary, max_length=max_length)
-    return SavedPredictor(predictor, vocabulary, calibration, read_json(folder / FOLDER_MARK))
+    return SavedPredictor(predictor, vocabulary, calibration, read_json(folder / SUMMARY_FILE))

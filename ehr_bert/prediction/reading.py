@@ -13,8 +13,8 @@ import numpy as np
 
 from ehr_bert.cohorts.cohort import Histories
 from ehr_bert.errors import UserError
-from ehr_bert.examples.ragged import spans, starts_of
 from ehr_bert.export.history_tokenizer import HistoryTokenizer, headings
+from ehr_bert.ragged import offsets_of, spans, starts_of
 from ehr_bert.schemas import SpecialToken, is_context
 
 MAX_LENGTH = 512
@@ -144,7 +144,7 @@ class Encoded:
             token_ids=self.token_ids[tokens],
             visit_ids=self.visit_ids[tokens],
             code_places=self.code_places[tokens],
-            offsets=np.append(0, np.cumsum(lengths)),
+            offsets=offsets_of(lengths),
             skipped_visits=self.skipped_visits[rows],
         )
 
@@ -175,7 +175,7 @@ def encode(histories: Histories, vocabulary: ModelVocabulary, max_length: int | 
     kept = _latest(example, visits, len(histories), limit - prefix)
     places, example, visits = places[kept], example[kept], visits[kept]
     counts = np.bincount(example, minlength=len(histories))  # [N]
-    offsets = np.append(0, np.cumsum(counts + prefix))
+    offsets = offsets_of(counts + prefix)
     target = spans(offsets[:-1] + prefix, counts)
     token_ids = np.full(offsets[-1], vocabulary.cls_id or 0, np.int64)
     visit_ids = np.zeros(offsets[-1], np.int64)

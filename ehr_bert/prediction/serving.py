@@ -17,18 +17,19 @@ from ehr_bert.codes import RollUp
 from ehr_bert.cohorts.cohort import COHORT_FOLDER, Cohort, cohort_of, read_cohort
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
-from ehr_bert.files import written_aside
+from ehr_bert.files import atomic_files
 from ehr_bert.prediction.fitting import predict_logits
 from ehr_bert.prediction.frozen import FrozenVectors, frozen_vectors
 from ehr_bert.prediction.optimization import FitSettings, Runtime
 from ehr_bert.prediction.predictor import SavedPredictor, load_predictor
 from ehr_bert.prediction.reading import encode
+from ehr_bert.ragged import offsets_of
 from ehr_bert.schemas import COHORT, ContextKind, Split
 from ehr_bert.sequences.building import SequenceOptions, build_histories
 from ehr_bert.sources import read_diagnoses
-from ehr_bert.vocabulary import Vocabulary
+from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
-SEQUENCES_FOLDER, VOCABULARY_FILE = "sequences", "vocabulary.tsv"
+SEQUENCES_FOLDER = "sequences"
 BATCH_TOKENS = FitSettings().batch_tokens
 PART = 10_000
 """Examples of a cohort that are predicted for at a time."""
@@ -84,7 +85,7 @@ def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings:
     parts, dated = _parts(source, engine, saved.facts)
     examples, total = 0, 0.0
     shown = tqdm(desc="predicting", unit=" histories", dynamic_ncols=True)
-    with written_aside(output) as (aside,), shown as bar:
+    with atomic_files(output) as (temporary,), shown as bar:
         writer = None
         for part in parts:
             if not len(part):
@@ -93,7 +94,7 @@ def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings:
             table = table if dated else table.drop_columns("index_date")
             if writer is None:
                 kind = pq.ParquetWriter if output.suffix == ".parquet" else pa_csv.CSVWriter
-                writer = kind(aside, table.schema)
+                writer = kind(temporary, table.schema)
             writer.write_table(table)
             examples += len(table)
             total += pc.sum(table["risk"]).as_py()
@@ -137,7 +138,7 @@ def _parts(source: Path, engine: Engine, facts: Mapping[str, Any]) -> tuple[Iter
 
 def _sequences(folder: Path) -> Iterator[Cohort]:
     """The patients of a sequences folder, file by file."""
-    tokens = pa.array(Vocabulary.read(folder / VOCABULARY_FILE).tokens)
+    tokens = pa.array(Vocabulary.read(folder / VOCABULARY_TABLE).tokens)
     for split in Split:
         for file in sorted((folder / SEQUENCES_FOLDER / split).glob("*.parquet")):
             yield _cohort(pq.read_table(file), "token_ids", tokens, split, str(file))
@@ -161,7 +162,7 @@ def _cohort(table: pa.Table, column: str, tokens: pa.Array, split: Split, where:
     """A cohort of patients whose codes are numbers, which are their places in `tokens`."""
     numbers = table[column].combine_chunks()
     lengths = pc.list_value_length(numbers).to_numpy(zero_copy_only=False)
-    offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
+    offsets = pa.array(offsets_of(lengths), pa.int32())
     codes = pa.ListArray.from_arrays(offsets, tokens.take(pc.list_flatten(numbers)))
     count = len(table)
     columns = {

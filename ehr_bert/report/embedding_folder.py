@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ehr_bert.codes.titles import titles_of
-from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
+from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.prediction.explaining.embeddings import TokenEmbeddings, flat
 from ehr_bert.report.embedding_map import draw_map
 
@@ -52,24 +52,24 @@ def write_embeddings(
         f"{chance:.0%} by chance"
     )
     places = flat(embeddings, method, seed)
-    with folder_written_aside(output, "embeddings") as aside:
+    with atomic_folder(output, "embeddings") as temporary:
         draw_map(
             places,
             embeddings.chapters,
-            [aside / name for name in MAP_PICTURES],
+            [temporary / name for name in MAP_PICTURES],
             told,
             [(place, tokens[place]) for place in marked],
         )
         columns = {"code": tokens, "title": title, "chapter": embeddings.chapters}
-        _write(aside / MAP_TABLE, columns | {"x": places[:, 0].round(4), "y": places[:, 1].round(4)})
+        _write(temporary / MAP_TABLE, columns | {"x": places[:, 0].round(4), "y": places[:, 1].round(4)})
         rank = np.tile(np.arange(1, neighbours.shape[1] + 1), len(tokens))
         similarity = similarities.astype(np.float64).round(4).ravel()
         columns = {"code": np.repeat(tokens, neighbours.shape[1]), "rank": rank, "cosine": similarity}
         columns |= {"neighbour": tokens[neighbours.ravel()], "title": title[neighbours.ravel()]}
-        _write(aside / NEIGHBOURS_TABLE, columns)
+        _write(temporary / NEIGHBOURS_TABLE, columns)
         facts = {"codes": len(tokens), "size": embeddings.vectors.shape[1], "method": method, "seed": seed}
         agreed = {"neighbours_of_own_chapter": agreement, "by_chance": chance}
-        write_json(aside / FOLDER_MARK, facts | agreed)
+        write_json(temporary / SUMMARY_FILE, facts | agreed)
     lines = []
     for place in marked:
         lines.append(f"{tokens[place]}  {title[place]}".rstrip())

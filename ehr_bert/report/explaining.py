@@ -7,7 +7,7 @@ import numpy as np
 
 from ehr_bert.cohorts.cohort import Cohort
 from ehr_bert.errors import UserError
-from ehr_bert.files import written_aside
+from ehr_bert.files import atomic_files
 from ehr_bert.prediction.explaining.explanation import explain
 from ehr_bert.prediction.predictor import load_predictor
 from ehr_bert.report.patient_drawings import signed
@@ -42,8 +42,8 @@ def write_patient_page(
     task = saved.facts.get("task", LABEL)
     explanation = explain(saved, example.histories)
     heading = "Risk" if task == LABEL else f"Risk of {task.replace('_', ' ')}"
-    with written_aside(output) as (aside,):
-        aside.write_text(
+    with atomic_files(output) as (temporary,):
+        temporary.write_text(
             patient_page(explanation, heading, _told(example, row, task), titles), encoding="utf-8"
         )
     attribution = explanation.attribution

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ehr_bert.files import written_aside
+from ehr_bert.files import atomic_files
 from ehr_bert.metrics.curves import calibration_bins, precision_recall_curve, roc_curve
 from ehr_bert.metrics.net_benefit import decision_curve
 from ehr_bert.prediction.contenders.contender import contender
@@ -75,15 +75,15 @@ def _written(draw: Callable[[Axes], None], title: str, stem: Path) -> list[Path]
     """Draws one plot into both of its files."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in _NO_DATE]
     settings = matplotlib.rc_context({"svg.hashsalt": "ehr-bert", "svg.fonttype": "none", "font.size": 9})
-    with settings, written_aside(*paths) as asides:
+    with settings, atomic_files(*paths) as temporaries:
         figure = Figure(figsize=(9, 5), layout="constrained")
         axes = figure.add_subplot()
         axes.spines[["top", "right"]].set_visible(False)
         draw(axes)
         axes.set_title(title, fontsize=9, loc="left", wrap=True)
         figure.legend(loc="outside right center", frameon=False)
-        for aside, (kind, metadata) in zip(asides, _NO_DATE.items(), strict=True):
-            figure.savefig(aside, format=kind, dpi=150, metadata=metadata)
+        for temporary, (kind, metadata) in zip(temporaries, _NO_DATE.items(), strict=True):
+            figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
     return paths
 
 

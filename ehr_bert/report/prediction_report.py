@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ehr_bert.files import written_aside
+from ehr_bert.files import atomic_files
 from ehr_bert.report.prediction_plots import Predictions, write_plots
 from ehr_bert.report.prediction_tables import Results, results_text
 
@@ -24,5 +24,5 @@ def write_report(results: Results, curves: Mapping[str, Predictions], folder: Pa
     pictures = "\n".join(
         f"![{path.stem.replace('_', ' ')}]({path.name})" for path in plots if path.suffix == ".svg"
     )
-    with written_aside(folder / RESULTS_TEXT) as (aside,):
-        aside.write_text(f"{results_text(results)}\n## Plots\n\n{pictures}\n", encoding="utf-8")
+    with atomic_files(folder / RESULTS_TEXT) as (temporary,):
+        temporary.write_text(f"{results_text(results)}\n## Plots\n\n{pictures}\n", encoding="utf-8")

@@ -1,19 +1,18 @@
 """The sequences folder: Parquet shards by split, the vocabulary, what was rejected, and a summary."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from ehr_bert.engines import Engine
-from ehr_bert.files import FOLDER_MARK, folder_written_aside
+from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.schemas import SEQUENCES, Split
 from ehr_bert.sequences.building import SequenceOptions, build_histories
 from ehr_bert.sequences.parquet import write_rejected
 from ehr_bert.sequences.summary import summarise_preprocessing
 from ehr_bert.sources import read_diagnoses
-from ehr_bert.vocabulary import Vocabulary
+from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
 SHARD_PATIENTS = 50_000
 """Patients in a Parquet file, but for the last of a split."""
@@ -47,14 +46,14 @@ def write_sequences_folder(
         UserError: the table can't be used, or `folder` is something else.
     """
     diagnoses = read_diagnoses(engine, table)
-    with folder_written_aside(folder, "preprocess", table) as aside:
+    with atomic_folder(folder, "preprocess", table) as temporary:
         histories = build_histories(engine, table, diagnoses, seed, sample_size, options, given)
         vocabulary = histories.vocabulary(given, Split.TRAIN)
         tables_by_split = histories.sequences(vocabulary)
         for split, tables in tqdm(tables_by_split.items(), desc="writing sequences", unit="split"):
-            engine.write_parquet(tables, aside / "sequences" / split, SEQUENCES, SHARD_PATIENTS)
-        vocabulary.write(aside / "vocabulary.tsv")
-        write_rejected(histories.rejected(), aside / "rejected.parquet")
+            engine.write_parquet(tables, temporary / "sequences" / split, SEQUENCES, SHARD_PATIENTS)
+        vocabulary.write(temporary / VOCABULARY_TABLE)
+        write_rejected(histories.rejected(), temporary / "rejected.parquet")
         summary = summarise_preprocessing(histories, vocabulary, seed)
-        (aside / FOLDER_MARK).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_json(temporary / SUMMARY_FILE, summary)
     return summary

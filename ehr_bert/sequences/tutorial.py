@@ -1,6 +1,5 @@
 """The tutorial's files: pickles of patients by split and the dictionary of codes."""
 
-import json
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -12,8 +11,9 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from ehr_bert.engines import Engine
-from ehr_bert.files import written_aside
+from ehr_bert.files import atomic_files, write_json
 from ehr_bert.pickles import write_bencs, write_pickles
+from ehr_bert.ragged import offsets_of
 from ehr_bert.schemas import Split
 from ehr_bert.sequences.building import build_histories
 from ehr_bert.sequences.parquet import write_rejected
@@ -55,7 +55,7 @@ def write_tutorial_files(
     paths = [
         Path(f"{prefix}.{suffix}") for suffix in (*suffixes, "rejected.parquet", "summary.json", "types")
     ]
-    with written_aside(*paths) as (*pickle_paths, rejected_path, summary_path, types_path):
+    with atomic_files(*paths) as (*pickle_paths, rejected_path, summary_path, types_path):
         histories = build_histories(engine, table, diagnoses, seed, sample_size)
         vocabulary = histories.vocabulary(given, *Split)
         tables_by_split = histories.sequences(vocabulary)
@@ -67,7 +67,7 @@ def write_tutorial_files(
             write_ptencs(ptencs, engine.batches(tables, PICKLED_PATIENTS), vocabulary)
         write_rejected(histories.rejected(), rejected_path)
         summary = summarise_preprocessing(histories, vocabulary, seed)
-        summary_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_json(summary_path, summary)
         write_pickles(types_path, [vocabulary.to_types()])
     return summary
 
@@ -102,4 +102,4 @@ def _visit_records(batch: pa.RecordBatch, tokens: np.ndarray) -> list[list[list[
 
 def _offsets(lists: pa.ListArray) -> np.ndarray:
     """Where each list begins in the flat values, and the end: one more than there are lists."""
-    return np.append(0, np.cumsum(pc.list_value_length(lists).to_numpy()))
+    return offsets_of(pc.list_value_length(lists).to_numpy())

@@ -1,6 +1,5 @@
 """Simulates a data set into a folder, by chunks of patients."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from ehr_bert import __version__
 from ehr_bert.errors import UserError
-from ehr_bert.files import FOLDER_MARK, folder_written_aside
+from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.schemas import DIAGNOSES, PROLONGED_STAY_DAYS
 from ehr_bert.simulation.coding import diagnoses, site_coding
 from ehr_bert.simulation.conditions import load_conditions
@@ -98,8 +97,8 @@ def simulate(folder: Path, settings: SimulationSettings) -> dict[str, Any]:
     cohorts: list[pa.Table] = []
     codes: set[str] = set()
     rows = visits = prolonged = 0
-    with folder_written_aside(folder, "simulate") as aside:
-        with _diagnosis_writer(aside, settings.format) as write:
+    with atomic_folder(folder, "simulate") as temporary:
+        with _diagnosis_writer(temporary, settings.format) as write:
             for chunk in chunks(settings):
                 write(chunk.rows)
                 cohorts.append(chunk.cohort)
@@ -108,14 +107,16 @@ def simulate(folder: Path, settings: SimulationSettings) -> dict[str, Any]:
                 visits += chunk.visits
                 prolonged += chunk.prolonged_stays
         cohort = pa.concat_tables(cohorts)
-        _write_table(cohort, aside / f"cohort.{settings.format}")
+        _write_table(cohort, temporary / f"cohort.{settings.format}")
         conditions = load_conditions()
         titles = {
             code: title
             for code, title in zip(conditions.codes, conditions.titles, strict=True)
             if code in codes
         }
-        _write_table(pa.table([list(titles), list(titles.values())], ["code", "title"]), aside / "codes.tsv")
+        _write_table(
+            pa.table([list(titles), list(titles.values())], ["code", "title"]), temporary / "codes.tsv"
+        )
         summary = {
             "version": __version__,
             "settings": asdict(settings),
@@ -129,7 +130,7 @@ def simulate(folder: Path, settings: SimulationSettings) -> dict[str, Any]:
                 **_cohort_summary(cohort["risk"].to_numpy(), cohort["label"].to_numpy()),
             },
         }
-        (aside / FOLDER_MARK).write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
+        write_json(temporary / SUMMARY_FILE, summary)
     return summary
 
 

@@ -1,6 +1,5 @@
 """The extracted folder: a store's diagnoses, its patients and splits, what was rejected, and a summary."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
-from ehr_bert.files import FOLDER_MARK, folder_written_aside
+from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.schemas import DIAGNOSES, PATIENTS, REJECTED, SPLITS, Split
 from ehr_bert.sources.checks import Diagnoses, RejectionReason
 from ehr_bert.sources.parquet import read_diagnosis_parquet
@@ -64,7 +63,7 @@ def write_extracted_folder(
     Raises:
         UserError: no diagnosis can be used, or `folder` is something else.
     """
-    with folder_written_aside(folder, "extract") as aside:
+    with atomic_folder(folder, "extract") as temporary:
         with tqdm(desc="reading the store", total=1, unit="store") as progress:
             rows = engine.materialise(checked_diagnoses(store, without_visit, nested).drop("record", "row"))
             progress.update()
@@ -74,21 +73,21 @@ def write_extracted_folder(
         usable = rows.filter(rows.reason.isnull()).select(*DIAGNOSES.names).distinct()
         with tqdm(desc="writing diagnoses", total=1, unit="table") as progress:
             ordered = usable.order_by(*DIAGNOSES.names)
-            engine.write_parquet([ordered], aside / DIAGNOSES_FOLDER, DIAGNOSES, _FILE_ROWS)
+            engine.write_parquet([ordered], temporary / DIAGNOSES_FOLDER, DIAGNOSES, _FILE_ROWS)
             progress.update()
         engine.drop(rows)
         patients = patient_rows(store)
-        _write(engine, patients.order_by("patient_id"), PATIENTS, aside / PATIENTS_FILE)
+        _write(engine, patients.order_by("patient_id"), PATIENTS, temporary / PATIENTS_FILE)
         splits = None
         if store.splits is not None:
             splits = _checked_splits(engine, store.splits, where, "train, tuning and held_out")
-            _write(engine, splits.order_by("patient_id"), SPLITS, aside / SPLITS_FILE)
+            _write(engine, splits.order_by("patient_id"), SPLITS, temporary / SPLITS_FILE)
         rejected = rejected_rows(store, without_visit, nested) if tally.rejected else None
-        _write(engine, rejected, REJECTED, aside / "rejected.parquet")
+        _write(engine, rejected, REJECTED, temporary / "rejected.parquet")
         summary = summarise_extraction(
-            engine, engine.read_parquet(aside / DIAGNOSES_FOLDER), patients, splits, tally
+            engine, engine.read_parquet(temporary / DIAGNOSES_FOLDER), patients, splits, tally
         )
-        (aside / FOLDER_MARK).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_json(temporary / SUMMARY_FILE, summary)
     return summary
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ehr_bert.examples.updates import UpdateBatches
-from ehr_bert.files import written_aside
+from ehr_bert.files import atomic_files
 from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.training.recipe import Recipe
 from ehr_bert.training.record.folder import TrainingFolder
@@ -245,9 +245,9 @@ def write_eval_results(folder: TrainingFolder, found: EvaluationResult) -> None:
         UserError: it can't be written.
     """
     file = folder.eval_results_file
-    with writing(file), written_aside(file) as (aside,):
+    with writing(file), atomic_files(file) as (temporary,):
         lines = [f"{key} = {value}\n" for key, value in found.published().items()]
-        aside.write_text("".join(lines), encoding="utf-8")
+        temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def record_evaluation(folder: TrainingFolder, found: EvaluationResult) -> None:

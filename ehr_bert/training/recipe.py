@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ehr_bert.errors import UserError
-from ehr_bert.files import written_aside
+from ehr_bert.files import atomic_files
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.schemas import PROLONGED_STAY_DAYS
 from ehr_bert.settings import (
@@ -282,8 +282,8 @@ class Recipe(Settings):
 
     def write(self, path: Path) -> None:
         """Writes all settings, defaults too, so that `read` gives them back."""
-        with written_aside(path) as (aside,):
-            aside.write_text(toml_text(self.to_dict()), encoding="utf-8")
+        with atomic_files(path) as (temporary,):
+            temporary.write_text(toml_text(self.to_dict()), encoding="utf-8")
 
     def differences(self, other: "Recipe") -> dict[str, tuple[Any, Any]]:
         """Keys, with dots, whose values differ and lead to another result: this one's value, and the other's.

@@ -11,7 +11,7 @@ import numpy as np
 
 from ehr_bert.errors import UserError
 from ehr_bert.model.config import ModelConfig
-from ehr_bert.vocabulary import Vocabulary, read_types
+from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary, read_types
 from ehr_bert.weights.checkpoint_files import checkpoint_shapes, read_checkpoint, write_checkpoint
 from ehr_bert.weights.names import parameter_names
 from ehr_bert.weights.pretrained import Pretrained, shown
@@ -29,7 +29,7 @@ OPTIMIZER_SLOTS = (
 GLOBAL_STEP = "global_step"
 
 CONFIG_FILES = ("bert_config.json", "config.json")
-VOCABULARY_FILES = ("*.types", "vocab.txt", "vocabulary.tsv")
+VOCABULARY_FILES = ("*.types", "vocab.txt", VOCABULARY_TABLE)
 
 OUTPUT_LEAVES = {"kernel": "output_weights", "bias": "output_bias"}
 """What the published programs call the weights that they make without a layer."""

@@ -10,7 +10,7 @@ import pytest
 
 from ehr_bert.cli import main
 from ehr_bert.cohorts.cohort import COHORT_FOLDER
-from ehr_bert.files import FOLDER_MARK
+from ehr_bert.files import SUMMARY_FILE
 from ehr_bert.metrics.calibration import Calibration, Method
 from ehr_bert.prediction.encoders import bert_encoder
 from ehr_bert.prediction.predictor import make_predictor, save_predictor
@@ -34,7 +34,7 @@ def folders(tmp_path_factory):
     table = cohort_table(PATIENTS, heart_failure=pa.array([1, 0, None], pa.int32()))
     patients = pa.array(["Ann Other", "Bo Smith", "Bo Smith"])
     pq.write_table(table.set_column(0, "patient_id", patients), path / "cohort" / COHORT_FOLDER / "0.parquet")
-    (path / "cohort" / FOLDER_MARK).write_text("{}")
+    (path / "cohort" / SUMMARY_FILE).write_text("{}")
     return path
 
 
@@ -91,7 +91,7 @@ def test_embeddings_of_an_export_or_a_fine_tuned_model(folders, tmp_path, capsys
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert [row["neighbour"] for row in rows if row["code"] == CODES[3]] == printed
     assert len(rows) == 4 * len(CODES)
-    assert json.loads((tmp_path / "out" / FOLDER_MARK).read_text())["method"] == "pca"
+    assert json.loads((tmp_path / "out" / SUMMARY_FILE).read_text())["method"] == "pca"
 
 
 def test_the_latest_row_is_that_of_the_latest_day_in_whatever_order():

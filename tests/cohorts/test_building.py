@@ -12,7 +12,7 @@ from ehr_bert.cohorts.cohort import read_cohort
 from ehr_bert.cohorts.definition import Definition
 from ehr_bert.cohorts.folder import write_cohort_folder
 from ehr_bert.errors import UserError
-from ehr_bert.files import FOLDER_MARK
+from ehr_bert.files import SUMMARY_FILE
 from ehr_bert.schemas import DIAGNOSES, ContextKind, TaskKind
 from ehr_bert.sequences.folder import write_sequences_folder
 from tests.cohorts.reference import reference_labels, visits_of, write_extracted
@@ -252,7 +252,7 @@ def test_a_stay_inside_the_next_one_is_not_the_next(engine, tmp_path):
 def test_what_is_read_is_not_replaced(engine, tmp_path, out):
     folder = write_extracted(tmp_path / "store", messy_rows(5, seed=1))
     for each in (folder, tmp_path):
-        (each / FOLDER_MARK).write_text("{}")
+        (each / SUMMARY_FILE).write_text("{}")
     with pytest.raises(UserError, match="holds what is read"):
         made(engine, folder, tmp_path / out, {"index": {"kind": "nth_visit"}, "outcomes": [OUTCOME]})
     assert (folder / "patients.parquet").exists()

@@ -21,7 +21,7 @@ from ehr_bert.export import folder as exporting
 from ehr_bert.export.folder import export
 from ehr_bert.export.parity import PARITY_TOLERANCE
 from ehr_bert.export.predictions import top_predictions
-from ehr_bert.files import FOLDER_MARK
+from ehr_bert.files import SUMMARY_FILE
 from ehr_bert.pickles import TUTORIAL_SEQUENCES
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 from tests.export.small import CODES, VOCABULARY, trained_model, training_folder
@@ -163,7 +163,7 @@ def test_the_card_and_the_summary_say_what_was_found(exported, model):
     assert "agree on 7 patients" in card
     assert 'fill_mask("ICD10_E0 | ICD10_E1 | [MASK]")' in card
     assert "Evaluation" not in card
-    summary = json.loads((exported / FOLDER_MARK).read_text())
+    summary = json.loads((exported / SUMMARY_FILE).read_text())
     assert summary["checkpoint"] == "model.ckpt-7"
     assert summary["vocabulary_sha256"] == VOCABULARY.sha256
     assert 0 < summary["parity"]["masked_lm_logits"] < PARITY_TOLERANCE
@@ -240,7 +240,7 @@ def test_no_file_of_an_export_names_a_rare_code_and_the_card_says_that_they_left
     assert "Codes of fewer than 5 patients of the training split left the vocabulary" in card
     assert "3, of which 2 have a heading in it" in card
     assert "21 codes: 21 of ICD10." in card
-    summary = json.loads((without_rare / FOLDER_MARK).read_text())
+    summary = json.loads((without_rare / SUMMARY_FILE).read_text())
     assert (summary["min_patients"], summary["codes_to_heading"], summary["codes_to_unknown"]) == (5, 2, 1)
 
 
@@ -275,7 +275,7 @@ def test_counts_that_the_training_lacks_are_taken_from_a_named_vocabulary(tmp_pa
     export(training, tmp_path / "all")
     assert "the vocabulary has no counts, so all codes are kept" in capsys.readouterr().out
     assert "codes of few patients may be among" in (tmp_path / "all" / "README.md").read_text()
-    assert json.loads((tmp_path / "all" / FOLDER_MARK).read_text())["min_patients"] is None
+    assert json.loads((tmp_path / "all" / SUMMARY_FILE).read_text())["min_patients"] is None
     COUNTED.write(tmp_path / "counted.tsv")
     export(training, tmp_path / "few", tmp_path / "counted.tsv")
     assert RARE[0] not in (tmp_path / "few" / "vocab.json").read_text()

@@ -7,6 +7,7 @@ from ehr_bert.errors import UserError
 from ehr_bert.launching import grid
 from ehr_bert.launching.grid import Trial, plan_trials, run_trials
 from ehr_bert.training.recipe import Phase, Recipe
+from tests.user_errors import raises_user_error
 
 TRAINING = """
 import json, sys
@@ -96,7 +97,7 @@ def test_a_training_that_was_stopped_is_not_over(tmp_path, summary):
 
 def test_trainings_of_another_recipe_are_refused_by_the_key_that_differs():
     plan_trials(write_recipes(a=3), 1, Path("G"))
-    with pytest.raises(UserError, match=r"G/a holds trainings of another recipe, .* phases\.1\.steps"):
+    with raises_user_error("output-of-other-settings", "G/a", "phases.1.steps"):
         plan_trials(write_recipes(a=4), 1, Path("G"))
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ehr_bert.cohorts.cohort import COHORT_FOLDER, cohort_of
-from ehr_bert.files import FOLDER_MARK
+from ehr_bert.files import SUMMARY_FILE
 from ehr_bert.schemas import COHORT, LABEL
 
 COMMON, BAD = "ICD10_E0", "ICD10_E1"
@@ -52,5 +52,5 @@ def write_cohort(folder, patients=143, seed=0, made=None):
     (folder / COHORT_FOLDER).mkdir(parents=True)
     made = table(patients, seed) if made is None else made
     pq.write_table(made, folder / COHORT_FOLDER / "00000.parquet")
-    (folder / FOLDER_MARK).write_text(json.dumps({"definition": {"labels": "made up"}}))
+    (folder / SUMMARY_FILE).write_text(json.dumps({"definition": {"labels": "made up"}}))
     return folder

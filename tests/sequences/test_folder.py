@@ -106,7 +106,7 @@ def test_an_interrupted_run_leaves_the_earlier_output(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder_module, "summarise", killed)
+    monkeypatch.setattr(folder_module, "summarise_preprocessing", killed)
     for name in ("out", "new"):
         with pytest.raises(KeyboardInterrupt):
             write_sequences_folder(engine, table, tmp_path / name, seed=1)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ehr_bert import __version__
-from ehr_bert.files import FOLDER_MARK, read_json
+from ehr_bert.files import SUMMARY_FILE, read_json
 from ehr_bert.metrics.calibration import fit_calibration
 from ehr_bert.prediction.comparison.grid import Grid
 from ehr_bert.prediction.comparison.results import cells_of
@@ -42,8 +42,8 @@ def leave_model(grid: Grid, problem: Problem, head: str) -> Path | None:
             key: record[key] for key in ("size", "seed", "train_examples", "train_positives", "valid", "test")
         },
     }
-    if (folder / FOLDER_MARK).exists():
-        before = read_json(folder / FOLDER_MARK)
+    if (folder / SUMMARY_FILE).exists():
+        before = read_json(folder / SUMMARY_FILE)
         if before | facts == before:
             return folder
     sides = problem.sides(run.size, run.seed)

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from ehr_bert.cohorts.cohort import COHORT_FOLDER, read_cohort
 from ehr_bert.errors import UserError
-from ehr_bert.files import read_json, write_json
+from ehr_bert.files import nan_to_none, read_json, refuse_changed_settings, refuse_foreign_folder, write_json
 from ehr_bert.metrics.calibration import fit_calibration
 from ehr_bert.metrics.summary import binary_metrics
 from ehr_bert.prediction.comparison.held_out import HeldOut
@@ -68,7 +68,8 @@ class Grid:
             problem: The grid's.
 
         Raises:
-            UserError: the folder holds runs of something else, or no grid.
+            UserError: The folder contains other files (key `output-not-empty`), or runs of another cohort,
+                model or tuning (`output-of-other-settings`).
         """
         facts = {"task": self.task, "cohort": fingerprint(self.cohort / COHORT_FOLDER, ("*.parquet",))}
         about = {"cohort": problem.cohort.facts}
@@ -78,15 +79,11 @@ class Grid:
         facts["tuning"] = json.loads(json.dumps(self.tuning.to_dict()))  # with lists, as it is read again
         path = self.folder / GRID_FILE
         before = read_json(path) if path.exists() else {"about": {}}
-        others = self.folder.glob("[!.]*") if self.folder.is_dir() else ()
-        if not path.exists() and any(others):
-            raise UserError(f"{self.folder} holds no {GRID_FILE}, but something else: name another folder")
+        refuse_foreign_folder(self.folder, "finetune", GRID_FILE)
         # Runs without a pretrained model may be in one folder with runs on any, but on one alone.
-        if differing := [key for key in facts if key in before and facts[key] != before[key]]:
-            raise UserError(
-                f"{self.folder} holds runs of another {' and '.join(differing)}: "
-                "name another folder, or remove it"
-            )
+        refuse_changed_settings(
+            self.folder, [key for key in facts if key in before and facts[key] != before[key]]
+        )
         if Runtime().accelerator.is_main_process:
             write_json(path, {**before, **facts, "about": {**before["about"], **about}})
             HeldOut.of(problem, self.cohort).write(self.folder)
@@ -193,9 +190,9 @@ def make(run: ContenderRun, problem: Problem) -> None:
         "seed": run.seed,
         "train_examples": len(sides.train),
         "train_positives": int(problem.labels[sides.train].sum()),
-        "valid": _for_json(binary_metrics(valid, risks["valid"])),
-        "test": _for_json(binary_metrics(test, risks["test"])),
-        "test_uncalibrated": _for_json(binary_metrics(test, expit(scores.test))),
+        "valid": nan_to_none(binary_metrics(valid, risks["valid"])),
+        "test": nan_to_none(binary_metrics(test, risks["test"])),
+        "test_uncalibrated": nan_to_none(binary_metrics(test, expit(scores.test))),
         "calibration": calibration.to_dict(),
         "chosen": scores.chosen,
         "seconds": round(time.perf_counter() - started, 2),
@@ -218,11 +215,6 @@ def _predictions(
             ("probabilities", risks[side]),
         )
     }
-
-
-def _for_json(figures: dict[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN."""
-    return {name: None if np.isnan(value) else value for name, value in figures.items()}
 
 
 def default_processes() -> int:

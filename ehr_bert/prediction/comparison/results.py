@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ehr_bert.errors import UserError
-from ehr_bert.files import read_json
+from ehr_bert.files import nan_to_none, read_json
 from ehr_bert.metrics.bootstrap import bootstrap
 from ehr_bert.metrics.delong import delong
 from ehr_bert.metrics.summary import METRICS
@@ -138,7 +138,7 @@ def _row(cell: Cell, baseline: Cell | None, test: HeldOut) -> dict[str, Any]:
         "valid_auroc": cell.valid_auroc,
         **{
             name: {
-                **_for_json(intervals[name].to_dict()),
+                **nan_to_none(intervals[name].to_dict()),
                 "deviation": _deviation([record["test"][name] for record in cell.records]),
             }
             for name in METRICS
@@ -173,7 +173,7 @@ def _by_group(cells: Sequence[Cell], test: HeldOut) -> list[dict[str, Any]]:
             "examples": int(members.sum()),
             "positives": int(test.labels[members].sum()),
             **{
-                name: _for_json(interval.to_dict())
+                name: nan_to_none(interval.to_dict())
                 for name, interval in bootstrap(
                     test.labels[members],
                     cell.predictions("test_probabilities")[:, members],
@@ -191,8 +191,3 @@ def _deviation(values: Sequence[float | None]) -> float | None:
     """The standard deviation over seeds, of the sample."""
     known = [value for value in values if value is not None]
     return float(np.std(known, ddof=1)) if len(known) > 1 else None
-
-
-def _for_json(figures: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN."""
-    return {name: None if np.isnan(value) else value for name, value in figures.items()}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from ehr_bert.files import FOLDER_MARK, read_json
+from ehr_bert.files import SUMMARY_FILE, nan_to_none, read_json
 from ehr_bert.metrics.bootstrap import bootstrap, bootstrap_difference
 from ehr_bert.metrics.calibration import fit_calibration
 from ehr_bert.prediction.multitask.data import TaskData
@@ -41,7 +41,7 @@ def results(data: Sequence[TaskData], seeds: int, output: Path) -> dict[str, Any
             for seed in range(1, seeds + 1):
                 run = TaskRun(stage, None if stage is Stage.JOINT else each.task.name, seed)
                 valid, test = predictions_of(each, run, output)
-                facts = read_json(run.folder(output) / FOLDER_MARK)
+                facts = read_json(run.folder(output) / SUMMARY_FILE)
                 records.append(
                     {
                         "task": each.task.name,
@@ -89,7 +89,7 @@ def _labels(labels: TaskLabels) -> np.ndarray:
 def _figures(data: TaskData, split: Split, predictions: np.ndarray) -> dict[str, float | None]:
     labels = _labels(data.sides[split].labels)
     found = TASK_MEASURES[data.task.kind](labels, predictions, np.ones((len(labels), 1)))
-    return _plain({name: values[0] for name, values in found.items()})
+    return nan_to_none({name: values[0] for name, values in found.items()})
 
 
 def _row(data: TaskData, stage: Stage, predictions: dict[Stage, np.ndarray]) -> dict[str, Any]:
@@ -106,14 +106,14 @@ def _row(data: TaskData, stage: Stage, predictions: dict[Stage, np.ndarray]) -> 
         "stage": stage.value,
         "seeds": len(predictions[stage]),
         "test": {
-            name: _plain(interval.to_dict())
+            name: nan_to_none(interval.to_dict())
             for name, interval in bootstrap(labels, predictions[stage], **options).items()
         },
         "over_single": None,
     }
     if stage is not Stage.SINGLE:
         above = bootstrap_difference(labels, predictions[stage], predictions[Stage.SINGLE], **options)
-        row["over_single"] = {name: _plain(interval.to_dict()) for name, interval in above.items()}
+        row["over_single"] = {name: nan_to_none(interval.to_dict()) for name, interval in above.items()}
     return row
 
 
@@ -129,8 +129,3 @@ def _facts(data: TaskData) -> dict[str, Any]:
         "test_positives": int(np.nansum(labels[Split.TEST].values)) if is_of_outcome else None,
         "labels_of_unread_visits": data.labels.skipped,
     }
-
-
-def _plain(figures: dict[str, float]) -> dict[str, float | None]:
-    """For JSON, which has no NaN."""
-    return {name: None if np.isnan(value) else float(value) for name, value in figures.items()}

@@ -8,8 +8,7 @@ from accelerate import Accelerator
 
 from ehr_bert import __version__
 from ehr_bert.cohorts.cohort import COHORT_FOLDER
-from ehr_bert.errors import UserError
-from ehr_bert.files import read_json, write_json
+from ehr_bert.files import read_json, refuse_changed_settings, refuse_foreign_folder, write_json
 from ehr_bert.prediction.comparison.grid import fingerprint
 from ehr_bert.prediction.multitask.data import data_of
 from ehr_bert.prediction.multitask.results import results
@@ -78,16 +77,12 @@ def _begin(output: Path, settings: dict[str, Any]) -> None:
     """Keeps the settings beside the trainings.
 
     Raises:
-        UserError: those there were made with others, or the folder holds something else.
+        UserError: The folder was written with other settings (key `output-of-other-settings`), or contains
+            other files (`output-not-empty`).
     """
     if (output / SETTINGS_FILE).exists():
-        if different := differences(read_json(output / SETTINGS_FILE), settings):
-            raise UserError(
-                f"{output} was begun with other settings ({', '.join(different)}): name another folder, or "
-                "take back the change"
-            )
+        refuse_changed_settings(output, differences(read_json(output / SETTINGS_FILE), settings))
         return
-    if output.is_dir() and any(output.iterdir()):
-        raise UserError(f"{output} holds no {SETTINGS_FILE}, but something else: name another folder")
+    refuse_foreign_folder(output, "multitask", SETTINGS_FILE)
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / SETTINGS_FILE, settings)

@@ -18,7 +18,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from ehr_bert.errors import UserError
-from ehr_bert.files import FOLDER_MARK, folder_written_aside, write_json
+from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.prediction.arrays import read_arrays
 from ehr_bert.prediction.encoders import HistoryEncoder, bert_encoder
 from ehr_bert.prediction.fitting import Fitted, fit_to, predict_logits
@@ -62,7 +62,7 @@ class TaskRun:
 
     def finished(self, output: Path) -> bool:
         """Whether it was made."""
-        return (self.folder(output) / FOLDER_MARK).exists()
+        return (self.folder(output) / SUMMARY_FILE).exists()
 
 
 def runs_of(file: TaskFile, seeds: int) -> list[TaskRun]:
@@ -160,11 +160,11 @@ def _keep(
     }
     processes = Accelerator()
     if processes.is_main_process:
-        with folder_written_aside(run.folder(output), "multitask") as aside:
-            np.savez(aside / PREDICTIONS_FILE, allow_pickle=False, **arrays)
+        with atomic_folder(run.folder(output), "multitask") as temporary:
+            np.savez(temporary / PREDICTIONS_FILE, allow_pickle=False, **arrays)
             if encoder is not None and source is not None:
-                save_encoder(aside / ENCODER_FOLDER, encoder, source)
-            write_json(aside / FOLDER_MARK, facts)
+                save_encoder(temporary / ENCODER_FOLDER, encoder, source)
+            write_json(temporary / SUMMARY_FILE, facts)
     processes.wait_for_everyone()
 
 

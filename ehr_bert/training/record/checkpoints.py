@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from ehr_bert.errors import UserError
-from ehr_bert.files import written_aside
+from ehr_bert.files import atomic_files
 from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.training.record.writing import writing
 from ehr_bert.weights.checkpoint_files import read_checkpoint, write_checkpoint
@@ -188,8 +188,8 @@ def _name(file: Path, steps: list[int]) -> None:
         f"model_checkpoint_path: {names[-1]}",
         *(f"all_model_checkpoint_paths: {name}" for name in names),
     ]
-    with written_aside(file) as (aside,):
-        aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with atomic_files(file) as (temporary,):
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _steps_named(folder: Path) -> list[int]:

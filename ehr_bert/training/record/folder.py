@@ -15,7 +15,7 @@ from ehr_bert.files import read_json
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import PretrainingModel, build_model
 from ehr_bert.training.record.checkpoints import load_weights, newest_checkpoint
-from ehr_bert.vocabulary import Vocabulary
+from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class TrainingFolder:
     @property
     def vocabulary_file(self) -> Path:
         """`vocabulary.tsv`."""
-        return self.path / "vocabulary.tsv"
+        return self.path / VOCABULARY_TABLE
 
     @property
     def metrics_file(self) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ehr_bert.files import written_aside
+from ehr_bert.files import atomic_files
 from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.training.record.writing import writing
 
@@ -55,8 +55,8 @@ class MetricsLog:
         self._take_in(kept)
         if self._writes:
             file = self._folder.metrics_file
-            with writing(file), written_aside(file) as (aside,):
-                aside.write_text("".join(map(_line, kept)), encoding="utf-8")
+            with writing(file), atomic_files(file) as (temporary,):
+                temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
 
     def write(self, step: int, kind: str, figures: Mapping[str, float]) -> None:
         """Adds figures under their names, each behind its kind: `train/...` or `eval/...`.

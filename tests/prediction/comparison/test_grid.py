@@ -16,6 +16,7 @@ from ehr_bert.prediction.contenders.tuning import Tuning
 from ehr_bert.prediction.heads import HEADS
 from ehr_bert.prediction.optimization import FitSettings
 from tests.prediction.cohorts import table, write_cohort
+from tests.user_errors import raises_user_error
 
 QUICK = Tuning(
     learning_rates=(1e-3, 1e-2),
@@ -113,13 +114,13 @@ def test_runs_of_another_cohort_or_tuning_are_not_mixed(cohort_folder, tmp_path)
     grid = grid_of(tmp_path / "grid", cohort_folder)
     made(grid, ["logistic_regression"])
     other = write_cohort(tmp_path / "other", seed=1)
-    with pytest.raises(UserError, match="runs of another cohort and tuning: name another folder"):
+    with raises_user_error("output-of-other-settings", "cohort, tuning"):
         made(grid_of(grid.folder, other, tuning=Tuning()), ["logistic_regression"])
 
 
 def test_a_folder_of_something_else_is_left_alone(cohort_folder, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match=r"holds no grid\.json, but something else"):
+    with raises_user_error("output-not-empty", "grid.json"):
         made(grid_of(tmp_path, cohort_folder), ["logistic_regression"])
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ehr_bert.cohorts.cohort import COHORT_FOLDER
-from ehr_bert.files import FOLDER_MARK
+from ehr_bert.files import SUMMARY_FILE
 from ehr_bert.schemas import TASK_TYPES, TaskKind
 from tests.prediction.small import CODES, cohort_table
 
@@ -54,7 +54,7 @@ def write_cohort(folder, patients=90, seed=0, first=0, splits=None):
     table = table.set_column(0, table.schema.field(0), names)
     (folder / COHORT_FOLDER).mkdir(parents=True)
     pq.write_table(table, folder / COHORT_FOLDER / "part.parquet")
-    (folder / FOLDER_MARK).write_text("{}")
+    (folder / SUMMARY_FILE).write_text("{}")
     return folder
 
 

@@ -6,7 +6,6 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ehr_bert.cli import main
-from ehr_bert.errors import UserError
 from ehr_bert.prediction.encoders import bert_encoder
 from ehr_bert.prediction.multitask.running import RESULTS_FILE, run_tasks
 from ehr_bert.prediction.multitask.stages import ENCODER_FOLDER, Stage, TaskRun, read_predictions, runs_of
@@ -16,6 +15,7 @@ from ehr_bert.report.multitask_table import multitask_report
 from ehr_bert.schemas import Split, TaskKind
 from tests.prediction.multitask.small import tasks_text
 from tests.prediction.small import TOKENS
+from tests.user_errors import raises_user_error
 
 ABSENT = TaskKind.REGRESSION
 FIT = {"learning_rate": 0.01, "epochs": 2, "least_updates": 12, "evaluate_updates": 4, "batch_examples": 16}
@@ -88,12 +88,12 @@ def test_what_is_finished_is_not_made_again_and_the_rest_comes_out_the_same(made
 
 def test_other_settings_are_refused(made, folder):
     path, output, _ = made
-    with pytest.raises(UserError, match=r"was begun with other settings \(head\)"):
+    with raises_user_error("output-of-other-settings", "(head)"):
         run_tasks(path, folder / "model", output, "cls", 2)
 
 
 def test_a_folder_of_something_else_is_left_alone(made, folder):
-    with pytest.raises(UserError, match="but something else: name another folder"):
+    with raises_user_error("output-not-empty", "settings.json"):
         run_tasks(made[0], folder / "model", folder / "cohort", "mean", 1)
 
 
