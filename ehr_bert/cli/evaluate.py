@@ -21,9 +21,10 @@ def write_results(folder: Path) -> str:
     from tqdm import tqdm
 
     from ehr_bert.files import write_json
-    from ehr_bert.prediction.comparison.results import Cell, curves, sum_up
+    from ehr_bert.metrics.metric import METRICS
+    from ehr_bert.prediction.comparison.results import Cell, curves, summarise_runs
     from ehr_bert.report.prediction_report import RESULTS_TEXT, write_report
-    from ehr_bert.report.prediction_tables import TABLE_FIGURES, by_size, tested_on
+    from ehr_bert.report.prediction_tables import by_size, tested_on
 
     with tqdm(desc="evaluating", unit="model", dynamic_ncols=True) as bar:
 
@@ -33,9 +34,9 @@ def write_results(folder: Path) -> str:
                 yield cell
                 bar.update()
 
-        results = sum_up(folder, shown)
+        results = summarise_runs(folder, shown)
     write_json(folder / "results.json", results)
     write_report(results, curves(folder), folder)
-    table = by_size(results["table"], TABLE_FIGURES[0], results)
+    table = by_size(results["table"], METRICS["auroc"], results)
     told = f"Tested on {tested_on(results)}; 95% intervals over these patients."
     return f"{table}\n\n{told}\nAll figures are in {folder / RESULTS_TEXT}"

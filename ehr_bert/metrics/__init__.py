@@ -1,1 +1,1 @@
-"""How good predictions are: discrimination, calibration, use; each with its interval."""
+"""Metrics of predictions with their intervals: discrimination, calibration, net benefit."""

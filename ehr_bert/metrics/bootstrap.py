@@ -1,4 +1,4 @@
-"""Intervals of metrics by drawing the patients again, with replacement."""
+"""Confidence intervals of metrics from bootstrap replicates of the patients."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -8,20 +8,20 @@ import numpy as np
 from ehr_bert.metrics.summary import weighted_metrics
 
 _CHUNK = 250_000
-"""Weights held at once."""
+"""Number of weights in memory at once."""
 
-Weighted = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]
-"""Metrics `[R]` by name, of labels `[N, ...]`, predictions `[N, ...]` and weights `[N, R]`."""
+WeightedMetrics = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]
+"""Function of labels `[N, ...]`, predictions `[N, ...]` and weights `[N, R]`, with `[R]` per metric."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its 95% interval.
+    """A value and its 95% confidence interval.
 
     Attributes:
-        value: On the examples as they are.
-        low: The interval's lower end, the 2.5th percentile of the replicates.
-        high: Its upper end.
+        value: Value on the examples themselves.
+        low: Lower end of the interval, the 2.5th percentile of the replicates.
+        high: Upper end, the 97.5th percentile.
     """
 
     value: float
@@ -29,7 +29,7 @@ class Interval:
     high: float
 
     def to_dict(self) -> dict[str, float]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -42,23 +42,23 @@ def bootstrap(
     replicates: int = 1000,
     seed: int = 0,
     patients: np.ndarray | None = None,
-    metrics: Weighted = weighted_metrics,
+    metrics: WeightedMetrics = weighted_metrics,
 ) -> dict[str, Interval]:
-    """The metrics of a model, averaged over its seeds, each with the interval over patients.
+    """Return the metrics of a model, averaged over its seeds, with intervals over the patients.
 
     Args:
-        labels: 0 or 1, `[N]`.
-        probabilities: Of label 1 by each of the model's S seeds, `[S, N]`.
-        replicates: How often the patients are drawn.
-        seed: Decides the draws: models on the same examples get the same ones.
-        patients: Whose each example is, `[N]`; by default each is a patient's only one.
-        metrics: What is told; those of a binary prediction by default.
+        labels: 0 or 1: `[N]`.
+        probabilities: Predicted probability of label 1 by each seed of the model: `[seeds, N]`.
+        replicates: Number of bootstrap replicates.
+        seed: Random seed of the replicates. Models on the same examples get the same replicates.
+        patients: Patient of each example: `[N]`. By default each example belongs to a different patient.
+        metrics: Metrics to compute; by default those of a binary prediction.
 
     Returns:
-        For each metric. Replicates in which a metric isn't defined are left out of its interval.
+        An interval per metric. Replicates in which a metric is undefined are left out of its interval.
     """
-    drawn = averaged(labels, probabilities, replicates, seed, patients, metrics)
-    return {name: _interval(values) for name, values in drawn.items()}
+    values = averaged(labels, probabilities, replicates, seed, patients, metrics)
+    return {key: _interval(of_metric) for key, of_metric in values.items()}
 
 
 def bootstrap_difference(
@@ -68,24 +68,26 @@ def bootstrap_difference(
     replicates: int = 1000,
     seed: int = 0,
     patients: np.ndarray | None = None,
-    metrics: Weighted = weighted_metrics,
+    metrics: WeightedMetrics = weighted_metrics,
 ) -> dict[str, Interval]:
-    """By how much one model's metrics, averaged over its seeds, are above another's on the same draws.
+    """Return the differences between the metrics of two models on the same replicates.
 
     Args:
-        labels: 0 or 1, `[N]`.
-        one: Probabilities of label 1 by each seed, `[S, N]`.
-        other: The other model's, as many seeds or not, `[S', N]`.
-        replicates: How often the patients are drawn.
-        seed: Decides the draws.
-        patients: Whose each example is, `[N]`.
-        metrics: What is told.
+        labels: 0 or 1: `[N]`.
+        one: Probabilities of label 1 by each seed of the first model: `[seeds, N]`.
+        other: Those of the second model, which may have another number of seeds: `[other seeds, N]`.
+        replicates: Number of bootstrap replicates.
+        seed: Random seed of the replicates.
+        patients: Patient of each example: `[N]`.
+        metrics: Metrics to compute.
 
     Returns:
-        For each metric.
+        An interval per metric, of the first model's value minus the second's.
     """
-    above, below = (averaged(labels, each, replicates, seed, patients, metrics) for each in (one, other))
-    return {name: _interval(above[name] - below[name]) for name in above}
+    first, second = (
+        averaged(labels, probabilities, replicates, seed, patients, metrics) for probabilities in (one, other)
+    )
+    return {key: _interval(first[key] - second[key]) for key in first}
 
 
 def averaged(
@@ -94,46 +96,46 @@ def averaged(
     replicates: int,
     seed: int,
     patients: np.ndarray | None = None,
-    metrics: Weighted = weighted_metrics,
+    metrics: WeightedMetrics = weighted_metrics,
 ) -> dict[str, np.ndarray]:
-    """The metrics, averaged over the model's seeds, on the examples as they are and on each draw.
+    """Return the metrics, averaged over the seeds, on the examples themselves and on each replicate.
 
     Args:
-        labels: 0 or 1, `[N]`.
-        probabilities: `[S, N]`.
-        replicates: How many draws, R.
-        seed: Decides them.
-        patients: Whose each example is, `[N]`.
-        metrics: What is told.
+        labels: 0 or 1: `[N]`.
+        probabilities: `[seeds, N]`.
+        replicates: Number of bootstrap replicates, R.
+        seed: Random seed of the replicates.
+        patients: Patient of each example: `[N]`.
+        metrics: Metrics to compute.
 
     Returns:
-        For each metric, `[1 + R]`: first that on the examples as they are.
+        `[1 + R]` per metric. The first value is that of the examples themselves.
     """
-    place = np.arange(len(labels)) if patients is None else np.unique(patients, return_inverse=True)[1]
+    patient = np.arange(len(labels)) if patients is None else np.unique(patients, return_inverse=True)[1]
     random = np.random.default_rng(seed)
     chunk = max(1, _CHUNK // max(1, len(labels)))
     sizes = [min(chunk, replicates - begin) for begin in range(0, replicates, chunk)]
-    weights = [np.ones((len(labels), 1)), *(_draws(place, size, random) for size in sizes)]
-    parts = [[metrics(labels, each, part) for each in probabilities] for part in weights]
+    weights = [np.ones((len(labels), 1)), *(_draw_weights(patient, size, random) for size in sizes)]
+    parts = [[metrics(labels, of_seed, part) for of_seed in probabilities] for part in weights]
     return {
-        name: np.concatenate([np.mean([each[name] for each in part], axis=0) for part in parts])
-        for name in parts[0][0]
+        key: np.concatenate([np.mean([values[key] for values in part], axis=0) for part in parts])
+        for key in parts[0][0]
     }
 
 
-def _draws(place: np.ndarray, replicates: int, random: np.random.Generator) -> np.ndarray:
-    """How often each example is drawn with its patient: `[N, R]`."""
-    patients = place.max(initial=-1) + 1
+def _draw_weights(patient: np.ndarray, replicates: int, random: np.random.Generator) -> np.ndarray:
+    """Number of times that each example is drawn with its patient: float32 `[N, R]`."""
+    patients = patient.max(initial=-1) + 1
     drawn = random.integers(0, patients, size=(replicates, patients))
     drawn += np.arange(replicates)[:, None] * patients
     counts = np.bincount(drawn.ravel(), minlength=replicates * patients).reshape(replicates, patients)
-    return np.ascontiguousarray(counts.T[place], dtype=np.float32)
+    return np.ascontiguousarray(counts.T[patient], dtype=np.float32)
 
 
 def _interval(values: np.ndarray) -> Interval:
-    """Of the value on the examples as they are, and those of the draws: `[1 + R]`."""
-    draws = values[1:][~np.isnan(values[1:])]
-    if np.isnan(values[0]) or len(draws) == 0:
+    """Interval of the value on the examples themselves and those of the replicates: `[1 + R]`."""
+    replicates = values[1:][~np.isnan(values[1:])]
+    if np.isnan(values[0]) or len(replicates) == 0:
         return Interval(float(values[0]), np.nan, np.nan)
-    low, high = np.percentile(draws, (2.5, 97.5))
+    low, high = np.percentile(replicates, (2.5, 97.5))
     return Interval(float(values[0]), float(low), float(high))

@@ -1,72 +1,62 @@
-"""The figures of a binary prediction."""
+"""All metrics of a binary prediction at once."""
 
 import numpy as np
 
-from ehr_bert.metrics.discrimination import (
-    auroc,
-    average_precision,
-    ratio,
-    sensitivity_at_specificity,
-    thresholds,
-)
-from ehr_bert.metrics.recalibration import calibration_intercept, calibration_slope
-
-METRICS = (
-    "auroc",
-    "average_precision",
-    "brier",
-    "calibration_slope",
-    "calibration_intercept",
-    "sensitivity_at_specificity",
-)
-"""The keys of `binary_metrics`."""
-
-SPECIFICITY = 0.95
-"""At which sensitivity is told, by default."""
+from ehr_bert.metrics.discrimination import auroc, thresholds
+from ehr_bert.metrics.metric import METRICS, WeightedPredictions
 
 
-def binary_metrics(
-    labels: np.ndarray, probabilities: np.ndarray, specificity: float = SPECIFICITY
-) -> dict[str, float]:
-    """How good the predicted risks are.
+def binary_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Return every metric of `METRICS` by key.
 
     Args:
-        labels: 0 or 1, `[N]`.
-        probabilities: Of label 1, `[N]`.
-        specificity: At which sensitivity is told.
+        labels: 0 or 1: `[N]`.
+        probabilities: Predicted probability of label 1: `[N]`.
 
     Returns:
-        A value for each of `METRICS`, NaN where it isn't defined: where all labels are equal, and all of them
-        where a label or a probability is NaN.
+        Values by key. A value is NaN where it is undefined, such as an AUROC without cases. All values are
+        NaN if a label or a probability is NaN, or if there is no example.
+
+    Example:
+        >>> round(binary_metrics(np.array([0, 1, 0]), np.array([0.2, 0.7, 0.1]))["brier"], 3)
+        0.047
     """
-    weights = np.ones((len(labels), 1))
-    weighed = weighted_metrics(labels, probabilities, weights, specificity)
-    return {name: float(values[0]) for name, values in weighed.items()}
+    values = weighted_metrics(labels, probabilities, np.ones((len(labels), 1)))
+    return {key: float(replicates[0]) for key, replicates in values.items()}
 
 
 def weighted_metrics(
-    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, specificity: float = SPECIFICITY
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The same where examples count several times or not at all.
+    """Return every metric of `METRICS` for examples that count several times or not at all.
 
     Args:
-        labels: 0 or 1, `[N]`.
-        probabilities: Of label 1, `[N]`.
-        weights: How often each example counts in each replicate, `[N, R]`.
-        specificity: At which sensitivity is told.
+        labels: 0 or 1: `[N]`.
+        probabilities: Predicted probability of label 1: `[N]`.
+        weights: Number of times that each example counts in each replicate: `[N, R]`.
 
     Returns:
-        For each of `METRICS`, `[R]`.
+        Values by key: `[R]` each, NaN as in `binary_metrics`.
     """
     labels, probabilities = np.asarray(labels, float), np.asarray(probabilities, float)
-    if len(labels) == 0 or np.isnan(labels).any() or np.isnan(probabilities).any():
-        return {name: np.full(weights.shape[1], np.nan) for name in METRICS}
-    found = thresholds(labels, probabilities, weights)
-    return {
-        "auroc": auroc(found),
-        "average_precision": average_precision(found),
-        "brier": ratio((probabilities - labels) ** 2 @ weights, found.taken[-1]),
-        "calibration_slope": calibration_slope(labels, probabilities, weights),
-        "calibration_intercept": calibration_intercept(labels, probabilities, weights),
-        "sensitivity_at_specificity": sensitivity_at_specificity(found, specificity),
-    }
+    if _undefined(labels, probabilities):
+        return {metric.key: np.full(weights.shape[1], np.nan) for metric in METRICS.values()}
+    predictions = WeightedPredictions(labels, probabilities, weights)
+    return {metric.key: metric.function(predictions) for metric in METRICS.values()}
+
+
+def auroc_of(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the AUROC of scores, which need not be probabilities; NaN where it is undefined.
+
+    Args:
+        labels: 0 or 1: `[N]`.
+        scores: Probabilities or logits: `[N]`.
+    """
+    labels, scores = np.asarray(labels, float), np.asarray(scores, float)
+    if _undefined(labels, scores):
+        return float("nan")
+    return float(auroc(thresholds(labels, scores, np.ones((len(labels), 1))))[0])
+
+
+def _undefined(labels: np.ndarray, scores: np.ndarray) -> bool:
+    return len(labels) == 0 or bool(np.isnan(labels).any() or np.isnan(scores).any())

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ehr_bert.errors import UserError
-from ehr_bert.metrics.summary import binary_metrics
+from ehr_bert.metrics.summary import auroc_of
 from ehr_bert.prediction.batches import rows_by_length, shuffled_rows
 from ehr_bert.prediction.encoders import BertEncoder
 from ehr_bert.prediction.frozen import PredictorInputs, batch_of, frozen_vectors
@@ -231,7 +231,7 @@ def binary_score(labels: np.ndarray) -> Score:
     def score(found: np.ndarray) -> dict[str, float]:
         scores = found[:, 0].astype(float)
         losses = np.logaddexp(0, scores) - targets * scores
-        return {"auroc": binary_metrics(targets, scores)["auroc"], "loss": float(losses.mean())}
+        return {"auroc": auroc_of(targets, scores), "loss": float(losses.mean())}
 
     return score
 

@@ -3,7 +3,8 @@ import pytest
 from scipy.special import expit
 
 from ehr_bert.metrics.bootstrap import bootstrap, bootstrap_difference
-from ehr_bert.metrics.summary import METRICS, binary_metrics
+from ehr_bert.metrics.metric import METRICS
+from ehr_bert.metrics.summary import binary_metrics
 
 
 def predictions(seeds=3, examples=211):

@@ -7,8 +7,10 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
+from ehr_bert.metrics.discrimination import sensitivity_at_specificity, thresholds
+from ehr_bert.metrics.metric import METRICS
 from ehr_bert.metrics.recalibration import calibration_intercept, calibration_slope
-from ehr_bert.metrics.summary import METRICS, binary_metrics, weighted_metrics
+from ehr_bert.metrics.summary import auroc_of, binary_metrics, weighted_metrics
 
 
 def predictions(examples=301, seed=0, decimals=2):
@@ -30,14 +32,21 @@ def sensitivity(labels, probabilities, specificity, weights=None):
 @pytest.mark.parametrize("decimals", [1, 9])
 def test_metrics_equal_those_of_scikit_learn(decimals):
     labels, probabilities, _ = predictions(decimals=decimals)
-    found = binary_metrics(labels, probabilities, specificity=0.9)
-    assert tuple(found) == METRICS
+    found = binary_metrics(labels, probabilities)
+    assert tuple(found) == tuple(METRICS)
     assert found["auroc"] == pytest.approx(roc_auc_score(labels, probabilities), abs=1e-12)
     assert found["average_precision"] == pytest.approx(
         average_precision_score(labels, probabilities), abs=1e-12
     )
     assert found["brier"] == pytest.approx(brier_score_loss(labels, probabilities), abs=1e-12)
-    assert found["sensitivity_at_specificity"] == sensitivity(labels, probabilities, 0.9)
+    assert found["sensitivity_at_specificity"] == sensitivity(labels, probabilities, 0.95)
+    assert auroc_of(labels, probabilities) == found["auroc"]
+
+
+def test_sensitivity_at_another_specificity_equals_that_of_scikit_learn():
+    labels, probabilities, _ = predictions()
+    counts = thresholds(labels, probabilities, np.ones((len(labels), 1)))
+    assert sensitivity_at_specificity(counts, 0.9) == [sensitivity(labels, probabilities, 0.9)]
 
 
 def test_weighted_metrics_equal_those_of_scikit_learn():

@@ -6,7 +6,7 @@ from ehr_bert import __version__
 from ehr_bert.files import SUMMARY_FILE, read_json
 from ehr_bert.metrics.calibration import fit_calibration
 from ehr_bert.prediction.comparison.grid import Grid
-from ehr_bert.prediction.comparison.results import cells_of
+from ehr_bert.prediction.comparison.results import read_cells
 from ehr_bert.prediction.contenders.neural import Start, fit_neural
 from ehr_bert.prediction.contenders.problem import Problem
 from ehr_bert.prediction.optimization import Runtime
@@ -27,7 +27,7 @@ def leave_model(grid: Grid, problem: Problem, head: str) -> Path | None:
         Its folder; None where no such contender was among the runs.
     """
     name, folder = f"{Start.PRETRAINED}_{head}", grid.folder / MODEL_FOLDER
-    cells = [cell for cell in cells_of(grid.folder) if cell.model == name]
+    cells = [cell for cell in read_cells(grid.folder) if cell.model == name]
     if not cells:
         return None
     run = max(cells, key=lambda cell: cell.size).best_run

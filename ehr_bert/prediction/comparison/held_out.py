@@ -10,7 +10,7 @@ from ehr_bert.cohorts.folder import RISK_FILE
 from ehr_bert.cohorts.label_files import RISK
 from ehr_bert.cohorts.subgroups import subgroups
 from ehr_bert.errors import UserError
-from ehr_bert.metrics.summary import binary_metrics
+from ehr_bert.metrics.summary import auroc_of
 from ehr_bert.prediction.arrays import read_arrays, write_arrays
 from ehr_bert.prediction.contenders.problem import Problem
 
@@ -51,7 +51,7 @@ class HeldOut:
     @property
     def best_attainable_auroc(self) -> float | None:
         """The AUROC of the true risks, if they are known."""
-        return None if self.risks is None else binary_metrics(self.labels, self.risks)["auroc"]
+        return None if self.risks is None else auroc_of(self.labels, self.risks)
 
     def write(self, folder: Path) -> None:
         """Into a grid's folder."""

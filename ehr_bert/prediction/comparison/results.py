@@ -1,4 +1,4 @@
-"""The runs of a grid summed up: what `results.json` holds, and the predictions that are drawn."""
+"""Results of a comparison: the content of `results.json`, and the predictions to plot."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,25 +12,25 @@ from ehr_bert.errors import UserError
 from ehr_bert.files import nan_to_none, read_json
 from ehr_bert.metrics.bootstrap import bootstrap
 from ehr_bert.metrics.delong import delong
-from ehr_bert.metrics.summary import METRICS
+from ehr_bert.metrics.summary import binary_metrics
 from ehr_bert.prediction.comparison.grid import GRID_FILE
 from ehr_bert.prediction.comparison.held_out import HeldOut
 from ehr_bert.prediction.comparison.runs import ContenderRun, runs_done
 from ehr_bert.prediction.contenders.contender import contender, place
 
 BOOTSTRAP_REPLICATES = 1000
-"""Draws of the test patients."""
+"""Number of bootstrap replicates of the test patients."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A contender at a training size: its runs, one a seed.
+    """A contender at one training size, with one run per seed.
 
     Attributes:
-        model: The contender's name.
-        size: Training patients.
-        runs: In the order of their seeds.
-        records: Their results.
+        model: Name of the contender.
+        size: Number of training patients.
+        runs: Finished runs, in the order of their seeds.
+        records: Contents of their `result.json`, in the same order.
     """
 
     model: str
@@ -40,58 +40,66 @@ class Cell:
 
     @property
     def valid_auroc(self) -> float:
-        """On the validation split, the mean over seeds."""
+        """Mean validation AUROC over the seeds."""
         return float(np.mean([record["valid"]["auroc"] for record in self.records]))
 
     @property
     def best_run(self) -> ContenderRun:
-        """The seed of the highest AUROC on the validation split."""
+        """The run with the highest validation AUROC."""
         aurocs = [record["valid"]["auroc"] for record in self.records]
         return self.runs[int(np.argmax(aurocs))]
 
     def predictions(self, name: str) -> np.ndarray:
-        """`test_logits` or `test_probabilities`: `[S, T]`."""
+        """Return `test_logits` or `test_probabilities`: float64 `[seeds, N]`."""
         return np.stack([run.predictions()[name] for run in self.runs])
 
 
-def cells_of(folder: Path) -> list[Cell]:
-    """What a grid's folder holds, by training size and then in the order of the table.
+def read_cells(folder: Path) -> list[Cell]:
+    """Read the finished runs of a comparison, sorted by training size and then by contender.
 
     Raises:
-        UserError: no run is done, or one can't be read.
+        UserError: No run is finished (key `no-finished-run`), or a run cannot be read.
     """
-    found: dict[tuple[int, str], list[tuple[ContenderRun, Mapping[str, Any]]]] = defaultdict(list)
+    runs: dict[tuple[int, str], list[tuple[ContenderRun, Mapping[str, Any]]]] = defaultdict(list)
     for run in runs_done(folder):
-        record, known = run.record(), contender(run.model)
-        found[record["size"], known.name].append((run, record))
-    if not found:
-        raise UserError(f"{folder} holds no finished run: make some with `ehr-bert finetune`")
+        record = run.record()
+        runs[record["size"], contender(run.model).name].append((run, record))
+    if not runs:
+        raise UserError(
+            "no-finished-run",
+            f"{folder} contains no finished run. Run `ehr-bert finetune` with it as --output.",
+        )
     cells = []
-    for size, model in sorted(found, key=lambda key: (key[0], place(key[1]))):
-        runs, records = zip(*sorted(found[size, model], key=lambda pair: pair[0].seed), strict=True)
-        cells.append(Cell(model, size, runs, records))
+    for size, model in sorted(runs, key=lambda key: (key[0], place(key[1]))):
+        ordered = sorted(runs[size, model], key=lambda pair: pair[0].seed)
+        cells.append(Cell(model, size, [run for run, _ in ordered], [record for _, record in ordered]))
     return cells
 
 
 def best_baseline(cells: Iterable[Cell], size: int) -> Cell | None:
-    """The baseline of the highest AUROC on the validation split at a size, if there is any."""
+    """Return the baseline with the highest validation AUROC at a training size, None without baselines."""
     baselines = [cell for cell in cells if cell.size == size and contender(cell.model).is_baseline]
     return max(baselines, key=lambda cell: cell.valid_auroc, default=None)
 
 
-def sum_up(folder: Path, shown: Callable[[list[Cell]], Iterable[Cell]] = list) -> dict[str, Any]:
-    """What `results.json` holds.
+def summarise_runs(folder: Path, progress: Callable[[list[Cell]], Iterable[Cell]] = list) -> dict[str, Any]:
+    """Return the content of `results.json`.
 
     Args:
-        folder: The grid's.
-        shown: Goes through the cells, perhaps with a progress bar.
+        folder: Folder of the comparison.
+        progress: Iterates over the cells, for example with a progress bar.
 
     Raises:
-        UserError: the folder is no grid's, or no run is done.
+        UserError: The folder is not a comparison (keys `not-a-comparison`, `missing-key`), no run is finished
+            (`no-finished-run`), or a file is damaged.
     """
-    test, facts, cells = HeldOut.read(folder), read_json(folder / GRID_FILE), cells_of(folder)
-    if not {"task", "about"} <= facts.keys():
-        raise UserError(f"{folder / GRID_FILE} lacks the task or the cohort: name another folder")
+    test, facts, cells = HeldOut.read(folder), read_json(folder / GRID_FILE), read_cells(folder)
+    if missing := {"task", "about"} - facts.keys():
+        raise UserError(
+            "missing-key",
+            f"{folder / GRID_FILE} has no {' and no '.join(sorted(missing))}. Choose a folder that "
+            "`ehr-bert finetune` wrote.",
+        )
     baselines = {size: best_baseline(cells, size) for size in {cell.size for cell in cells}}
     return {
         "task": facts["task"],
@@ -104,18 +112,18 @@ def sum_up(folder: Path, shown: Callable[[list[Cell]], Iterable[Cell]] = list) -
         },
         "replicates": BOOTSTRAP_REPLICATES,
         "best_attainable_auroc": test.best_attainable_auroc,
-        "table": [_row(cell, baselines[cell.size], test) for cell in shown(cells)],
-        "subgroups": _by_group(cells, test),
+        "table": [_table_row(cell, baselines[cell.size], test) for cell in progress(cells)],
+        "subgroups": _subgroup_rows(cells, test),
         "records": [dict(record) for cell in cells for record in cell.records],
     }
 
 
 def curves(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By contender at the largest size, labels and risks of the test examples, `[T]` each.
+    """Return the test labels and risks of each contender at the largest training size: `[N]` each.
 
-    The seed is that of the highest AUROC on the validation split.
+    The risks are those of the seed with the highest validation AUROC.
     """
-    test, cells = HeldOut.read(folder), cells_of(folder)
+    test, cells = HeldOut.read(folder), read_cells(folder)
     largest = max(cell.size for cell in cells)
     return {
         cell.model: (test.labels, cell.best_run.predictions()["test_probabilities"])
@@ -124,44 +132,47 @@ def curves(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def _row(cell: Cell, baseline: Cell | None, test: HeldOut) -> dict[str, Any]:
+def _table_row(cell: Cell, baseline: Cell | None, test: HeldOut) -> dict[str, Any]:
+    probabilities = cell.predictions("test_probabilities")
     intervals = bootstrap(
         test.labels,
-        cell.predictions("test_probabilities"),
+        probabilities,
         BOOTSTRAP_REPLICATES,
         patients=None if test.patients_are_distinct else test.patients,
     )
+    # Not read from the records, which were written before metrics were installed that exist now.
+    by_seed = [binary_metrics(test.labels, seed_probabilities) for seed_probabilities in probabilities]
     return {
         "model": cell.model,
         "size": cell.size,
         "seeds": len(cell.runs),
         "valid_auroc": cell.valid_auroc,
         **{
-            name: {
-                **nan_to_none(intervals[name].to_dict()),
-                "deviation": _deviation([record["test"][name] for record in cell.records]),
+            key: {
+                **nan_to_none(interval.to_dict()),
+                "deviation": _standard_deviation([values[key] for values in by_seed]),
             }
-            for name in METRICS
+            for key, interval in intervals.items()
         },
         "seconds": round(float(np.mean([record["seconds"] for record in cell.records])), 2),
-        "delong": _compared(cell, baseline, test),
+        "delong": _delong_test(cell, baseline, test),
     }
 
 
-def _compared(cell: Cell, baseline: Cell | None, test: HeldOut) -> dict[str, Any] | None:
-    """DeLong's test against the baseline; None for itself, or where the test doesn't hold."""
-    enough = min(test.labels.sum(), (1 - test.labels).sum()) > 1
-    if baseline is None or cell is baseline or not test.patients_are_distinct or not enough:
+def _delong_test(cell: Cell, baseline: Cell | None, test: HeldOut) -> dict[str, Any] | None:
+    """DeLong's test against the baseline; None for the baseline, and where the test is not valid."""
+    has_enough = min(test.labels.sum(), (1 - test.labels).sum()) > 1
+    if baseline is None or cell is baseline or not test.patients_are_distinct or not has_enough:
         return None
-    found = delong(test.labels, *(each.predictions("test_logits") for each in (cell, baseline)))
-    return {"baseline": baseline.model, **found.to_dict()}
+    test_logits = (cell.predictions("test_logits"), baseline.predictions("test_logits"))
+    return {"baseline": baseline.model, **delong(test.labels, *test_logits).to_dict()}
 
 
-def _by_group(cells: Sequence[Cell], test: HeldOut) -> list[dict[str, Any]]:
-    """At the largest size, the best baseline and who owes to the pretraining, by group of test examples."""
+def _subgroup_rows(cells: Sequence[Cell], test: HeldOut) -> list[dict[str, Any]]:
+    """Metrics by group of test examples: best baseline and pretrained contenders at the largest size."""
     largest = max(cell.size for cell in cells)
     baseline = best_baseline(cells, largest)
-    looked_at = [
+    evaluated = [
         cell
         for cell in cells
         if cell.size == largest and (cell is baseline or not contender(cell.model).is_baseline)
@@ -173,8 +184,8 @@ def _by_group(cells: Sequence[Cell], test: HeldOut) -> list[dict[str, Any]]:
             "examples": int(members.sum()),
             "positives": int(test.labels[members].sum()),
             **{
-                name: nan_to_none(interval.to_dict())
-                for name, interval in bootstrap(
+                key: nan_to_none(interval.to_dict())
+                for key, interval in bootstrap(
                     test.labels[members],
                     cell.predictions("test_probabilities")[:, members],
                     BOOTSTRAP_REPLICATES,
@@ -183,11 +194,11 @@ def _by_group(cells: Sequence[Cell], test: HeldOut) -> list[dict[str, Any]]:
             },
         }
         for group, members in test.groups.items()
-        for cell in looked_at
+        for cell in evaluated
     ]
 
 
-def _deviation(values: Sequence[float | None]) -> float | None:
-    """The standard deviation over seeds, of the sample."""
-    known = [value for value in values if value is not None]
+def _standard_deviation(values: Sequence[float]) -> float | None:
+    """Sample standard deviation of the values that are not NaN."""
+    known = [value for value in values if not np.isnan(value)]
     return float(np.std(known, ddof=1)) if len(known) > 1 else None

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from ehr_bert.metrics.summary import binary_metrics
+from ehr_bert.metrics.summary import auroc_of
 from ehr_bert.prediction.contenders.problem import Scores, Sides
 
 STRENGTHS = tuple(float(f"{each:.1g}") for each in 10 ** np.arange(-4, 1.1, 0.5))
@@ -45,7 +45,7 @@ def search_penalty(features: FeatureMatrix, labels: np.ndarray, sides: Sides) ->
     found = []
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=_STEPS).fit(train, labels[sides.train])
-        score = binary_metrics(labels[sides.valid], model.predict_proba(valid)[:, 1])["auroc"]
+        score = auroc_of(labels[sides.valid], model.predict_proba(valid)[:, 1])
         found.append(Penalized(model, strength, score))
     return max(found, key=lambda each: each.score)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from ehr_bert.metrics.summary import binary_metrics
+from ehr_bert.metrics.summary import auroc_of
 from ehr_bert.prediction.contenders.problem import Scores
 
 _STRENGTH = 1.0
@@ -25,7 +25,7 @@ def fit_stack(neural: Scores, linear: Sequence[Scores], valid_labels: np.ndarray
     Returns:
         The stack's scores; `chosen` tells both weights, of logits in standard deviations.
     """
-    best = max(linear, key=lambda scores: binary_metrics(valid_labels, scores.valid)["auroc"])
+    best = max(linear, key=lambda scores: auroc_of(valid_labels, scores.valid))
     parts = (neural, best)
     means = [part.valid.mean() for part in parts]
     deviations = [part.valid.std() or 1.0 for part in parts]

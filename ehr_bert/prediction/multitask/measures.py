@@ -8,7 +8,7 @@ known, predictions `[N, O]` and weights `[N, R]`.
 
 import numpy as np
 
-from ehr_bert.metrics.bootstrap import Weighted
+from ehr_bert.metrics.bootstrap import WeightedMetrics
 from ehr_bert.metrics.discrimination import auroc, average_precision, thresholds
 from ehr_bert.metrics.summary import weighted_metrics
 from ehr_bert.schemas import TaskKind
@@ -58,7 +58,7 @@ def of_numbers(labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray)
     }
 
 
-TASK_MEASURES: dict[TaskKind, Weighted] = {
+TASK_MEASURES: dict[TaskKind, WeightedMetrics] = {
     TaskKind.BINARY: of_known,
     TaskKind.VISITS: of_known,
     TaskKind.MULTILABEL: of_codes,

@@ -14,7 +14,7 @@ from ehr_bert.errors import UserError
 from ehr_bert.metrics.delong import delong
 from ehr_bert.prediction.comparison import results as results_module
 from ehr_bert.prediction.comparison.held_out import HeldOut
-from ehr_bert.prediction.comparison.results import best_baseline, cells_of, curves, sum_up
+from ehr_bert.prediction.comparison.results import best_baseline, curves, read_cells, summarise_runs
 from ehr_bert.prediction.comparison.runs import runs_done
 from ehr_bert.prediction.contenders.contender import contender
 from tests.prediction.cohorts import table, write_cohort
@@ -49,7 +49,7 @@ def grid_folder(tmp_path_factory, cohort_folder, export):
 
 @pytest.fixture(scope="module")
 def summed_up(grid_folder):
-    return sum_up(grid_folder)
+    return summarise_runs(grid_folder)
 
 
 def test_a_row_is_a_contender_at_a_size(summed_up):
@@ -76,7 +76,7 @@ def test_figures_are_means_over_seeds_of_the_test_split(summed_up, grid_folder, 
 def test_the_best_baseline_is_that_of_the_validation_split(summed_up, grid_folder):
     records = pd.json_normalize(summed_up["records"])
     baselines = records[[contender(model).is_baseline for model in records.model]]
-    cells = {(cell.model, cell.size): cell for cell in cells_of(grid_folder)}
+    cells = {(cell.model, cell.size): cell for cell in read_cells(grid_folder)}
     test = HeldOut.read(grid_folder)
     for size in (41, 199):
         best = baselines[baselines["size"] == size].groupby("model")["valid.auroc"].mean().idxmax()
@@ -116,7 +116,7 @@ def test_groups_are_looked_at_by_who_owes_to_the_pretraining_and_the_best_baseli
 def test_curves_are_of_the_largest_size_and_the_best_seed_on_validation(grid_folder):
     drawn = curves(grid_folder)
     assert tuple(drawn) == MODELS
-    for cell in cells_of(grid_folder):
+    for cell in read_cells(grid_folder):
         if cell.size == 199:
             best = max(cell.records, key=lambda record: record["valid"]["auroc"])
             _, risks = drawn[cell.model]
@@ -125,7 +125,7 @@ def test_curves_are_of_the_largest_size_and_the_best_seed_on_validation(grid_fol
 
 def test_it_is_json_without_patients_and_the_same_again(summed_up, grid_folder):
     text = json.dumps(summed_up, allow_nan=False)
-    assert json.dumps(sum_up(grid_folder)) == text
+    assert json.dumps(summarise_runs(grid_folder)) == text
     assert "p001" not in text
     assert not [path for path in grid_folder.rglob("*") if path.is_file() and b"p001" in path.read_bytes()]
 
@@ -134,7 +134,7 @@ def test_delong_is_left_out_where_patients_have_several_examples(tmp_path):
     twice = pa.concat_tables([table(), table()])
     grid = grid_of(tmp_path / "grid", write_cohort(tmp_path / "cohort", made=twice))
     made(grid, MODELS[:2])
-    found = sum_up(grid.folder)
+    found = summarise_runs(grid.folder)
     assert [row["delong"] for row in found["table"]] == [None, None]
     assert found["best_attainable_auroc"] is None
     assert found["table"][0]["size"] == 91
@@ -166,7 +166,7 @@ def damaged(grid_folder, tmp_path, place, content):
 )
 def test_a_damaged_file_is_told_in_a_line(grid_folder, tmp_path, place, content, message):
     with pytest.raises(UserError, match=message) as told:
-        sum_up(damaged(grid_folder, tmp_path, place, content))
+        summarise_runs(damaged(grid_folder, tmp_path, place, content))
     assert "\n" not in str(told.value)
 
 
@@ -177,8 +177,8 @@ def test_folders_that_are_no_runs_are_left_out(grid_folder, tmp_path):
 
 def test_an_empty_or_another_folder_is_told(tmp_path, cohort_folder):
     with pytest.raises(UserError, match=r"holds no test\.npz"):
-        sum_up(tmp_path)
+        summarise_runs(tmp_path)
     grid = grid_of(tmp_path / "grid", cohort_folder)
     grid.begin(grid.problem())
     with pytest.raises(UserError, match="holds no finished run"):
-        sum_up(grid.folder)
+        summarise_runs(grid.folder)
