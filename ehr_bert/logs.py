@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import TextIO
 
@@ -44,6 +46,18 @@ def configure_logging(verbosity: Verbosity = Verbosity.NORMAL) -> None:
         handler.setFormatter(_Formatter())
         logger.addHandler(handler)
     logger.setLevel(verbosity)
+
+
+@contextmanager
+def log_level(level: int | None) -> Iterator[None]:
+    """Within the block, the library logs only messages of at least `level`. None changes nothing."""
+    logger = logging.getLogger("ehr_bert")
+    before = logger.level
+    logger.setLevel(before if level is None else level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def warn(logger: logging.Logger, key: str, message: str) -> None:

@@ -52,9 +52,10 @@ def main() -> None:
     from ehr_bert.files import read_json
     from ehr_bert.model.config import ModelConfig
     from ehr_bert.training.devices import Devices, Tpu
+    from ehr_bert.training.execution import pretrain
     from ehr_bert.training.inputs import FeatureSource
     from ehr_bert.training.recipe import Checkpointing, EvaluationSettings, Phase, Recipe
-    from ehr_bert.training.run import PretrainingRequest, pretrain
+    from ehr_bert.training.request import PretrainingRequest
 
     config = ModelConfig.from_dict(read_json(Path(FLAGS.bert_config_file)))
     if FLAGS.stay_pooling:
@@ -77,7 +78,7 @@ def main() -> None:
     )
     tpu = Tpu(FLAGS.tpu_name, FLAGS.tpu_zone, FLAGS.gcp_project, FLAGS.master, FLAGS.num_tpu_cores)
     held_out = expand(FLAGS.eval_file) if FLAGS.eval_file else []
-    outcome = pretrain(
+    result = pretrain(
         PretrainingRequest(
             features=[FeatureSource(expand(FLAGS.input_file), held_out)],
             output=Path(FLAGS.output_dir),
@@ -91,7 +92,9 @@ def main() -> None:
             evaluate=FLAGS.do_eval,
         )
     )
-    sys.exit(outcome.exit_code)
+    if result.checkpoint:
+        print(result)
+    sys.exit(result.reason.exit_code)
 
 
 if __name__ == "__main__":

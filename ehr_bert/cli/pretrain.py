@@ -65,11 +65,12 @@ def run(arguments: argparse.Namespace) -> None:
     recipe = Recipe.read(given["recipe"]) if "recipe" in given else Recipe()
     recipe = with_flags(recipe, given)
     import_tensorflow()
-    from ehr_bert.training import run as training
     from ehr_bert.training.devices import Devices, Tpu
+    from ehr_bert.training.execution import pretrain
+    from ehr_bert.training.request import PretrainingRequest
 
-    outcome = training.pretrain(
-        training.PretrainingRequest(
+    result = pretrain(
+        PretrainingRequest(
             features=named_features(arguments.features),
             output=arguments.output,
             recipe=recipe,
@@ -78,8 +79,10 @@ def run(arguments: argparse.Namespace) -> None:
             profile=arguments.profile,
         )
     )
-    if outcome.exit_code:
-        raise SystemExit(outcome.exit_code)
+    if result.checkpoint:
+        print(result)
+    if result.reason.exit_code:
+        raise SystemExit(result.reason.exit_code)
     if len(recipe.phases) > 1:
         export_phases(arguments.output, len(recipe.phases))
 

@@ -106,7 +106,7 @@ class UnknownCodes:
 
 
 @dataclass(frozen=True)
-class Beginning:
+class Initialisation:
     """How a model began with another's weights.
 
     Attributes:
@@ -143,7 +143,7 @@ class Beginning:
         return "\n  ".join(lines)
 
 
-def begin_with(
+def initialise_from(
     parent: Pretrained,
     model: PretrainingModel,
     vocabulary: Vocabulary | None,
@@ -151,7 +151,7 @@ def begin_with(
     cls_id: int | None,
     new_codes: NewCodes,
     files: Iterable[Path],
-) -> Beginning:
+) -> Initialisation:
     """Sets the weights of a model to those of another, as far as that has them.
 
     Args:
@@ -172,7 +172,7 @@ def begin_with(
     own = {name: variable.numpy() for name, variable in variables.items()}
     for name, value in fitted_weights(parent, config, matching, new_codes, own).items():
         variables[name].assign(value)
-    return Beginning(parent, matching, new_codes, _unknown_codes(vocabulary, matching, files))
+    return Initialisation(parent, matching, new_codes, _unknown_codes(vocabulary, matching, files))
 
 
 def _unknown_codes(

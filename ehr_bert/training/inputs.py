@@ -1,6 +1,7 @@
 """What a training takes in: its examples are opened, and its recipe is made to fit them, or refused."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,14 @@ from ehr_bert.errors import UserError
 from ehr_bert.examples import packed
 from ehr_bert.examples.mixture import Mixture
 from ehr_bert.examples.reading import ExampleSet, ExamplesInfo, open_examples
+from ehr_bert.logs import warn
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.training.initial import inherited_shape
 from ehr_bert.training.recipe import MaskedCodes, Phase, Recipe
 from ehr_bert.vocabulary import Vocabulary
 from ehr_bert.weights.pretrained import Pretrained
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,16 @@ class PretrainingInputs:
     def trained_on(self) -> list[ExamplesInfo]:
         """What the examples of all phases hold, each once."""
         return [info for _, info in self.corpora]
+
+    @property
+    def mask_id(self) -> int:
+        """Id that hides a code. It is 0 in examples of the original program, which record no id."""
+        return self.trained_on[0].mask_id or 0
+
+    @property
+    def cls_id(self) -> int | None:
+        """Id at the start of each patient. None if there is none."""
+        return self.trained_on[0].cls_id
 
 
 def open_inputs(
@@ -232,7 +246,11 @@ def _fitting(
             "it must be larger, or the vocabulary is another's"
         )
     if model.stay_pooling == "cls" and infos[0].kind is not None and infos[0].cls_id is None:
-        print("the examples have no [CLS]: the stay objective is read off the first code")
+        warn(
+            logger,
+            "no-cls-token",
+            "the examples have no [CLS], so the prolonged-stay objective reads the first code instead.",
+        )
         model = dataclasses.replace(model, stay_pooling="first")
     return model
 

@@ -3,8 +3,8 @@
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from itertools import accumulate
@@ -13,13 +13,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ehr_bert.examples.updates import UpdateBatches
 from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.training.evaluation import EvaluationResult, write_eval_results
 from ehr_bert.training.flops import training_flops
 from ehr_bert.training.optimizer import build_optimizer, clear_moments
+from ehr_bert.training.phases import PhasePlan
 from ehr_bert.training.profiling import Profile
-from ehr_bert.training.recipe import Phase, Recipe
+from ehr_bert.training.recipe import Recipe
 from ehr_bert.training.record.checkpoints import BEST, FIRST_WEIGHTS, Checkpoints, has_checkpoint, phase_mark
 from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.training.record.metrics_log import MetricsLog
@@ -30,29 +30,17 @@ from ehr_bert.training.stopping import Stopping
 from ehr_bert.training.streams import distributed_cells
 
 
-@dataclass(frozen=True)
-class PhasePlan:
-    """A phase, ready to be trained.
-
-    Attributes:
-        updates: Its batches.
-        steps: Updates.
-        phase: As the recipe states it.
-        shares: Of a mixture, the share of each corpus by name, in the order of the batches' counts.
-    """
-
-    updates: UpdateBatches
-    steps: int
-    phase: Phase
-    shares: Mapping[str, float] = field(default_factory=dict)
-
-
 class StopReason(StrEnum):
     """Why a training ended."""
 
     FINISHED = "finished"
     EARLY_STOP = "early stop"
-    STOPPED = "told to stop"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def exit_code(self) -> int:
+        """Exit status of the process: 0, or 75 if the training was interrupted and can be resumed."""
+        return os.EX_TEMPFAIL if self == StopReason.INTERRUPTED else os.EX_OK
 
 
 @dataclass(frozen=True)
@@ -70,11 +58,6 @@ class TrainingOutcome:
     reason: StopReason
     evaluation: EvaluationResult | None
     unreported: dict[str, float]
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 75 where the training was told to stop: run again, it goes on."""
-        return os.EX_TEMPFAIL if self.reason == StopReason.STOPPED else os.EX_OK
 
 
 def train(
@@ -161,7 +144,7 @@ class _Training:
                 self.chief,
             ) as self.progress:
                 if step:
-                    self.progress.say(f"going on from the checkpoint at step {step:,} in {self.folder.path}")
+                    self.progress.log(f"resuming from the checkpoint at step {step:,} in {self.folder.path}")
                     if self.log.best_step() == step:
                         self.checkpoints.mark(BEST, step)
                 reason = self._after(step)
@@ -234,13 +217,13 @@ class _Training:
             told = not last and self.stopping.asked()
         reason = None
         if told:
-            reason = StopReason.STOPPED
-            self.progress.say(f"told to stop by {self.stopping.by or 'another worker'}: run again to go on")
+            reason = StopReason.INTERRUPTED
+            self.progress.log(f"interrupted by {self.stopping.by or 'another worker'}: run again to resume")
         elif last:
             reason = StopReason.FINISHED
         elif patience and self.log.evaluations_since_best() >= patience:
             reason = StopReason.EARLY_STOP
-            self.progress.say(f"ended early: {patience} evaluations in a row without a lower loss")
+            self.progress.log(f"ended early: {patience} evaluations in a row without a lower loss")
             if self.evaluation is None:  # the training had ended before, and was started again
                 self._evaluate(step)
             self.progress.report(step)
@@ -287,7 +270,8 @@ class _Training:
                     self.checkpoints.mark(BEST, step)
             if self.chief:
                 write_eval_results(self.folder, self.evaluation)
-        self.progress.say(str(self.evaluation))
+        if step < self.total:  # the caller reports the last evaluation
+            self.progress.log(str(self.evaluation))
 
 
 def _watched(model: PretrainingModel) -> dict[str, np.ndarray]:

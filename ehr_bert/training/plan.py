@@ -31,8 +31,8 @@ from ehr_bert.model.config import ModelConfig
 from ehr_bert.training.flops import training_flops
 from ehr_bert.training.initial import read_pretrained, takes_shape
 from ehr_bert.training.inputs import FeatureSource, open_inputs
+from ehr_bert.training.phases import plan_phases
 from ehr_bert.training.recipe import Phase, Recipe
-from ehr_bert.training.run import plan_phases
 from ehr_bert.training.vocabulary_loss import PIECE_ROWS
 
 

@@ -16,7 +16,8 @@ import tensorflow as tf
 from ehr_bert.files import write_json
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.training.flops import ProductRate, measured_flops_per_second, product_shapes
-from ehr_bert.training.loop import PhasePlan, StopReason, TrainingOutcome
+from ehr_bert.training.loop import StopReason, TrainingOutcome
+from ehr_bert.training.phases import PhasePlan
 from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.training.record.metrics_log import read_metrics
 from ehr_bert.training.record.progress import MIXTURE
@@ -125,7 +126,9 @@ def summarise_training(
     """
     memory = _peak_memory_bytes()  # before more is taken for measuring
     shapes = [shape for plan in plans for shape in product_shapes(config, plan.updates.layout)]
-    fastest = measured_flops_per_second(precision, shapes) if outcome.reason != StopReason.STOPPED else None
+    fastest = (
+        measured_flops_per_second(precision, shapes) if outcome.reason != StopReason.INTERRUPTED else None
+    )
     lines = read_metrics(folder)
     reports = [_named(line, "train/") for line in lines if "train/seconds" in line]
     evaluations = [_named(line, "eval/") for line in lines if "eval/loss" in line]

@@ -22,7 +22,7 @@ NewCodes = Literal["category", "mean", "random"]
 """What rows of new codes begin as: the mean of the parent's codes of the same category (of all codes, where
 it has none), the mean of all its codes, or random values."""
 
-TOKENS, OUTPUT_BIAS = "encoder/embeddings/tokens/embeddings", "masked_codes/bias"
+TOKEN_EMBEDDINGS, OUTPUT_BIAS = "encoder/embeddings/tokens/embeddings", "masked_codes/bias"
 """The weights that have a row for each token."""
 
 LONGEST = {
@@ -152,7 +152,7 @@ def fitted_weights(
     check_shapes(parent, config)
     fitted = {}
     for name, value in parent.weights.items():
-        if name in (TOKENS, OUTPUT_BIAS):
+        if name in (TOKEN_EMBEDDINGS, OUTPUT_BIAS):
             value = _token_rows(value, matching, new_codes, own[name])
         elif name in LONGEST:
             value = value[: len(own[name])]

@@ -12,7 +12,7 @@ from ehr_bert.errors import UserError
 from ehr_bert.training.flops import ProductRate
 from ehr_bert.training.record.checkpoints import newest_checkpoint
 from ehr_bert.vocabulary import CodeCount, Vocabulary
-from tests.training.test_run import CODES, write_packed
+from tests.training.test_execution import CODES, write_packed
 
 RECIPE = """
 compile = false

@@ -24,10 +24,11 @@ from ehr_bert.examples.writing import write_folder
 from ehr_bert.export.folder import export
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.schemas import SEQUENCES
+from ehr_bert.training.execution import pretrain
 from ehr_bert.training.flops import ProductRate
 from ehr_bert.training.inputs import FeatureSource
 from ehr_bert.training.recipe import Phase, Recipe
-from ehr_bert.training.run import PretrainingRequest, pretrain
+from ehr_bert.training.request import PretrainingRequest
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 
 CODES = [f"ICD9_{number:03}" for number in range(30)]

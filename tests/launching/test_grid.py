@@ -87,7 +87,7 @@ def test_told_to_stop_it_ends_with_the_same_status():
     assert end.value.code == 75
 
 
-@pytest.mark.parametrize("summary", ['{"reason": "told to stop", "evaluation": null}', "{}"])
+@pytest.mark.parametrize("summary", ['{"reason": "interrupted", "evaluation": null}', "{}"])
 def test_a_training_that_was_stopped_is_not_over(tmp_path, summary):
     trial = Trial("a", 1, tmp_path)
     assert trial.summary() is None

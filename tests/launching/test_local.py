@@ -113,7 +113,7 @@ def test_one_worker_killed_ends_all_and_launched_again_they_end_the_same(inputs,
     assert not newest_checkpoint(tmp_path / "D").endswith(f"-{STEPS}")
 
     printed = finished(start(inputs, tmp_path / "D", "--local", "2"))
-    assert "going on from the checkpoint at step" in printed
+    assert "resuming from the checkpoint at step" in printed
     assert_same_weights(by_two, tmp_path / "D")
 
 

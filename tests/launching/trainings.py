@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from ehr_bert.training.recipe import Checkpointing, Phase, Recipe
-from tests.training.test_run import CONFIG, write_packed
+from tests.training.test_execution import CONFIG, write_packed
 
 STEPS = 60
 

@@ -9,8 +9,8 @@ import pytest
 
 from ehr_bert.training.flops import ProductRate
 from ehr_bert.training.recipe import Phase, Recipe
-from ehr_bert.training.run import PretrainingRequest
-from tests.training.test_run import CODES, CONFIG
+from ehr_bert.training.request import PretrainingRequest
+from tests.training.test_execution import CODES, CONFIG
 
 STILL = Phase(batch_patients=5, steps=1, learning_rate=0.0)
 UNUSED = 4

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from ehr_bert.errors import UserError
 from ehr_bert.examples.layout import Layout
 from ehr_bert.model.pretraining import build_model
 from ehr_bert.training.evaluation import EvaluationResult
-from ehr_bert.training.loop import PhasePlan, StopReason, train
+from ehr_bert.training.loop import StopReason, train
+from ehr_bert.training.phases import PhasePlan
 from ehr_bert.training.recipe import Checkpointing, EarlyStopping, Phase, Recipe
 from ehr_bert.training.recipe import EvaluationResult as Evaluating
 from ehr_bert.training.record.checkpoints import load_weights, newest_checkpoint
@@ -124,7 +126,7 @@ def test_training_lowers_the_loss(tmp_path):
     phase = Phase(steps=60, warmup_steps=5, learning_rate=1e-2)
     recipe = Recipe(phases=(phase,), report_every=10)
     _, outcome = trained(tmp_path, recipe, different=1)
-    assert (outcome.steps, outcome.reason, outcome.exit_code) == (60, StopReason.FINISHED, 0)
+    assert (outcome.steps, outcome.reason, outcome.reason.exit_code) == (60, StopReason.FINISHED, 0)
     losses = [line["train/masked_lm_loss"] for line in metrics(tmp_path)]
     assert losses[-1] < 0.5 * losses[0]
 
@@ -249,13 +251,12 @@ def test_told_to_stop_it_saves_and_says_run_me_again(quick, tmp_path):
         "loop.Progress.step = told\n"
         "_, outcome = trained(sys.argv[1])\n"
         "print(outcome.reason, outcome.steps)\n"
-        "sys.exit(outcome.exit_code)\n"
+        "sys.exit(outcome.reason.exit_code)\n"
     )
     told = start(program, tmp_path / "told")
     output, errors = told.communicate()
     assert told.returncode == 75, errors
-    assert "told to stop by SIGTERM: run again to go on" in output
-    assert output.endswith("told to stop 7\n")
+    assert output == "interrupted 7\n"
     assert newest_checkpoint(tmp_path / "told").endswith("model.ckpt-7")
     whole, _ = trained(tmp_path / "whole")
     again, _ = trained(tmp_path / "told")
@@ -274,7 +275,7 @@ def test_ctrl_c_stops_after_the_update_and_a_second_one_at_once(quick, tmp_path,
 
     monkeypatch.setattr(loop.Progress, "step", interrupted)
     _, outcome = trained(tmp_path)
-    assert (outcome.steps, outcome.reason, outcome.exit_code) == (7, StopReason.STOPPED, 75)
+    assert (outcome.steps, outcome.reason, outcome.reason.exit_code) == (7, StopReason.INTERRUPTED, 75)
     at[8] = 2
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path)
@@ -284,7 +285,7 @@ def test_ctrl_c_stops_after_the_update_and_a_second_one_at_once(quick, tmp_path,
 def test_told_to_stop_before_the_first_update_it_leaves_a_checkpoint(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(loop.Stopping, "by", "SIGTERM")
     _, outcome = trained(tmp_path)
-    assert (outcome.steps, outcome.exit_code) == (0, 75)
+    assert (outcome.steps, outcome.reason.exit_code) == (0, 75)
     assert newest_checkpoint(tmp_path).endswith("model.ckpt-0")
 
 
@@ -311,14 +312,15 @@ def test_checkpoints_are_made_by_minutes_too(quick, tmp_path):
     assert len(list(tmp_path.glob("model.ckpt-*.index"))) == 12
 
 
-def test_evaluations_come_by_steps_and_at_the_end(quick, tmp_path, capsys):
+def test_evaluations_come_by_steps_and_at_the_end(quick, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="ehr_bert")
     recipe = dataclasses.replace(RECIPE, evaluation=Evaluating(every_steps=5))
     found = {5: 3.0, 10: 2.0, 12: 2.5}
     _, outcome = trained(tmp_path, recipe, losses_by_step(found))
     assert outcome.evaluation == losses_by_step(found)(12)
     lines = [line for line in metrics(tmp_path) if "eval/loss" in line]
     assert {line["step"]: line["eval/loss"] for line in lines} == found
-    assert "after 10 steps, on 7 patients" in capsys.readouterr().out
+    assert "after 10 steps, on 7 patients" in caplog.text
     assert newest_checkpoint(tmp_path / "best").endswith("model.ckpt-10")
     assert (tmp_path / "eval_results.txt").read_text() == "global_step = 12\nloss = 2.5\n"
     _, outcome = trained(tmp_path, recipe, losses_by_step(found))
@@ -326,17 +328,18 @@ def test_evaluations_come_by_steps_and_at_the_end(quick, tmp_path, capsys):
     assert [line for line in metrics(tmp_path) if "eval/loss" in line] == lines
 
 
-def test_it_ends_early_when_patience_is_at_its_end(quick, tmp_path, capsys):
+def test_it_ends_early_when_patience_is_at_its_end(quick, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="ehr_bert")
     recipe = dataclasses.replace(
         RECIPE, evaluation=Evaluating(every_steps=2), early_stopping=EarlyStopping(patience=2)
     )
     found = {2: 3.0, 4: 2.0, 6: 2.5, 8: 2.0}
     for _ in range(2):
         _, outcome = trained(tmp_path, recipe, losses_by_step(found))
-        assert (outcome.steps, outcome.reason, outcome.exit_code) == (8, StopReason.EARLY_STOP, 0)
+        assert (outcome.steps, outcome.reason, outcome.reason.exit_code) == (8, StopReason.EARLY_STOP, 0)
         assert outcome.evaluation is not None
         assert outcome.evaluation.global_step == 8
-        assert "ended early: 2 evaluations in a row without a lower loss" in capsys.readouterr().out
+        assert "ended early: 2 evaluations in a row without a lower loss" in caplog.text
         assert newest_checkpoint(tmp_path).endswith("model.ckpt-8")
         assert newest_checkpoint(tmp_path / "best").endswith("model.ckpt-4")
         assert [line["step"] for line in metrics(tmp_path)] == [2, 4, 5, 6, 8, 8]

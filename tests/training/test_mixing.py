@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,13 @@ import tensorflow as tf
 from ehr_bert.errors import UserError
 from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.writing import write_folder
+from ehr_bert.training.execution import pretrain
 from ehr_bert.training.flops import ProductRate
 from ehr_bert.training.inputs import FeatureSource, open_inputs
 from ehr_bert.training.recipe import Checkpointing, EvaluationSettings, Phase, Recipe
 from ehr_bert.training.record.folder import load_model
-from ehr_bert.training.run import PretrainingRequest, pretrain
-from tests.training.test_run import CODES, PATIENTS, RECIPE, asked, vocabulary_of, write_packed
+from ehr_bert.training.request import PretrainingRequest
+from tests.training.test_execution import CODES, PATIENTS, RECIPE, asked, vocabulary_of, write_packed
 
 MIXED = Phase(
     max_seq_length=13, batch_patients=20, steps=23, learning_rate=1e-3, mixture={"B": 3.0, "A": 1.0}
@@ -52,7 +54,8 @@ def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_corpora_are_mixed_as_asked_and_counted_by_phase(tmp_path, features, capsys):
+def test_corpora_are_mixed_as_asked_and_counted_by_phase(tmp_path, features, caplog):
+    caplog.set_level(logging.INFO, logger="ehr_bert")
     wanted = asked(tmp_path, features=features, recipe=TWO_PHASES)
     outcome = pretrain(wanted)
     assert outcome.steps == 26
@@ -66,10 +69,9 @@ def test_corpora_are_mixed_as_asked_and_counted_by_phase(tmp_path, features, cap
     assert of_b["real_tokens"] == 3 * of_a["real_tokens"]
     reported = sum(line.get("train/mixture/1/B/patients", 0) for line in metrics(tmp_path / "D"))
     assert reported == of_b["patients"]
-    out = capsys.readouterr().out
-    assert "pretraining on 46 patients" in out
-    assert "\n  mixed of 25.0% A (5.0 epochs), 75.0% B (15.0 epochs)\n" in out
-    assert "phase 1 was mixed of (and was to be): 25.00% A (25.00%), 75.00% B (75.00%)" in out
+    assert "pretraining on 46 patients" in caplog.text
+    assert "mixture: 25.0% A (5.0 epochs), 75.0% B (15.0 epochs)\n" in caplog.text
+    assert "25.00% A (25.00%), 75.00% B (75.00%)" in str(outcome)
     told = json.loads((tmp_path / "D" / "examples.json").read_text())
     assert [info["corpus"] for info in told["examples"]] == ["A", "B"]
     assert [Path(path).parents[1].name for path in told["paths"]] == ["B"]
@@ -100,10 +102,10 @@ SHARES = """
 import sys
 from pathlib import Path
 from ehr_bert.training.devices import Devices
-from ehr_bert.training.run import run
+from ehr_bert.training.execution import pretrain
 from tests.training.test_mixing import shared
 
-run(shared(Path(sys.argv[1]), micro_batch_tokens=60, devices=Devices(2)))
+pretrain(shared(Path(sys.argv[1]), micro_batch_tokens=60, devices=Devices(2)))
 """
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from ehr_bert.training.loop import PhasePlan, StopReason, TrainingOutcome
+from ehr_bert.training.loop import StopReason, TrainingOutcome
+from ehr_bert.training.phases import PhasePlan
 from ehr_bert.training.recipe import Phase
 from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.training.summary import summarise_training
@@ -74,7 +75,7 @@ def test_the_docs_tell_what_is_reported():
 
 
 def test_told_to_stop_it_takes_no_time_to_measure_the_device(tmp_path):
-    _, written = summarised(tmp_path, LINES, TrainingOutcome(22, StopReason.STOPPED, None, UNREPORTED))
+    _, written = summarised(tmp_path, LINES, TrainingOutcome(22, StopReason.INTERRUPTED, None, UNREPORTED))
     assert written["product_rate"] is written["model_flops_utilisation"] is None
     assert written["real_tokens_per_second"] == 7
 

@@ -116,18 +116,17 @@ def ancestry_of(model: Pretrained) -> Ancestry:
     return Ancestry((newest, *older))
 
 
-def record(folder: Path, own: Generation, parent: Pretrained | None, goes_on: bool) -> None:
+def record_ancestry(folder: Path, own: Generation, parent: Pretrained | None, resumed: bool) -> None:
     """Writes the ancestry of a training into its folder.
 
     Args:
         folder: The training folder.
         own: What is told of this training.
         parent: The model whose weights it begins with, if there is one.
-        goes_on: Whether it goes on with the training in the folder, by force maybe with other corpora: these
-            are added.
+        resumed: Whether the training in the folder is resumed. Its corpora are kept and new ones are added.
     """
     older = ancestry_of(parent).generations if parent else ()
-    if goes_on:
+    if resumed:
         before, *rest = Ancestry.read(folder).generations or (own,)
         corpora = dict.fromkeys((*before.corpora, *own.corpora))
         own, older = dataclasses.replace(own, corpora=tuple(corpora)), tuple(rest)

@@ -1,5 +1,6 @@
 """What a training says while it runs: a progress line, and a report every so many updates."""
 
+import logging
 import sys
 import time
 from collections import defaultdict, deque
@@ -7,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
+from typing import SupportsFloat
 
 from tqdm import tqdm
 
 from ehr_bert.errors import UserError
 from ehr_bert.training.record.metrics_log import MetricsLog
-from ehr_bert.training.step import Sums
+
+logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.0
 TRAINING_LOG_SECONDS = 30.0
@@ -86,7 +89,7 @@ class Progress:
         self._learning_rate = learning_rate
         self._sums = Totals(state)
         self._timed = Totals()
-        self._waiting: deque[tuple[int, Sums, bool]] = deque()
+        self._waiting: deque[tuple[int, Mapping[str, SupportsFloat], bool]] = deque()
         self._work: Work | None = None
         self._clock: float | None = None
         self._counted = self._shown = time.monotonic()
@@ -97,10 +100,9 @@ class Progress:
             desc="pretraining",
             dynamic_ncols=True,
             mininterval=REFRESH_SECONDS if sys.stderr.isatty() else TRAINING_LOG_SECONDS,
-            disable=not shown,
+            disable=not (shown and logger.isEnabledFor(logging.INFO)),
         )
         self._steps = steps
-        self._speaks = shown
 
     def __enter__(self) -> "Progress":
         return self
@@ -116,7 +118,7 @@ class Progress:
         self._stop_clock()
         self._work = work
 
-    def step(self, step: int, sums: Sums) -> None:
+    def step(self, step: int, sums: Mapping[str, SupportsFloat]) -> None:
         """Takes in the sums of update number `step`, counted from 1.
 
         Raises:
@@ -173,11 +175,10 @@ class Progress:
         if running:
             self._clock = time.monotonic()
 
-    def say(self, text: str) -> None:
-        """Prints lines above the progress line."""
-        if self._speaks:
-            self._bar.write(text)
-            sys.stdout.flush()
+    def log(self, message: str) -> None:
+        """Log a message above the progress line."""
+        with tqdm.external_write_mode(sys.stderr):
+            logger.info(message)
 
     def _settle_one(self) -> None:
         step, sums, timed = self._waiting.popleft()

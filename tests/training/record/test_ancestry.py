@@ -4,6 +4,7 @@ import pytest
 
 from ehr_bert.cli import main
 from ehr_bert.export.folder import export
+from ehr_bert.training.execution import pretrain
 from ehr_bert.training.initial import read_pretrained
 from ehr_bert.training.record.ancestry import (
     HUGGING_FACE,
@@ -12,10 +13,10 @@ from ehr_bert.training.record.ancestry import (
     Corpus,
     Generation,
     ancestry_of,
-    record,
+    record_ancestry,
 )
 from ehr_bert.training.record.folder import TrainingFolder
-from ehr_bert.training.run import PretrainingRequest, pretrain
+from ehr_bert.training.request import PretrainingRequest
 from tests.export.small import VOCABULARY, trained_model, training_folder
 from tests.training.continuing import continued, fast_runs
 
@@ -78,10 +79,10 @@ def test_by_force_corpora_are_added_and_the_parents_stay(tmp_path):
     one, two = Corpus("1", 3, 30), Corpus("2", 4, 40, "B")
     older = Generation(HUGGING_FACE, "w")
     Ancestry((Generation(TRAINING, recipe_sha256="r", corpora=(one,)), older)).write(tmp_path)
-    record(tmp_path, Generation(TRAINING, recipe_sha256="s", corpora=(one, two)), None, goes_on=True)
+    record_ancestry(tmp_path, Generation(TRAINING, recipe_sha256="s", corpora=(one, two)), None, resumed=True)
     own = Generation(TRAINING, recipe_sha256="s", corpora=(one, two))
     assert Ancestry.read(tmp_path).generations == (own, older)
-    record(tmp_path, Generation(TRAINING, corpora=(two,)), None, goes_on=False)
+    record_ancestry(tmp_path, Generation(TRAINING, corpora=(two,)), None, resumed=False)
     assert Ancestry.read(tmp_path).generations == (Generation(TRAINING, corpora=(two,)),)
 
 

@@ -1,7 +1,6 @@
-import contextlib
 import dataclasses
-import io
 import json
+import logging
 import math
 import pickle
 import re
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import torch
+from _pytest.logging import LogCaptureHandler
 from transformers import BertForPreTraining
 
 from ehr_bert.errors import UserError
@@ -25,12 +25,13 @@ from ehr_bert.examples.reading import expand
 from ehr_bert.examples.tutorial import TutorialSettings
 from ehr_bert.examples.writing import write_files, write_folder
 from ehr_bert.export.folder import export
+from ehr_bert.logs import log_level
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.pickles import read_bencs, write_pickles
 from ehr_bert.schemas import SEQUENCES
+from ehr_bert.training.execution import PretrainingResult, pretrain
 from ehr_bert.training.flops import ProductRate
 from ehr_bert.training.inputs import FeatureSource
-from ehr_bert.training.loop import TrainingOutcome
 from ehr_bert.training.recipe import (
     Checkpointing,
     EvaluationSettings,
@@ -40,8 +41,9 @@ from ehr_bert.training.recipe import (
     Recipe,
 )
 from ehr_bert.training.record.folder import load_model
-from ehr_bert.training.run import PretrainingRequest, pretrain
+from ehr_bert.training.request import PretrainingRequest
 from ehr_bert.vocabulary import CodeCount, Vocabulary
+from tests.user_errors import raises_user_error, warning_keys
 
 LENGTH, MASKED, CODES, PATIENTS = 11, 2, 40, 23
 CONFIG = ModelConfig(
@@ -128,17 +130,23 @@ def no_measuring():
 @dataclasses.dataclass(frozen=True)
 class Trained:
     folder: Path  # as `asked` wants it
-    outcome: TrainingOutcome
-    printed: str
+    outcome: PretrainingResult
+    log: str
+    warnings: list[str]
 
 
 @pytest.fixture(scope="module")
 def once(tmp_path_factory, no_measuring) -> Trained:
     """One training, for all tests that need one."""
     folder = tmp_path_factory.mktemp("trained")
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    handler = LogCaptureHandler()
+    logger = logging.getLogger("ehr_bert")
+    logger.addHandler(handler)
+    with log_level(logging.INFO):
         outcome = pretrain(asked(folder))
-    return Trained(folder, outcome, printed.getvalue())
+    logger.removeHandler(handler)
+    keys = [record.key for record in handler.records if hasattr(record, "key")]
+    return Trained(folder, outcome, handler.stream.getvalue(), keys)
 
 
 @pytest.fixture
@@ -195,7 +203,7 @@ def test_the_losses_it_reports_are_those_of_stock_bert_from_the_same_file(traine
 
 def test_a_run_leaves_a_training_folder(trained):
     folder, outcome = trained.folder / "D", trained.outcome
-    assert (outcome.steps, outcome.reason, outcome.exit_code) == (6, "finished", 0)
+    assert (outcome.steps, outcome.reason, outcome.reason.exit_code) == (6, "finished", 0)
     results = dict(line.split(" = ") for line in (folder / "eval_results.txt").read_text().splitlines())
     assert list(results) == [
         "global_step",
@@ -217,22 +225,19 @@ def test_a_run_leaves_a_training_folder(trained):
     assert (folder / "summary.json").exists()
 
 
-def test_a_run_says_what_it_does(once):
-    parameters = re.search(
-        r"pretraining on 23 patients: 45 tokens, ([\d,]+) parameters, float32 on 1 CPU\n", once.printed
+def test_a_training_logs_its_size_and_returns_its_result(once):
+    assert re.search(
+        r"pretraining on 23 patients: 45 tokens, ([\d,]+) parameters, float32 on 1 CPU\n", once.log
     )
-    assert parameters
-    assert (
-        "\nphase 1 of 1: 6 updates of 5 patients (1.3 epochs), each 1 x 50 positions a device\n"
-        in once.printed
-    )
-    assert "evaluating on the TRAINING examples" in once.printed
-    assert "each patient is seen" not in once.printed
-    assert once.printed.endswith(f"trained: {once.folder / 'D' / 'model.ckpt-6'}\n")
+    assert "\nphase 1 of 1: 6 updates of 5 patients (1.3 epochs), each 1 x 50 positions" in once.log
+    assert once.warnings == ["no-held-out-examples"]
+    assert once.outcome.checkpoint == once.folder / "D" / "model.ckpt-6"
+    assert str(once.outcome).startswith(str(once.outcome.evaluation))
+    assert str(once.outcome.summary) in str(once.outcome)
 
 
-def test_packed_examples_are_trained_and_evaluated_on_their_own_splits(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("ehr_bert.training.run.MANY_EPOCHS", 2)
+def test_packed_examples_are_trained_and_evaluated_on_their_own_splits(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("ehr_bert.training.phases.MANY_EPOCHS", 2)
     recipe = dataclasses.replace(
         RECIPE,
         masked_codes=MaskedCodes(probability=0.4, mask_share=1.0, random_share=0.0),
@@ -245,31 +250,29 @@ def test_packed_examples_are_trained_and_evaluated_on_their_own_splits(tmp_path,
     tokens = sum(len(ids) + 1 for *_, ids, _ in random_patients(CODES))
     assert outcome.steps == math.ceil(2.5 * tokens / 60)
     assert outcome.evaluation.patients == PATIENTS
-    printed = capsys.readouterr().out
-    assert "each patient is seen 3 times in phase 1: so small data" in printed
-    assert "TRAINING" not in printed
+    assert warning_keys(caplog) == ["many-epochs"]
     again = pretrain(dataclasses.replace(wanted, train=False))
     assert again.evaluation == outcome.evaluation
 
 
-def test_each_phase_trains_on_the_features_of_its_length(tmp_path, capsys):
+def test_each_phase_trains_on_the_features_of_its_length(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="ehr_bert")
     phases = tuple(dataclasses.replace(PHASE, max_seq_length=length, steps=2) for length in (7, 13))
     recipe = dataclasses.replace(RECIPE, phases=phases)
     features = [write_packed(tmp_path, 7, 13), write_packed(tmp_path, 7)]
     assert pretrain(asked(tmp_path, features=features, recipe=recipe)).steps == 4
     told = json.loads((tmp_path / "D" / "examples.json").read_text())
     assert [info["max_seq_length"] for info in told["examples"]] == [7, 13]
-    out = capsys.readouterr().out
-    assert "phase 1 of 2: 2 updates" in out
-    assert "phase 2 of 2: 2 updates" in out
+    assert "phase 1 of 2: 2 updates" in caplog.text
+    assert "phase 2 of 2: 2 updates" in caplog.text
 
 
-def test_held_out_examples_are_evaluated_without_a_warning(trained, capsys):
+def test_held_out_examples_are_evaluated_without_a_warning(trained, caplog):
     features = [FeatureSource([trained.folder / "F"], [write_examples(trained.folder, "held_out")])]
     recipe = dataclasses.replace(RECIPE, evaluation=EvaluationSettings(max_batches=2))
     wanted = asked(trained.folder, features=features, recipe=recipe, eval_batch_size=4, train=False)
     assert 4 <= pretrain(wanted).evaluation.patients <= 8
-    assert "TRAINING" not in capsys.readouterr().out
+    assert warning_keys(caplog) == []
 
 
 def test_evaluation_alone_gives_the_figures_of_before(trained):
@@ -291,10 +294,10 @@ def test_masked_codes_beyond_the_first_few_do_not_count(trained):
     assert figures[1] == figures[2] == trained.outcome.evaluation.masked_codes
 
 
-def test_examples_without_cls_are_pooled_at_their_first_code(tmp_path, capsys):
+def test_examples_without_cls_are_pooled_at_their_first_code(tmp_path, caplog):
     features = [FeatureSource([write_examples(tmp_path, med_bert=True)])]
     pretrain(asked(tmp_path, features=features, recipe=ONE_STEP, evaluate=False))
-    assert "have no [CLS]" in capsys.readouterr().out
+    assert "no-cls-token" in warning_keys(caplog)
     assert json.loads((tmp_path / "D" / "config.json").read_text())["stay_pooling"] == "first"
 
 
@@ -374,30 +377,24 @@ def test_the_original_program_s_examples_need_a_vocabulary_or_its_size(tmp_path)
 
 
 def test_a_folder_that_holds_another_training_is_refused_by_the_key_that_differs(trained):
-    def refusal(**changes) -> str:
-        with pytest.raises(UserError) as error:
+    def assert_refused(*mentioned: str, **changes) -> None:
+        with raises_user_error("another-training", trained.folder / "D", *mentioned):
             pretrain(asked(trained.folder, **changes))
-        return str(error.value)
 
-    assert refusal(recipe=with_phase(learning_rate=0.02)) == (
-        f"{trained.folder / 'D'} holds a training whose phases.1.learning_rate is 0.01, not 0.02 "
-        "(recipe.toml): take the same, or another folder, or go on all the same (--force)"
-    )
+    rate = "phases.1.learning_rate is 0.01, not 0.02"
+    assert_refused(rate, "recipe.toml", recipe=with_phase(learning_rate=0.02))
     other = dataclasses.replace(RECIPE, model=dataclasses.replace(CONFIG, hidden_act="relu"))
-    assert 'model.hidden_act is "gelu", not "relu" (recipe.toml)' in refusal(recipe=other)
-    another = with_phase(decay="cosine", warmup_steps=None)
-    assert 'phases.1.warmup_steps is 2, not none, phases.1.decay is "linear", not "cosine" (' in refusal(
-        recipe=another
-    )
-    packed = refusal(features=[write_packed(trained.folder, 7, 17)])
-    assert "(examples.json)" in packed
-    assert len(packed.splitlines()) == 1
+    assert_refused('model.hidden_act is "gelu", not "relu"', recipe=other)
+    differing = 'phases.1.warmup_steps is 2, not none, phases.1.decay is "linear", not "cosine"'
+    assert_refused(differing, recipe=with_phase(decay="cosine", warmup_steps=None))
+    assert_refused("examples.json", features=[write_packed(trained.folder, 7, 17)])
 
 
-def test_by_force_another_recipe_goes_on_from_the_checkpoint(trained, capsys):
+def test_by_force_another_recipe_goes_on_from_the_checkpoint(trained, caplog):
+    caplog.set_level(logging.INFO, logger="ehr_bert")
     longer = with_phase(steps=8, learning_rate=0.02)
     assert pretrain(asked(trained.folder, recipe=longer, force=True)).steps == 8
-    assert "going on from the checkpoint at step 6" in capsys.readouterr().out
+    assert "resuming from the checkpoint at step 6" in caplog.text
     assert Recipe.read(trained.folder / "D" / "recipe.toml").phases[0].learning_rate == 0.02
 
 
@@ -413,10 +410,10 @@ SHARES = """
 import sys
 from pathlib import Path
 from ehr_bert.training.devices import Devices
-from ehr_bert.training.run import run
-from tests.training.test_run import shared
+from ehr_bert.training.execution import PretrainingResult, pretrain
+from tests.training.test_execution import shared
 
-run(shared(Path(sys.argv[1]), micro_batch_tokens=30, devices=Devices(2)))
+pretrain(shared(Path(sys.argv[1]), micro_batch_tokens=30, devices=Devices(2)))
 """
 
 
