@@ -1,6 +1,7 @@
-"""Pickles of the Med-BERT tutorial, read by an unpickler that can't run code.
+"""Pickle files of the Med-BERT tutorial, read by an unpickler that cannot run code.
 
-The original writes a file as several pickles one after the other, each a list of up to 100,000 patients.
+As in the original, a file contains several pickles one after the other, each a list of up to 100,000
+patients.
 """
 
 import pickle
@@ -15,21 +16,26 @@ from ehr_bert.errors import UserError
 from ehr_bert.schemas import SEQUENCES
 
 
+class _UnsafePickleError(pickle.UnpicklingError):
+    """A pickle refers to a class or function."""
+
+
 class _PlainUnpickler(pickle.Unpickler):
-    """Builds lists, tuples, dicts, strings and numbers; refuses every name of a class or function."""
+    """Reads lists, tuples, dicts, strings and numbers, and refuses every class and function."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(
-            f"it names {module}.{name}, and only lists, dicts, strings and numbers are read, "
-            "since a pickle that names anything can run code"
+        raise _UnsafePickleError(
+            f"it refers to {module}.{name}. Only lists, dicts, strings and numbers are read, because other "
+            "pickles can run code"
         )
 
 
 def read_pickles(path: Path) -> Iterator[Any]:
-    """The objects of a file of one or more pickles, in order.
+    """Yield the objects of a file of one or more pickles, in order.
 
     Raises:
-        UserError: the file is missing, holds no pickle, is cut off or damaged, or names a global.
+        UserError: The file cannot be read (key `unreadable-file`), is empty (`empty-file`), truncated or
+            damaged (`invalid-pickle`), or refers to a class or function (`unsafe-pickle`).
     """
     count = 0
     try:
@@ -38,36 +44,40 @@ def read_pickles(path: Path) -> Iterator[Any]:
                 yield _PlainUnpickler(file, encoding="latin1").load()
                 count += 1
     except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from error
+        raise UserError("unreadable-file", f"{path} cannot be read: {error.strerror}.") from error
+    except _UnsafePickleError as error:
+        raise UserError("unsafe-pickle", f"{path}, pickle {count + 1} is refused: {error}.") from error
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path} refused, pickle {count + 1}: {error}") from error
+        raise UserError("invalid-pickle", f"{path}, pickle {count + 1} is not valid: {error}.") from error
     except (EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
-            f"{path} is cut off or is no pickle (after {count} whole ones): make it again"
+            "invalid-pickle",
+            f"{path} is truncated or is not a pickle file ({count} complete pickles). Write it again.",
         ) from error
     if count == 0:
-        raise UserError(f"{path} is empty: make it again")
+        raise UserError("empty-file", f"{path} is empty. Write it again.")
 
 
 def write_pickles(path: Path, objects: Iterable[Any]) -> None:
-    """Writes each object as a pickle of its own, one after the other, in the original's protocol."""
+    """Write each object as a separate pickle to one file, in the protocol of the original."""
     with open(path, "wb") as file:
-        for each in objects:
-            pickle.dump(each, file, protocol=4)
+        for content in objects:
+            pickle.dump(content, file, protocol=4)
 
 
 TUTORIAL_SEQUENCES = pa.schema(
     [SEQUENCES.field(name) for name in ("patient_id", "token_ids", "visit_ids", "los_days", "days_to_next")]
 )
-"""What `.bencs` holds of `SEQUENCES`: all but the dates."""
+"""The columns of `SEQUENCES` that a `.bencs` file contains: all but the dates."""
 
 
 def read_bencs(path: Path) -> Iterator[pa.RecordBatch]:
-    """The patients of a tutorial's `.bencs` file, a batch of `TUTORIAL_SEQUENCES` for each pickle in it.
+    """Yield the patients of a `.bencs` file, one batch of `TUTORIAL_SEQUENCES` per pickle.
 
     Raises:
-        UserError: as `read_pickles`, or a record isn't `[patient, los, days_to_next, codes, visits]`
-            with lists of integers of fitting lengths.
+        UserError: The file is not a pickle file (see `read_pickles`), or a record is not
+            `[patient, los, days_to_next, codes, visits]` with lists of integers of matching lengths (key
+            `invalid-record`).
     """
     for number, records in enumerate(read_pickles(path), 1):
         try:
@@ -84,26 +94,30 @@ def read_bencs(path: Path) -> Iterator[pa.RecordBatch]:
             )
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
             raise UserError(
-                f"{path}, pickle {number}: a patient must be [patient, los, days_to_next, codes, visits], "
-                f"the last four lists of integers ({error})"
+                "invalid-record",
+                f"{path}, pickle {number}: a patient must be [patient, los, days_to_next, codes, visits] "
+                f"with four lists of integers ({error}).",
             ) from error
         token_counts, visit_id_counts, los_counts, next_counts = (
             pc.list_value_length(batch.column(name)) for name in TUTORIAL_SEQUENCES.names[1:]
         )
         if not (token_counts.equals(visit_id_counts) and los_counts.equals(next_counts)):
             raise UserError(
-                f"{path}, pickle {number}: a patient's codes and visits, or stays and gaps, differ in number"
+                "invalid-record",
+                f"{path}, pickle {number}: a patient has different numbers of codes and visits, or of los "
+                "and days_to_next.",
             )
         yield batch
 
 
 def write_bencs(path: Path, batches: Iterable[pa.RecordBatch], integer_ids: bool) -> None:
-    """Writes batches that hold the columns of `TUTORIAL_SEQUENCES` as a `.bencs` file.
+    """Write a `.bencs` file.
 
     Args:
         path: The file.
-        batches: Each becomes a pickle of its own; the original's have up to 100,000 patients.
-        integer_ids: Write patient ids as integers, as the original does where all of them are.
+        batches: Batches with the columns of `TUTORIAL_SEQUENCES`. Each becomes a separate pickle; the
+            original writes up to 100,000 patients per pickle.
+        integer_ids: Write patient ids as integers, as the original does if all of them are integers.
     """
 
     def records(batch: pa.RecordBatch) -> list[list[Any]]:

@@ -1,4 +1,4 @@
-"""Independent tasks, run side by side."""
+"""Running independent tasks in parallel processes."""
 
 import multiprocessing
 import os
@@ -9,35 +9,35 @@ from typing import Protocol, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_WORTHWHILE = 8
-"""Tasks that a process must get to make up for its start, of some seconds where it imports TensorFlow."""
+_MIN_TASKS = 8
+"""Least number of tasks per process. Starting one that imports TensorFlow takes some seconds."""
 
 
 class TaskRunner(Protocol):
-    """Runs a function of a module on each task; gives the results in the order of the tasks."""
+    """Calls a module-level function on each task and returns the results in the order of the tasks."""
 
     def __call__(self, function: Callable[[Job], Result], tasks: Sequence[Job]) -> Iterable[Result]:
-        """The results, as they come."""
+        """Yield the result of each task as soon as it is available."""
 
 
 class Processes:
-    """Runs tasks in processes of their own, or here where one is enough.
+    """Runs tasks in separate processes, or in this process if one is enough.
 
     Args:
-        count: How many at a time; by default one a core, as long as each gets `_WORTHWHILE` tasks.
+        count: Number of processes. By default one per core, as long as each gets at least 8 tasks.
     """
 
     def __init__(self, count: int | None = None) -> None:
         self._count = count
 
     def __call__(self, function: Callable[[Job], Result], tasks: Sequence[Job]) -> Iterator[Result]:
-        """The results, as they come."""
-        count = self._count or min(os.cpu_count() or 1, len(tasks) // _WORTHWHILE)
+        """Yield the result of each task as soon as it is available."""
+        count = self._count or min(os.cpu_count() or 1, len(tasks) // _MIN_TASKS)
         count = min(count, len(tasks))
         if count < 2:
             yield from map(function, tasks)
             return
-        # A fork of a process with threads, TensorFlow's among them, may hang.
+        # A fork of a process with threads, such as those of TensorFlow, may hang.
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(count, mp_context=spawn) as pool:
             yield from pool.map(function, tasks)

@@ -1,4 +1,4 @@
-"""How the programs of the Med-BERT tutorial run that read their flags by absl and work with TensorFlow."""
+"""Entry point of the tutorial programs that read their flags with absl and use TensorFlow."""
 
 import sys
 from collections.abc import Callable
@@ -11,11 +11,13 @@ from ehr_bert.quiet import import_tensorflow
 
 
 def run_program(program: str, main: Callable[[], None]) -> None:
-    """Reads the flags, then runs `main`; a fault that the user can mend ends it with one line and status 1.
+    """Parse the flags and call `main`.
+
+    An error that the user can fix is printed as one line, and the exit status is 1.
 
     Args:
-        program: The program's file name, which stands before the line.
-        main: What the program does.
+        program: File name of the program, which precedes the error.
+        main: The function that does the work.
     """
 
     def run(_: list[str]) -> None:

@@ -1,22 +1,22 @@
-"""TensorFlow without its chatter."""
+"""Importing TensorFlow without its log output."""
 
 import os
 import sys
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and hides what its C++ side logs; exceptions still come through.
+    """Import TensorFlow and hide the log lines of its C++ libraries. Exceptions are still raised.
 
-    Its import writes to the process's stderr whatever its log level says.
+    The import writes to the standard error of the process regardless of the log level, so it is redirected.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     stderr = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null_device = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null_device, 2)
         import tensorflow  # noqa: F401
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.close(nowhere)
+        os.close(null_device)

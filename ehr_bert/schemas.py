@@ -1,4 +1,4 @@
-"""The contracts between the stages, each defined once. `docs/formats.md` describes them for people."""
+"""Schemas of the tables that the stages exchange. `docs/formats.md` documents them."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ import pyarrow as pa
 
 
 class SpecialToken(StrEnum):
-    """Tokens of the vocabulary that are not codes, in the order of their ids in a new vocabulary."""
+    """Special tokens, in the order of their ids in a new vocabulary."""
 
     PAD = "[PAD]"
     UNK = "[UNK]"
@@ -16,7 +16,7 @@ class SpecialToken(StrEnum):
 
 
 class ContextKind(StrEnum):
-    """Kinds of tokens that stand before the codes of a visit, by option, in this order."""
+    """Kinds of optional tokens that precede the codes of a visit, in this order."""
 
     SEX = "sex"
     AGE = "age"
@@ -24,17 +24,17 @@ class ContextKind(StrEnum):
 
     @property
     def prefix(self) -> str:
-        """How tokens of the kind begin, such as `AGE_`; no system's codes do."""
+        """Prefix of the tokens of this kind, such as `AGE_`. No code system has such a prefix."""
         return f"{self.upper()}_"
 
 
 def is_context(token: str) -> bool:
-    """Whether a token tells of the patient or the visit, and is no code."""
+    """Return whether a token describes the patient or the visit and is not a code."""
     return token.startswith(tuple(kind.prefix for kind in ContextKind))
 
 
 class Split(StrEnum):
-    """The sides of the data, by patient."""
+    """Training, validation and test patients."""
 
     TRAIN = "train"
     VALID = "valid"
@@ -42,7 +42,7 @@ class Split(StrEnum):
 
 
 PROLONGED_STAY_DAYS = 7
-"""A stay is prolonged if it is longer than this many days (Rasmy et al. 2021)."""
+"""A stay of more than this many days is prolonged (Rasmy et al. 2021)."""
 
 DIAGNOSES = pa.schema(
     [
@@ -55,10 +55,10 @@ DIAGNOSES = pa.schema(
         pa.field("third_party", pa.int32()),
     ]
 )
-"""Diagnosis table: one row a recorded diagnosis.
+"""Diagnosis table: one row per recorded diagnosis.
 
-`discharge_date` is never before `admit_date`. `code` carries its system (`ICD9_250.00`, `ICD10_E11.9`).
-The last three columns order codes inside a visit, smaller first, missing last.
+`discharge_date` is never before `admit_date`. `code` starts with its system (`ICD9_250.00`, `ICD10_E11.9`).
+The last three columns order the codes of a visit, in ascending order with missing values last.
 """
 
 SEQUENCES = pa.schema(
@@ -71,12 +71,11 @@ SEQUENCES = pa.schema(
         pa.field("days_to_next", pa.list_(pa.int32()), nullable=False),
     ]
 )
-"""Sequences: one row a patient.
+"""Sequences: one row per patient.
 
-`token_ids` and `visit_ids` (1-based, non-decreasing) are as long as the patient has codes, and by option
-context tokens; `admit_date`, `los_days` (discharge - admission, in days) and `days_to_next` (next
-admission - this discharge, in days, 0 for the last visit, negative where stays overlap) are as long as the
-patient has visits.
+`token_ids` and `visit_ids` (from 1, non-decreasing) have one value per token: a code or an optional context
+token. `admit_date`, `los_days` (discharge - admission, in days) and `days_to_next` (next admission - this
+discharge, in days; 0 for the last visit, negative if stays overlap) have one value per visit.
 """
 
 PATIENTS = pa.schema(
@@ -89,11 +88,10 @@ PATIENTS = pa.schema(
         pa.field("observation_end", pa.date32()),
     ]
 )
-"""Patients of an extracted folder: one row a patient.
+"""Patients of an extracted folder: one row per patient.
 
-`birth_date` is 1 January where only the year is known. `sex` is `F`, `M`, or what the source says, in
-capitals.
-`observation_start` and `observation_end` span the days of which the source knows.
+`birth_date` is 1 January if only the year is known. `sex` is `F`, `M` or the value of the source in upper
+case. `observation_start` and `observation_end` are the first and last day that the source covers.
 """
 
 SPLITS = pa.schema(
@@ -102,7 +100,7 @@ SPLITS = pa.schema(
         pa.field("split", pa.string(), nullable=False),
     ]
 )
-"""The `Split` that a source gives each patient."""
+"""The `Split` that the source assigns to each patient."""
 
 COHORT = pa.schema(
     [
@@ -118,19 +116,19 @@ COHORT = pa.schema(
         pa.field("days_to_next", pa.list_(pa.int32()), nullable=False),
     ]
 )
-"""Cohort table: one row an index date of a patient; after these columns one a task, its labels.
+"""Cohort table: one row per patient and index date. One column of labels per task follows these columns.
 
-A history is as in `SEQUENCES`, up to the index date, that day's discharges included, with codes in place of
-ids, so that every model reads them by its own vocabulary; `days_to_next` of the last visit is 0, whatever
-came later. `age` is in completed years at the index date; it, `sex` and dates are null where they aren't
-known.
+A history is as in `SEQUENCES` up to the index date, including discharges on that day. It contains codes
+instead of ids, so that each model can use its own vocabulary. `days_to_next` of the last visit is 0, even if
+another visit follows. `age` is in completed years at the index date. `age`, `sex` and dates are null if they
+are unknown.
 
-A task's column is of the type of its `TaskKind`, null where the label isn't known.
+The column of a task has the type of its `TaskKind`; unknown labels are null.
 """
 
 
 class TaskKind(StrEnum):
-    """What a task predicts, which the type of its column in a cohort table tells."""
+    """Kind of outcome that a task predicts. The type of its column in the cohort table determines it."""
 
     BINARY = "binary"
     REGRESSION = "regression"
@@ -144,10 +142,10 @@ TASK_TYPES = {
     TaskKind.MULTILABEL: pa.list_(pa.string()),
     TaskKind.VISITS: pa.list_(pa.int32()),
 }
-"""0 or 1; a number; those of the codes that are true; 0 or 1 for each visit of the history."""
+"""Column types: 0 or 1; a number; the codes that apply; 0 or 1 for each visit of the history."""
 
 LABEL = "label"
-"""The column of a cohort's only task."""
+"""Column of the labels if a cohort has one task."""
 
 REJECTED = pa.schema(
     [
@@ -156,5 +154,8 @@ REJECTED = pa.schema(
         pa.field("row", pa.string(), nullable=False),
     ]
 )
-"""Rejected rows: `line` counts from 1 in the source file, its header included (null where the source has
-no lines); `row` is the line as it stood there. It holds what the source held: keep it where that is kept."""
+"""Rejected rows.
+
+`line` is the line number in the source file, from 1 and including the header; null if the source has no
+lines. `row` is the line itself. It contains patient data, so store this file as safely as the source.
+"""

@@ -1,8 +1,8 @@
-"""Settings as dataclasses, checked key by key against their type hints, wherever they come from.
+"""Settings as frozen dataclasses, whose values are checked against their type hints.
 
-A hint is `bool`, `int`, `float`, `str`, a `Literal`, `tuple[str, ...]`, `dict[str, float]`, one of these or
-`None`, or one with a `ValueRule`: `Annotated[int, ValueRule(...)]`. A setting may also be settings itself, or
-a tuple of settings.
+A type hint is `bool`, `int`, `float`, `str`, a `Literal`, `tuple[str, ...]`, `dict[str, float]`, one of
+these or `None`, or one with a `ValueRule`: `Annotated[int, ValueRule(...)]`. A setting may also be another
+dataclass of settings, or a tuple of them.
 """
 
 import dataclasses
@@ -28,7 +28,12 @@ from ehr_bert.toml import toml_value
 
 
 class ValueRule(NamedTuple):
-    """What a value must be, beside its type."""
+    """A condition on a value in addition to its type.
+
+    Attributes:
+        holds: Returns whether a value of the right type is allowed.
+        words: The condition in words, for messages, such as `1 or more`.
+    """
 
     holds: Callable[[Any], bool]
     words: str
@@ -48,67 +53,82 @@ S = TypeVar("S")
 
 
 class Settings:
-    """Base of frozen dataclasses whose values are checked when one is made.
+    """Base class of frozen dataclasses that check their values when they are created.
 
     Raises:
-        UserError: a value is of another type, or breaks its rule. The message begins with the key.
+        UserError: A value has the wrong type or breaks its rule (key `invalid-setting`). The message starts
+            with the name of the setting.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Training(Settings):
+        ...     steps: Count = 100
+        >>> Training.from_dict({"steps": 5})
+        Training(steps=5)
     """
 
     def __post_init__(self) -> None:
-        for key, hint in _hints(type(self)).items():
-            object.__setattr__(self, key, _fitted(key, hint, getattr(self, key)))
+        for name, hint in _hints(type(self)).items():
+            object.__setattr__(self, name, _checked(name, hint, getattr(self, name)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """See `settings_of`."""
+        """Create the settings from a table, as `settings_of` does."""
         return settings_of(cls, values)
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings by key, as JSON or TOML hold them; those that are None are left out."""
+        """Return all settings that are not None by name, as values of JSON or TOML."""
 
-        def plain(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-            return {key: value for key, value in items if value is not None}
+        def without_none(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+            return {name: value for name, value in items if value is not None}
 
-        return dataclasses.asdict(self, dict_factory=plain)  # type: ignore[call-overload]
+        return dataclasses.asdict(self, dict_factory=without_none)  # type: ignore[call-overload]
 
 
 def settings_of(cls: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
-    """The settings of a table; keys that it lacks have their defaults.
+    """Create a dataclass from a table; settings that are not in the table keep their defaults.
 
     Args:
-        cls: A dataclass.
-        values: Settings by key, those of settings in settings as tables.
-        prefix: Stands before keys in messages.
+        cls: The dataclass.
+        values: Values by name. Nested settings are tables.
+        prefix: Text before each name in messages.
 
     Raises:
-        UserError: a key is unknown, or a value doesn't fit.
+        UserError: A name is unknown (key `unknown-setting`) or a value is not allowed (`invalid-setting`).
     """
     hints = _hints(cls)
-    given = {}
-    for key, value in values.items():
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(hints)}"
-            raise UserError("unknown-setting", f"unknown key {prefix + key!r}: {hint}")
-        given[key] = _fitted(prefix + key, hints[key], value)
+    checked = {}
+    for name, value in values.items():
+        if name not in hints:
+            similar = difflib.get_close_matches(name, hints, n=1)
+            advice = f"Did you mean {prefix}{similar[0]}?" if similar else f"Known: {', '.join(hints)}."
+            raise UserError("unknown-setting", f"unknown setting {prefix + name!r}. {advice}")
+        checked[name] = _checked(prefix + name, hints[name], value)
     try:
-        return cls(**given)
+        return cls(**checked)
     except UserError as error:
         raise error.prefixed(prefix) from None
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """All values that are no tables, by keys with dots; the tables of a list are numbered from 1."""
-    found: dict[str, Any] = {}
+    """Flatten nested tables to one table, whose keys join the names by dots.
+
+    The tables of a list are numbered from 1.
+
+    Example:
+        >>> dotted({"model": {"layers": 2}, "phases": [{"steps": 5}]})
+        {'model.layers': 2, 'phases.1.steps': 5}
+    """
+    flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, list | tuple) and value and all(isinstance(each, Mapping) for each in value):
-            value = {str(number): each for number, each in enumerate(value, 1)}
-        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return found
+        if isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
+            value = {str(number): table for number, table in enumerate(value, 1)}
+        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """By keys with dots, as `dotted` makes them, the values that differ; None where there is none."""
+    """Return the pairs of values that differ between two tables, by dotted key; None if a key is missing."""
     ours, theirs = dotted(one), dotted(other)
     pairs = {key: (ours.get(key), theirs.get(key)) for key in dict.fromkeys((*ours, *theirs))}
     return {key: (one, other) for key, (one, other) in pairs.items() if one != other}
@@ -118,46 +138,47 @@ def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
 
 
-def _fitted(key: str, hint: Any, value: Any) -> Any:
-    """`value` as `hint` wants it.
+def _checked(name: str, hint: Any, value: Any) -> Any:
+    """Return `value`, converted to the type of `hint`.
 
     Raises:
-        UserError: it doesn't fit.
+        UserError: The value is not allowed (key `invalid-setting`).
     """
     if get_origin(hint) in (Union, UnionType):
-        (wanted,) = (each for each in get_args(hint) if each is not NoneType)
-        return None if value is None else _fitted(key, wanted, value)
+        (item_hint,) = (option for option in get_args(hint) if option is not NoneType)
+        return None if value is None else _checked(name, item_hint, value)
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
-        each_hint = get_args(hint)[0]
-        return tuple(_fitted(f"{key}.{number}", each_hint, each) for number, each in enumerate(value, 1))
+        item_hint = get_args(hint)[0]
+        return tuple(_checked(f"{name}.{number}", item_hint, item) for number, item in enumerate(value, 1))
     if get_origin(hint) is dict and isinstance(value, Mapping):
-        each_hint = get_args(hint)[1]
-        return {name: _fitted(f"{key}.{name}", each_hint, each) for name, each in value.items()}
+        item_hint = get_args(hint)[1]
+        return {key: _checked(f"{name}.{key}", item_hint, item) for key, item in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return settings_of(hint, value, f"{key}.")  # type: ignore[arg-type]
-    if not _fits(hint, value):
-        raise UserError("invalid-setting", f"{key} must be {_words(hint)}, not {_shown(value)}")
+        return settings_of(hint, value, f"{name}.")  # type: ignore[arg-type]
+    if not _is_allowed(hint, value):
+        raise UserError("invalid-setting", f"{name} must be {_words(hint)}, not {_shown(value)}.")
     return float(value) if hint is float or get_args(hint)[:1] == (float,) else value
 
 
-def _fits(hint: Any, value: Any) -> bool:
-    """Whether a value is of a type; a whole number is a number, a truth value is neither."""
+def _is_allowed(hint: Any, value: Any) -> bool:
+    """Return whether a value has a type. An integer is also a number; a Boolean is neither."""
     if get_origin(hint) is Annotated:
-        plain, rule = get_args(hint)
-        return _fits(plain, value) and rule.holds(value)
+        value_type, rule = get_args(hint)
+        return _is_allowed(value_type, value) and rule.holds(value)
     if get_origin(hint) is Literal:
         return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
     if hint is float:
         return type(value) in (int, float) and math.isfinite(value)
     if hint is int:
-        return type(value) is int and -(2**63) <= value < 2**63  # as TOML has it, and every store
+        return type(value) is int and -(2**63) <= value < 2**63  # TOML and every store have 64-bit integers.
     return type(value) is hint
 
 
 def _words(hint: Any) -> str:
+    """Return the allowed values in words, such as `a whole number, 1 or more`."""
     if get_origin(hint) is Annotated:
-        plain, rule = get_args(hint)
-        return f"{_TYPES[plain]}, {rule.words}"
+        value_type, rule = get_args(hint)
+        return f"{_TYPES[value_type]}, {rule.words}"
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(_shown, get_args(hint)))}"
     if get_origin(hint) is tuple:

@@ -1,6 +1,6 @@
-"""On which side of the data a patient is: a hash of the patient and a seed, and of nothing else.
+"""Assignment of patients to splits by a hash of the patient id and a seed.
 
-So a patient never changes sides when others come or go, and every engine agrees.
+A patient therefore stays in the same split when other patients are added or removed, on every engine.
 """
 
 import ibis
@@ -9,16 +9,16 @@ import ibis.expr.types as ir
 from ehr_bert.schemas import Split
 
 _TRAIN_BELOW, _VALID_BELOW = (f"{round(share * 16**8):08x}" for share in (0.7, 0.8))
-"""A hash reads as a fraction in base 16, and hexadecimal digits sort as text: train:valid:test is 7:1:2."""
+"""Bounds of a hash, read as a fraction in base 16 and compared as text: train:valid:test is 7:1:2."""
 
 
 def patient_hash(patient_id: ir.StringValue, purpose: str, seed: int) -> ir.StringValue:
-    """32 hexadecimal digits, evenly spread over patients and unrelated between purposes and seeds."""
+    """Return 32 hexadecimal digits, uniformly distributed and independent between purposes and seeds."""
     return (ibis.literal(f"{purpose} {seed} ") + patient_id).hexdigest("md5")
 
 
 def split_of(patient_id: ir.StringValue, seed: int) -> ir.StringValue:
-    """The `Split` of each patient, in the shares 7:1:2."""
+    """Return the `Split` of each patient, in the ratio 7:1:2."""
     digits = patient_hash(patient_id, "split", seed)
     return ibis.cases(
         (digits < _TRAIN_BELOW, Split.TRAIN.value),
@@ -28,12 +28,12 @@ def split_of(patient_id: ir.StringValue, seed: int) -> ir.StringValue:
 
 
 def with_split(table: ir.Table, seed: int, given: ir.Table | None = None) -> ir.Table:
-    """Adds the `split` of each row's patient: as the source gives it, else `split_of`.
+    """Add a column `split`: the split that the source gives the patient, else `split_of`.
 
     Args:
         table: A table with a column `patient_id`.
-        seed: Decides the splits that aren't given.
-        given: `SPLITS`, one row a patient, or none.
+        seed: Seed of the splits that the source does not give.
+        given: `SPLITS`, one row per patient, or None.
     """
     if given is None:
         return table.mutate(split=split_of(table.patient_id, seed))
@@ -43,15 +43,15 @@ def with_split(table: ir.Table, seed: int, given: ir.Table | None = None) -> ir.
 
 
 def sample_of(patients: ir.Table, size: int, seed: int) -> ir.Table:
-    """The `size` patients with the smallest hashes.
+    """Draw a random sample of patients: those with the smallest hashes.
 
     Args:
-        patients: A table with a column `patient_id`, any number of rows a patient.
-        size: How many patients.
-        seed: Another seed, another sample.
+        patients: A table with a column `patient_id`, with any number of rows per patient.
+        size: Number of patients.
+        seed: Seed of the sample.
 
     Returns:
-        A table of `patient_id` alone, a row a patient.
+        A table with the column `patient_id`, one row per patient.
     """
     distinct = patients.select("patient_id").distinct()
     ordered = distinct.order_by(patient_hash(distinct.patient_id, "sample", seed), distinct.patient_id)

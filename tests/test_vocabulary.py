@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehr_bert.errors import UserError
 from ehr_bert.schemas import SpecialToken
 from ehr_bert.vocabulary import CodeCount, Vocabulary, read_types
+from tests.user_errors import raises_user_error
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CODES = st.lists(
@@ -18,7 +18,7 @@ def counts(**patients):
     return [CodeCount(code, count, 2 * count) for code, count in patients.items()]
 
 
-def test_codes_are_numbered_by_falling_patient_count_after_the_special_tokens():
+def test_codes_are_numbered_by_decreasing_patient_count_after_the_special_tokens():
     vocabulary = Vocabulary.from_counts(counts(b=3, a=3, c=7))
     assert vocabulary.tokens == (*SPECIAL, "c", "a", "b")
     assert vocabulary.patients == (0, 0, 0, 0, 0, 7, 3, 3)
@@ -35,20 +35,20 @@ def test_a_given_vocabulary_keeps_its_ids_and_new_codes_are_appended():
     assert grown.patients[1] == 0
 
 
-def test_ids_that_a_types_file_leaves_out_are_no_codes():
+def test_unassigned_ids_of_a_types_file_are_not_codes():
     vocabulary = Vocabulary.from_types({"empty_pad": 0, "x": 3})
     assert vocabulary.tokens[:4] == ("[PAD]", "[unused1]", "[unused2]", "x")
     assert vocabulary.code_ids.tolist() == [3]
 
 
 @given(CODES)
-def test_types_give_the_vocabulary_back(codes):
+def test_a_vocabulary_survives_a_round_trip_through_types(codes):
     vocabulary = Vocabulary.from_counts(CodeCount(code, 1, 1) for code in codes)
     assert Vocabulary.from_types(vocabulary.to_types()).tokens == vocabulary.tokens
 
 
 @given(codes=CODES)
-def test_a_file_gives_the_vocabulary_back(tmp_path_factory, codes):
+def test_a_vocabulary_survives_a_round_trip_through_a_file(tmp_path_factory, codes):
     path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.tsv"
     vocabulary = Vocabulary.from_counts(CodeCount(code, 4, 5) for code in codes)
     vocabulary.write(path)
@@ -68,45 +68,63 @@ def test_a_list_of_tokens_is_read_by_line(tmp_path):
     assert read_types(path) == {"[PAD]": 0, "[MASK]": 1, "ICD9_250.00": 2, "[UNK]": 3}
     assert Vocabulary.read(path).tokens == ("[PAD]", "[MASK]", "ICD9_250.00", "[UNK]", "[CLS]", "[SEP]")
     path.write_text("[PAD]\nx\ny\nx")
-    with pytest.raises(UserError, match=r"vocab\.txt names 'x' twice"):
+    with raises_user_error("duplicate-token", path, "'x'"):
         Vocabulary.read(path)
 
 
-def test_the_fingerprint_knows_tokens_and_order_alone():
+def test_the_fingerprint_depends_on_tokens_and_their_order_only():
     one = Vocabulary.from_counts(counts(a=2, b=1))
     assert one.sha256 == Vocabulary.from_counts(counts(a=9, b=1)).sha256
     assert one.sha256 != Vocabulary.from_counts(counts(a=1, b=2)).sha256
 
 
 @pytest.mark.parametrize(
-    ("types", "message"),
+    ("types", "mentioned"),
     [
-        ({"empty_pad": 0, "x": 1, "y": 1}, "id 1 to 'x' and 'y'"),
+        ({"empty_pad": 0, "x": 1, "y": 1}, "'x' and 'y' to 1"),
         ({"empty_pad": 0, "x": -1}, "'x' to -1"),
         ({"empty_pad": 0, "x": "1"}, "'x' to '1'"),
-        ({"x": 0}, "id 0 of a types file is 'empty_pad', not 'x'"),
+        ({"x": 0}, "'x'"),
     ],
 )
-def test_types_that_number_badly_are_refused(types, message):
-    with pytest.raises(UserError, match=message):
+def test_invalid_ids_of_a_types_file_are_refused(types, mentioned):
+    with raises_user_error("invalid-types-file", mentioned):
         Vocabulary.from_types(types)
 
 
 @pytest.mark.parametrize(
-    "text", ["[PAD]\t0\n", "[PAD]\t0\t0\nx\tmany\t1\n", "[PAD]\t0\t0\n", "nothing\n", ""]
+    ("text", "key"),
+    [
+        ("[PAD]\t0\n", "invalid-vocabulary"),
+        ("[PAD]\t0\t0\nx\tmany\t1\n", "invalid-vocabulary"),
+        ("[PAD]\t0\t0\n", "missing-special-token"),
+        ("nothing\n", "invalid-pickle"),
+        ("", "empty-file"),
+    ],
 )
-def test_a_file_that_is_no_vocabulary_is_refused_by_name(tmp_path, text):
+def test_a_file_that_is_not_a_vocabulary_is_refused_by_name(tmp_path, text, key):
     path = tmp_path / "vocabulary.tsv"
     path.write_text(text)
-    with pytest.raises(UserError, match="vocabulary"):
+    with raises_user_error(key, path):
         Vocabulary.read(path)
 
 
+def test_a_repeated_token_and_missing_special_tokens_are_refused():
+    with raises_user_error("duplicate-token", "'x'"):
+        Vocabulary((*SPECIAL, "x", "x"), (0,) * 7, (0,) * 7)
+    with raises_user_error("missing-special-token", "[MASK]"):
+        Vocabulary(SPECIAL[:-1], (0,) * 4, (0,) * 4)
+    with raises_user_error("missing-special-token", "'x'"):
+        Vocabulary(("x", *SPECIAL), (0,) * 6, (0,) * 6)
+    with raises_user_error("missing-special-token"):
+        Vocabulary((), (), ())
+
+
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"none\.tsv can't be read"):
+    with raises_user_error("unreadable-file", tmp_path / "none.tsv"):
         Vocabulary.read(tmp_path / "none.tsv")
 
 
-def test_special_tokens_are_found_wherever_they_stand():
+def test_special_tokens_are_found_at_any_id():
     vocabulary = Vocabulary.from_types({"empty_pad": 0, "x": 1})
     assert vocabulary.id_of(SpecialToken.MASK) == 5
