@@ -103,7 +103,7 @@ class Patients:
         tokens, visits = self.all.tokens[places], np.minimum(self.all.visits[places], self.last_visit)
         masked = self.masking.mask(Windows(tokens, visits, lengths, stays), self.generator)
         labels = np.full_like(tokens, NOT_MASKED)
-        labels[masked.places] = tokens[masked.places]
+        labels[masked.positions] = tokens[masked.positions]
         longest = -(-lengths.max() // multiple) * multiple
         real = np.arange(longest) < lengths[:, None]  # [G, L]
 

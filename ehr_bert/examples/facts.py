@@ -1,4 +1,4 @@
-"""Facts: what a file of examples holds, counted while it is written."""
+"""Counts of the content of a file of examples, made while it is written."""
 
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self
@@ -6,13 +6,13 @@ from typing import ClassVar, Self
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What one TFRecord file of the tutorial's examples holds.
+    """Counts of one TFRecord file of tutorial examples. Adding two of them gives those of both files.
 
     Attributes:
-        records: Examples.
-        bytes: The file's size.
-        real_tokens: Tokens of all examples, padding not counted.
-        longest: Real tokens of the longest example.
+        records: Number of examples.
+        bytes: Size of the file.
+        real_tokens: Number of tokens of all examples, without padding.
+        longest: Number of tokens of the longest example, without padding.
     """
 
     records: int = 0
@@ -21,7 +21,7 @@ class FileFacts:
     longest: int = 0
 
     largest: ClassVar[frozenset[str]] = frozenset({"longest"})
-    """The facts of which two files together have the larger one, and not the sum."""
+    """Names of the counts whose sum over two files is the larger of the two values."""
 
     def __add__(self, other: Self) -> Self:
         pairs = {
@@ -34,15 +34,15 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class PackedFacts(FileFacts):
-    """What one TFRecord file of packed windows holds.
+    """Counts of one TFRecord file of packed windows.
 
-    `records` are windows, and `longest` is that of a patient.
+    `records` counts windows, and `longest` is the number of tokens of the longest patient.
 
     Attributes:
-        window_length: Positions of each window.
-        patients: Patients of all windows.
-        codes: Tokens that may be masked, of all windows.
-        most_patients: Patients of a window at most.
+        window_length: Number of positions of each window.
+        patients: Number of patients in all windows.
+        codes: Number of tokens in all windows that may be masked.
+        most_patients: Largest number of patients in one window.
     """
 
     window_length: int = 0

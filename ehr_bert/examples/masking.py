@@ -1,6 +1,6 @@
-"""Masking: which codes of a window are hidden from the model, and what stands in their place.
+"""Masking of codes for the masked language model.
 
-Legend: W windows, N tokens of all windows together, M masked codes of all windows together.
+Legend: W windows, P positions of all windows, concatenated, M masked positions, V tokens of the vocabulary.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,20 @@ from ehr_bert.ragged import starts_of
 from ehr_bert.vocabulary import Vocabulary
 
 MASK_SHARE, KEEP_SHARE = 0.8, 0.1
-"""Shares of the masked codes that become `[MASK]` and that stay; the rest become a random code."""
+"""Shares of the masked codes that are replaced by `[MASK]` and kept; the others become a random code."""
 
 
 def maskable_ids(vocabulary: Vocabulary) -> np.ndarray:
-    """Whether a token id may be masked, bool [V]: codes may, special and context tokens may not.
+    """Return whether each token may be masked, bool `[V]`: codes may, special and context tokens may not.
 
     Raises:
-        UserError: the vocabulary has no codes.
+        UserError: The vocabulary has no codes (key `vocabulary-without-codes`).
     """
     if not len(vocabulary.code_ids):
-        raise UserError("the vocabulary names no codes, only special tokens: make it from the data")
+        raise UserError(
+            "vocabulary-without-codes",
+            "the vocabulary contains no codes, only special tokens. Use the vocabulary of the sequences.",
+        )
     maskable = np.zeros(len(vocabulary), bool)
     maskable[vocabulary.code_ids] = True
     return maskable
@@ -34,68 +37,75 @@ class MaskedWindows:
     """Windows after masking.
 
     Attributes:
-        inputs: What the model sees, int32 [N].
-        places: Places of the masked codes among all tokens, ascending, int64 [M].
-        counts: Masked codes a window, int64 [W].
+        inputs: Token ids after masking, int32 `[P]`.
+        positions: Positions of the masked codes, ascending, int64 `[M]`.
+        counts: Number of masked codes per window, int64 `[W]`.
     """
 
     inputs: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
     counts: np.ndarray
 
 
 @dataclass(frozen=True)
 class Masking:
-    """How windows are masked.
+    """Masks windows at random.
 
     Attributes:
-        maskable: Whether a token id may be masked, bool [V].
-        mask_id: The id that hides a code.
-        replacements: The ids that a random replacement is drawn from, each as likely, int32.
-        probability: The share of a window's codes to mask; one code at least.
-        most: Masked codes a window at most.
+        maskable: Whether each token may be masked, bool `[V]`.
+        mask_id: Id that replaces a masked code.
+        replacements: Ids from which random replacements are drawn uniformly, int32.
+        probability: Share of the codes of a window to mask. At least one code is masked.
+        max_masked: Largest number of masked codes per window.
     """
 
     maskable: np.ndarray
     mask_id: int
     replacements: np.ndarray
     probability: float
-    most: int
+    max_masked: int
 
     @classmethod
     def of(
-        cls, vocabulary: Vocabulary, mask_id: int, replacements: np.ndarray, probability: float, most: int
+        cls,
+        vocabulary: Vocabulary,
+        mask_id: int,
+        replacements: np.ndarray,
+        probability: float,
+        max_masked: int,
     ) -> "Masking":
-        """Masking of codes, never of special tokens.
+        """Create a masking of the codes of a vocabulary.
 
         Raises:
-            UserError: the vocabulary has no codes.
+            UserError: The vocabulary has no codes (key `vocabulary-without-codes`).
         """
-        return cls(maskable_ids(vocabulary), mask_id, replacements, probability, most)
+        return cls(maskable_ids(vocabulary), mask_id, replacements, probability, max_masked)
 
     def mask(self, windows: Windows, generator: np.random.Generator) -> MaskedWindows:
-        """Masks a random choice of each window's codes.
+        """Mask a random choice of the codes of each window.
 
-        Every token takes three draws, masked or not: so the choice doesn't depend on how the windows of
-        one generator are divided into batches.
+        Three random numbers are drawn per token, masked or not. The result therefore does not depend on how
+        the windows are divided into batches.
         """
         tokens = windows.tokens
-        window = np.repeat(np.arange(len(windows.lengths)), windows.lengths)  # [N]
-        order_draw, kind_draw, replacement_draw = generator.random((len(tokens), 3)).T  # [N] each
+        window = np.repeat(np.arange(len(windows.lengths)), windows.lengths)  # [P]
+        order_draw, kind_draw, replacement_draw = generator.random((len(tokens), 3)).T  # [P] each
 
-        is_code = self.maskable[tokens]  # [N]
+        is_code = self.maskable[tokens]  # [P]
         codes = np.bincount(window, is_code, len(windows.lengths))  # [W]
         wanted = np.maximum(1, np.rint(codes * self.probability))
-        counts = np.minimum(np.minimum(wanted, codes), self.most).astype(np.int64)  # [W]
+        counts = np.minimum(np.minimum(wanted, codes), self.max_masked).astype(np.int64)  # [W]
 
-        # Window by window, codes in the order of their draws, then special tokens: one stable sort.
+        # One stable sort orders tokens by window, codes by their random number, and special tokens last.
         order = np.argsort(2 * window + np.where(is_code, order_draw, 1.5), kind="stable")
         rank = np.arange(len(tokens)) - np.repeat(starts_of(windows.lengths), windows.lengths)
-        places = np.sort(order[rank < counts[window]])  # [M]
+        positions = np.sort(order[rank < counts[window]])  # [M]
 
-        random_ids = self.replacements[(replacement_draw[places] * len(self.replacements)).astype(np.int64)]
-        kept = kind_draw[places] < MASK_SHARE + KEEP_SHARE
+        random_ids = self.replacements[
+            (replacement_draw[positions] * len(self.replacements)).astype(np.int64)
+        ]
+        kept = kind_draw[positions] < MASK_SHARE + KEEP_SHARE
         inputs = tokens.copy()
-        inputs[places] = np.where(kept, tokens[places], random_ids)
-        inputs[places[kind_draw[places] < MASK_SHARE]] = self.mask_id
-        return MaskedWindows(inputs, places, counts)
+        inputs[positions] = np.where(kept, tokens[positions], random_ids)
+        inputs[positions[kind_draw[positions] < MASK_SHARE]] = self.mask_id
+        return MaskedWindows(inputs, positions, counts)

@@ -1,11 +1,13 @@
-"""Packing: whole patients put into windows of a few lengths, so that next to no position is padding.
+"""Packing of whole patients into windows of a few lengths, with almost no padding.
 
-Patients of one length are alike to it, and so are windows that hold patients of the same lengths: it works on
-the histogram of lengths (Krell et al. 2021, "Efficient Sequence Packing without Cross-contamination"), from
-the longest patients on. Those of one length go where they leave the least room; where none is left, they open
-windows of the shortest length that takes them.
+The algorithm is best-fit decreasing on the histogram of patient lengths. Patients of the same length are
+interchangeable, and so are windows that contain patients of the same lengths. Starting with the longest
+patients, those of one length are added to the windows with the fewest free positions that fit. If no window
+fits, new windows of the shortest sufficient length are opened.
 
-Legend: R patients, W windows.
+Source: Krell et al. 2021, "Efficient Sequence Packing without Cross-contamination".
+
+Legend: N patients, W windows.
 """
 
 import math
@@ -18,22 +20,22 @@ import numpy as np
 from ehr_bert.ragged import starts_of
 
 WINDOW_LENGTHS = (64, 128, 256, 512)
-"""Lengths by default. Attention grows with the window, and the usual patients fill even the shortest well."""
+"""Default lengths. Attention costs grow with the length, and typical patients fill even short windows well."""
 
 
 def window_lengths(longest: int) -> tuple[int, ...]:
-    """The default lengths up to the longest that is wanted, with that as the last."""
+    """Return the default lengths below `longest`, followed by `longest`."""
     return (*(length for length in WINDOW_LENGTHS if length < longest), longest)
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Which patients each window holds. Windows of one length stand together, the shortest first.
+    """The patients of each window. Windows are ordered by length, shortest first.
 
     Attributes:
-        order: The patients, window by window, int64 [R].
-        patients: Patients a window, at least 1, int64 [W].
-        lengths: Positions of each window, int64 [W].
+        order: Indices of the patients, window by window, int64 `[N]`.
+        patients: Number of patients per window, at least 1, int64 `[W]`.
+        lengths: Number of positions per window, int64 `[W]`.
     """
 
     order: np.ndarray
@@ -43,13 +45,13 @@ class Packing:
 
 @dataclass(frozen=True)
 class _Kind:
-    """Windows that hold patients of the same lengths.
+    """Windows that contain patients of the same lengths.
 
     Attributes:
-        windows: How many there are.
-        length: Positions of each.
-        patients: Patients in each.
-        content: Pairs of a patient's length and how many of it are in each.
+        windows: Number of windows.
+        length: Number of positions per window.
+        patients: Number of patients per window.
+        content: Pairs of a patient length and the number of such patients per window.
     """
 
     windows: int
@@ -58,35 +60,35 @@ class _Kind:
     content: tuple[tuple[int, int], ...]
 
     def split(self, windows: int) -> tuple["_Kind", "_Kind"]:
-        """So many of the windows, and the others."""
+        """Divide into `windows` of the windows, and the others."""
         return replace(self, windows=windows), replace(self, windows=self.windows - windows)
 
     def with_patients(self, length: int, count: int) -> "_Kind":
-        """The same windows with `count` more patients in each."""
+        """Add `count` patients of the same length to each window."""
         return replace(self, patients=self.patients + count, content=(*self.content, (length, count)))
 
 
 def pack(lengths: np.ndarray, capacities: Sequence[int], generator: np.random.Generator) -> Packing:
-    """Packs patients into windows.
+    """Pack patients into windows.
 
     Args:
-        lengths: Positions of each patient, at least 1 and at most the last of `capacities`, [R].
-        capacities: Lengths that windows may have, ascending.
-        generator: Of the order of patients of one length, and of that of windows of one length.
+        lengths: Number of positions of each patient, from 1 to the last of `capacities`, `[N]`.
+        capacities: Lengths of windows, ascending.
+        generator: Shuffles patients of the same length, and windows of the same length.
     """
     kinds = sorted(_kinds(np.bincount(lengths), capacities), key=lambda kind: kind.length)
     windows = np.array([kind.windows for kind in kinds], np.int64)  # [kinds]
     lengths_of_windows = np.repeat(np.array([kind.length for kind in kinds], np.int64), windows)  # [W]
 
-    # A place for every patient: the length that it is for, and its window.
-    place_lengths, places = [lengths[:0]], [np.zeros(0, np.int64)]
+    # One slot for each patient: the length of the patient, and the window of the slot.
+    slot_lengths, slot_windows = [lengths[:0]], [np.zeros(0, np.int64)]
     for kind, first in zip(kinds, starts_of(windows), strict=True):
         for length, count in kind.content:
-            places.append(np.repeat(np.arange(first, first + kind.windows), count))
-            place_lengths.append(np.full(len(places[-1]), length))
-    by_length = np.argsort(np.concatenate(place_lengths), kind="stable")
-    window = np.empty(len(lengths), np.int64)  # [R]
-    window[_shuffled_and_sorted(lengths, generator)] = np.concatenate(places)[by_length]
+            slot_windows.append(np.repeat(np.arange(first, first + kind.windows), count))
+            slot_lengths.append(np.full(len(slot_windows[-1]), length))
+    by_length = np.argsort(np.concatenate(slot_lengths), kind="stable")
+    window = np.empty(len(lengths), np.int64)  # [N]
+    window[_shuffled_and_sorted(lengths, generator)] = np.concatenate(slot_windows)[by_length]
 
     rank = np.empty(len(lengths_of_windows), np.int64)  # [W]
     rank[_shuffled_and_sorted(lengths_of_windows, generator)] = np.arange(len(rank))
@@ -97,51 +99,53 @@ def pack(lengths: np.ndarray, capacities: Sequence[int], generator: np.random.Ge
 
 
 def _kinds(histogram: np.ndarray, capacities: Sequence[int]) -> list[_Kind]:
-    """The windows for patients of whom `histogram[length]` have that length."""
+    """Return the windows for `histogram[length]` patients of each length."""
     lengths = np.flatnonzero(histogram)
     if not len(lengths):
         return []
-    most = _most_patients(np.average(lengths, weights=histogram[lengths]), capacities)
-    open_kinds: dict[int, list[_Kind]] = defaultdict(list)  # by the positions that are left
+    max_patients = _max_patients(np.average(lengths, weights=histogram[lengths]), capacities)
+    open_kinds: dict[int, list[_Kind]] = defaultdict(list)  # by number of free positions
     full: list[_Kind] = []
 
-    def keep(kind: _Kind, left: int) -> None:
-        if left and kind.patients < most[kind.length]:
-            open_kinds[left].append(kind)
+    def keep(kind: _Kind, free: int) -> None:
+        if free and kind.patients < max_patients[kind.length]:
+            open_kinds[free].append(kind)
         else:
             full.append(kind)
 
     for length in lengths[::-1].tolist():
         unpacked = int(histogram[length])
-        for left in range(length, capacities[-1]):
-            while unpacked and open_kinds[left]:
-                kind = open_kinds[left].pop()
-                room = min(left // length, most[kind.length] - kind.patients)
-                each = max(1, min(room, unpacked // kind.windows))
-                kind, others = kind.split(min(kind.windows, unpacked // each))
+        for free in range(length, capacities[-1]):
+            while unpacked and open_kinds[free]:
+                kind = open_kinds[free].pop()
+                slots = min(free // length, max_patients[kind.length] - kind.patients)
+                added = max(1, min(slots, unpacked // kind.windows))  # patients per window
+                kind, others = kind.split(min(kind.windows, unpacked // added))
                 if others.windows:
-                    open_kinds[left].append(others)
-                unpacked -= kind.windows * each
-                keep(kind.with_patients(length, each), left - length * each)
-        new_length = next(each for each in capacities if each >= length)
-        most_each = min(new_length // length, most[new_length])
-        windows, rest = divmod(unpacked, most_each)
-        for count, each in ((windows, most_each), (1, rest)):
-            if count and each:
-                keep(_Kind(count, new_length, each, ((length, each),)), new_length - length * each)
+                    open_kinds[free].append(others)
+                unpacked -= kind.windows * added
+                keep(kind.with_patients(length, added), free - length * added)
+        new_length = next(capacity for capacity in capacities if capacity >= length)
+        slots = min(new_length // length, max_patients[new_length])
+        full_windows, rest = divmod(unpacked, slots)
+        for windows, patients in ((full_windows, slots), (1, rest)):
+            if windows and patients:
+                content = ((length, patients),)
+                keep(_Kind(windows, new_length, patients, content), new_length - length * patients)
     return full + [kind for kinds in open_kinds.values() for kind in kinds]
 
 
-def _most_patients(mean_length: float, capacities: Sequence[int]) -> dict[int, int]:
-    """Patients a window at most, by its length.
+def _max_patients(mean_length: float, capacities: Sequence[int]) -> dict[int, int]:
+    """Return the largest number of patients per window, by its length.
 
-    Each patient of a window has a masked code, and all windows of a length room for as many: a few that are
-    full of the shortest patients would cost all. 1 in 6 positions is about what is masked anyway.
+    Each patient of a window has a masked code, and all windows of one length have the same number of
+    masked-code slots, so a few windows full of short patients would make all others more expensive. About 1 in
+    6 positions is masked in any case.
     """
     return {length: max(length // 6, math.ceil(2 * length / mean_length)) for length in capacities}
 
 
 def _shuffled_and_sorted(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """An order in which the values ascend; among equal ones it is random."""
+    """Return the indices that sort the values, with equal values in random order."""
     shuffled = generator.permutation(len(values))
     return shuffled[np.argsort(values[shuffled], kind="stable")]

@@ -1,10 +1,11 @@
-"""`tf.train.Example` messages of many examples at once, as bytes, without a Python object for each.
+"""Serialisation of many `tf.train.Example` messages at once, without one Python object per message.
 
-A message is a list of fields; a field of bytes is its tag, its length and the bytes. An example nests them:
+A protobuf message is a list of fields; a field of bytes consists of its tag, its length and the bytes. An
+example nests messages:
 Example{1: Features{1: map entry{1: name, 2: Feature{2: FloatList{1: floats} or 3: Int64List{1: varints}}}}}.
-Rows are built as pieces, innermost first, and copied once into place.
+Messages are built from pieces, innermost first, which are copied once into the result.
 
-Legend: R rows, that is examples; N values of all rows together.
+Legend: N examples, P values of all examples, concatenated.
 """
 
 from collections.abc import Mapping
@@ -18,12 +19,12 @@ from ehr_bert.ragged import offsets_of, spans, starts_of
 
 @dataclass(frozen=True)
 class Column:
-    """One feature of all rows, each row padded with zeros to the same width, or not padded.
+    """One feature of all examples, optionally padded with zeros to a common width.
 
     Attributes:
-        values: Integers or float32, [N].
-        lengths: Values of each row before its padding, int64 [R].
-        width: Values of each row, padding counted; None without padding.
+        values: Integers or float32 of all examples, `[P]`.
+        lengths: Number of values per example, without padding, int64 `[N]`.
+        width: Number of values per example including padding, or None for no padding.
     """
 
     values: np.ndarray
@@ -33,15 +34,21 @@ class Column:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A byte string a row: `data` of all rows in turn, uint8; zero bytes fill a row up to its length."""
+    """One byte string per example, filled with zero bytes up to its length.
+
+    Attributes:
+        data: Bytes of all examples, concatenated, uint8.
+        filled: Number of bytes of `data` per example, `[N]`.
+        lengths: Number of bytes per example, `[N]`.
+    """
 
     data: np.ndarray
-    filled: np.ndarray  # bytes of `data` a row, [R]
-    lengths: np.ndarray  # [R]
+    filled: np.ndarray
+    lengths: np.ndarray
 
 
 def serialize(columns: Mapping[str, Column]) -> list[bytes]:
-    """The serialized `tf.train.Example` of each row."""
+    """Return the serialised `tf.train.Example` of each example."""
     rows = len(next(iter(columns.values())).lengths)
     entries = (
         _field(
@@ -57,7 +64,7 @@ def serialize(columns: Mapping[str, Column]) -> list[bytes]:
 
 
 def _feature(column: Column) -> list[_Piece]:
-    padding = 0 * column.lengths if column.width is None else column.width - column.lengths  # [R]
+    padding = 0 * column.lengths if column.width is None else column.width - column.lengths  # [N]
     if column.values.dtype.kind == "f":
         data = column.values.astype("<f4").view(np.uint8)
         filled = 4 * column.lengths
@@ -67,13 +74,13 @@ def _feature(column: Column) -> list[_Piece]:
     ends = offsets_of(sizes)
     starts = starts_of(column.lengths)
     filled = ends[starts + column.lengths] - ends[starts]
-    values = _Piece(data, filled, filled + padding)  # the varint of 0 is one zero byte
+    values = _Piece(data, filled, filled + padding)  # The varint of 0 is one zero byte.
     return _field(b"\x1a", _field(b"\x0a", [values]))  # Feature.int64_list = 3, its value = 1
 
 
 def _field(tag: bytes, content: list[_Piece]) -> list[_Piece]:
-    """A field that holds `content`: tag, length, content."""
-    length = np.sum([piece.lengths for piece in content], axis=0)  # [R]
+    """Return a field with this content: tag, length, content."""
+    length = np.sum([piece.lengths for piece in content], axis=0)  # [N]
     data, sizes = _varints(length)
     return [_constant(tag, len(length)), _Piece(data, sizes, sizes), *content]
 
@@ -84,8 +91,11 @@ def _constant(data: bytes, rows: int) -> _Piece:
 
 
 def _varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Base-128 varints, least significant group first: their bytes in turn, and the bytes of each value."""
-    bits = values.astype(np.int64).view(np.uint64)  # a negative number is its two's complement
+    """Return the bytes of all values as base-128 varints, and the number of bytes of each value.
+
+    The least significant group of 7 bits comes first.
+    """
+    bits = values.astype(np.int64).view(np.uint64)  # Negative numbers are stored as two's complement.
     largest = int(bits.max(initial=0))
     groups = max(1, -(-largest.bit_length() // 7))
     if groups == 1:
@@ -102,13 +112,13 @@ def _varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _join(pieces: list[_Piece]) -> list[bytes]:
-    """Each row's pieces one after the other."""
-    lengths = np.sum([piece.lengths for piece in pieces], axis=0)  # [R]
+    """Concatenate the pieces of each example."""
+    lengths = np.sum([piece.lengths for piece in pieces], axis=0)  # [N]
     starts = starts_of(lengths)
     joined = np.zeros(lengths.sum(), np.uint8)
-    at = starts.copy()
+    ends = starts.copy()
     for piece in pieces:
-        joined[spans(at, piece.filled)] = piece.data
-        at += piece.lengths
-    whole = joined.tobytes()
-    return [whole[start:stop] for start, stop in zip(starts.tolist(), at.tolist(), strict=True)]
+        joined[spans(ends, piece.filled)] = piece.data
+        ends += piece.lengths
+    content = joined.tobytes()
+    return [content[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""Token ids of one vocabulary as those of another, by token."""
+"""Translation of token ids from one vocabulary to another."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,32 +10,32 @@ from ehr_bert.vocabulary import Vocabulary
 
 
 class Recoding:
-    """Gives patients the token ids of another vocabulary; codes that it lacks become `[UNK]`.
+    """Translates the token ids of patients to another vocabulary. Tokens without an id there become `[UNK]`.
 
     Args:
-        own: The vocabulary that the patients have.
-        wanted: The other one.
+        source: The vocabulary of the patients.
+        target: The other vocabulary.
     """
 
-    def __init__(self, own: Vocabulary, wanted: Vocabulary) -> None:
-        unknown = wanted.id_of(SpecialToken.UNK)
-        self._ids = np.array([wanted.ids.get(token, unknown) for token in own.tokens], np.int32)  # [V]
-        self._lost = np.array([token not in wanted.ids for token in own.tokens])  # [V]
+    def __init__(self, source: Vocabulary, target: Vocabulary) -> None:
+        unknown = target.id_of(SpecialToken.UNK)
+        self._ids = np.array([target.ids.get(token, unknown) for token in source.tokens], np.int32)  # [V]
+        self._is_unknown = np.array([token not in target.ids for token in source.tokens])  # [V]
 
     def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, int]:
-        """A batch of patients under the other vocabulary, and how many of its tokens became unknown.
+        """Return the batch in the other vocabulary, and the number of tokens that became `[UNK]`.
 
         Args:
-            batch: With the column token_ids of `schemas.SEQUENCES` at least.
+            batch: Patients with the column `token_ids` of `schemas.SEQUENCES`.
 
         Raises:
-            UserError: an id is outside of the patients' vocabulary.
+            UserError: An id is not in the vocabulary of the patients (key `ids-out-of-range`).
         """
-        place = batch.schema.get_field_index("token_ids")
-        lists = batch.column(place)
-        ids = lists.flatten().to_numpy()  # [N]
+        index = batch.schema.get_field_index("token_ids")
+        lists = batch.column(index)
+        ids = lists.flatten().to_numpy()  # [P]
         check_ids(ids, len(self._ids))
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
         offsets = offsets_of(lengths).astype(np.int32)
         recoded = pa.ListArray.from_arrays(offsets, pa.array(self._ids[ids]))
-        return batch.set_column(place, batch.schema.field(place), recoded), int(self._lost[ids].sum())
+        return batch.set_column(index, batch.schema.field(index), recoded), int(self._is_unknown[ids].sum())

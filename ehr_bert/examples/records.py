@@ -1,8 +1,10 @@
-"""TFRecord files, of which some records may be damaged.
+"""Reading TFRecord files that may contain damaged records.
 
-TensorFlow's reader ends at the first record whose data don't match their checksum. So files are read through
-once when they are opened: what is sound is known from then on as stretches, which are read by themselves, and
-every later pass sees the same records.
+TensorFlow's reader stops at the first record whose data do not match their checksum. Files are therefore
+checked once when they are opened. The check returns stretches of valid records, which are then read
+separately, so that every later pass reads the same records.
+
+Legend: B records of a batch, G figures per record.
 """
 
 import struct
@@ -19,25 +21,25 @@ from ehr_bert.errors import UserError
 RECORDS_AT_A_TIME = 4096
 
 FRAMING = 16
-"""Bytes of a record beside its data: their length (8), a checksum of it (4), and one of the data (4)."""
+"""Bytes of a record in addition to its data: their length (8), its checksum (4) and that of the data (4)."""
 
 Stored = dict[str, tf.RaggedTensor]
 
 Parse = Callable[[tf.Tensor], Stored]
-"""The features of records, string [B]; an `InvalidArgumentError` if one is no `tf.train.Example` at all."""
+"""Parses records, string `[B]`; raises `InvalidArgumentError` if one is not a `tf.train.Example`."""
 
 RecordMeasure = Callable[[Stored], tuple[tf.Tensor, tf.Tensor]]
-"""Whether each example is of the right kind, bool [B], and its figures, int64 [B, F]."""
+"""Returns whether each example is of the expected kind, bool `[B]`, and its figures, int64 `[B, G]`."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Sound records that stand one after the other in a file.
+    """Consecutive valid records of a file.
 
     Attributes:
         path: The file.
-        offset: Where they begin, in bytes.
-        records: How many there are.
+        offset: Position of the first record, in bytes.
+        records: Number of records.
     """
 
     path: Path
@@ -47,13 +49,13 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found in a file.
+    """Result of checking a file.
 
     Attributes:
-        stretches: Its sound records.
-        corrupt: How many others there are.
-        sums: The figures of the sound records, added up, [F]; empty if there are none.
-        largest: The largest of each figure, [F]; likewise.
+        stretches: The valid records.
+        corrupt: Number of other records.
+        sums: Sum of each figure over the valid records, `[G]`; empty if there are none.
+        largest: Maximum of each figure over the valid records, `[G]`; empty if there are none.
     """
 
     stretches: tuple[Stretch, ...]
@@ -63,15 +65,15 @@ class Checked:
 
     @property
     def records(self) -> int:
-        """How many are sound."""
+        """Number of valid records."""
         return sum(stretch.records for stretch in self.stretches)
 
 
 def records_from(path: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
-    """The records of a file from that byte on, scalar strings.
+    """Return the records of a file from a byte offset, as scalar strings.
 
-    For the function of a `flat_map` or `interleave` alone: TensorFlow can't write this op into the graph of a
-    whole pipeline, since it forgets the offsets.
+    Only for use inside the function of `flat_map` or `interleave`: TensorFlow does not serialise the offsets of
+    this op, so it cannot be the source of a pipeline.
     """
     variant = tf.raw_ops.TFRecordDatasetV2(
         filenames=[path], compression_type="", buffer_size=1 << 20, byte_offsets=[offset]
@@ -80,49 +82,51 @@ def records_from(path: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
 
 
 def check(path: Path, parse: Parse, measure: RecordMeasure, most_corrupt: int) -> Checked:
-    """Reads a file through.
+    """Check all records of a file.
 
     Args:
         path: A TFRecord file.
-        parse: Reads the features of records.
-        measure: Judges examples, and says what they hold.
-        most_corrupt: Records that may be corrupt.
+        parse: Parses records.
+        measure: Validates examples and returns their figures.
+        most_corrupt: Largest accepted number of corrupt records.
 
     Raises:
-        UserError: the file is missing or cut off, holds no TFRecords, or has more corrupt ones.
+        UserError: The file is missing (key `missing-file`), truncated or not a TFRecord file
+            (`damaged-file`), or contains more corrupt records (`too-many-corrupt-records`).
     """
     if not path.exists():
-        raise UserError(f"{path} is missing: make it again")
+        raise UserError("missing-file", f"{path} does not exist. Run `ehr-bert features` again.")
     size = path.stat().st_size
-    starts, verdicts = [np.zeros(0, np.int64)], [np.zeros(0, bool)]
+    starts, valid = [np.zeros(0, np.int64)], [np.zeros(0, bool)]
     sums: list[np.ndarray] = []
     largest: list[np.ndarray] = []
     offset = corrupt = 0
     with tqdm(desc=f"checking {path.name}", unit="B", unit_scale=True, total=size, disable=None) as progress:
         while offset < size:
-            # A record that can't be read ends the loop; where it begins follows from those before it.
+            # An unreadable record ends the loop. It starts where the record before it ends.
             for records in _readable(path, offset).batch(RECORDS_AT_A_TIME):
-                sound, figures = _measured(records, parse, measure)
+                is_valid, figures = _measured(records, parse, measure)
                 ends = offset + np.cumsum(tf.strings.length(records).numpy() + FRAMING, dtype=np.int64)
                 starts.append(np.append(offset, ends[:-1]))
-                verdicts.append(sound)
+                valid.append(is_valid)
                 sums += [piece.sum(axis=0) for piece in figures]
                 largest += [piece.max(axis=0) for piece in figures]
-                corrupt += int((~sound).sum())
+                corrupt += int((~is_valid).sum())
                 offset = int(ends[-1])
                 progress.update(offset - progress.n)
             if offset < size:
                 starts.append(np.array([offset]))
-                verdicts.append(np.array([False]))
+                valid.append(np.array([False]))
                 corrupt += 1
                 offset = _end_of_record(path, offset, size)
             if corrupt > most_corrupt:
                 raise UserError(
-                    f"{path} has {corrupt:,} or more records that are damaged or no examples of the kind "
-                    f"that is told, and at most {most_corrupt:,} are left out: make it again"
+                    "too-many-corrupt-records",
+                    f"{path} contains at least {corrupt:,} records that are damaged or not of the expected "
+                    f"kind of examples; at most {most_corrupt:,} are skipped. Run `ehr-bert features` again.",
                 )
     return Checked(
-        _stretches(path, np.concatenate(starts), np.concatenate(verdicts)),
+        _stretches(path, np.concatenate(starts), np.concatenate(valid)),
         corrupt,
         np.sum(sums, axis=0).tolist() if sums else [],
         np.max(largest, axis=0).tolist() if largest else [],
@@ -130,18 +134,21 @@ def check(path: Path, parse: Parse, measure: RecordMeasure, most_corrupt: int) -
 
 
 def _readable(path: Path, offset: int) -> tf.data.Dataset:
-    """The records from that byte on, up to the first whose checksums don't match."""
-    begin = tf.data.Dataset.from_tensors((str(path), tf.constant(offset, tf.int64)))
-    return begin.flat_map(lambda *begin: records_from(*begin).ignore_errors())
+    """Return the records from a byte offset to the first one with a wrong checksum."""
+    start = tf.data.Dataset.from_tensors((str(path), tf.constant(offset, tf.int64)))
+    return start.flat_map(lambda *start: records_from(*start).ignore_errors())
 
 
 def _measured(
     records: tf.Tensor, parse: Parse, measure: RecordMeasure
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Whether each record is sound, bool [B]; the figures of those that are, in pieces of [some, F]."""
+    """Return whether each record is valid, bool `[B]`, and the figures of the valid ones, in parts of `[..., G]`."""
     try:
         stored = parse(records)
-    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):  # TensorFlow's message quotes the record
+    except (
+        tf.errors.InvalidArgumentError,
+        UnicodeDecodeError,
+    ):  # The message of TensorFlow quotes the record.
         if len(records) == 1:
             return np.zeros(1, bool), []
         half = len(records) // 2
@@ -149,30 +156,35 @@ def _measured(
             _measured(part, parse, measure) for part in (records[:half], records[half:])
         )
         return np.concatenate([first, second]), of_first + of_second
-    verdicts, figures = measure(stored)
-    sound = verdicts.numpy()
-    return sound, [figures.numpy()[sound]] if sound.any() else []
+    is_expected, figures = measure(stored)
+    is_valid = is_expected.numpy()
+    return is_valid, [figures.numpy()[is_valid]] if is_valid.any() else []
 
 
 def _end_of_record(path: Path, offset: int, size: int) -> int:
-    """Where a record that can't be read ends, by the length that it tells."""
+    """Return the end of an unreadable record according to its length field.
+
+    Raises:
+        UserError: The record has no valid length field (key `damaged-file`).
+    """
     with open(path, "rb") as file:
         file.seek(offset)
-        told = file.read(8)
-    length = struct.unpack("<Q", told)[0] if len(told) == 8 else 0
+        header = file.read(8)
+    length = struct.unpack("<Q", header)[0] if len(header) == 8 else 0
     end = offset + FRAMING + length
     if not length or end > size:
         raise UserError(
-            f"{path} is cut off, damaged or no TFRecord file of examples from byte {offset:,} of {size:,} "
-            "on: make it again"
+            "damaged-file",
+            f"{path} is truncated, damaged or not a TFRecord file, from byte {offset:,} of {size:,}. Run "
+            "`ehr-bert features` again.",
         )
     return end
 
 
-def _stretches(path: Path, starts: np.ndarray, sound: np.ndarray) -> tuple[Stretch, ...]:
-    """The runs of sound records; `starts` and `sound` tell of all records of the file."""
-    # By turns where a run begins, and where the record after its last one does.
-    borders = np.flatnonzero(np.diff(sound, prepend=False, append=False))
+def _stretches(path: Path, starts: np.ndarray, valid: np.ndarray) -> tuple[Stretch, ...]:
+    """Return the runs of valid records, given the start and validity of each record of the file."""
+    # Alternately the first record of a run, and the one after its last record.
+    borders = np.flatnonzero(np.diff(valid, prepend=False, append=False))
     return tuple(
         Stretch(path, int(starts[first]), int(stop - first)) for first, stop in borders.reshape(-1, 2)
     )

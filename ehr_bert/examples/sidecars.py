@@ -1,6 +1,6 @@
-"""Sidecars: what stands beside files of examples, that is how they were made, and the names of the tokens.
+"""Sidecars: files next to the examples that describe them, and the vocabulary.
 
-Beside a file F of the tutorial's program these are `F.examples.json` and `F.vocabulary.tsv`; a folder of
+The sidecars of a file F of the tutorial's program are `F.examples.json` and `F.vocabulary.tsv`. A folder of
 `ehr-bert features` has one `examples.json` and one `vocabulary.tsv`.
 """
 
@@ -19,29 +19,29 @@ from ehr_bert.files import SUMMARY_FILE, write_json
 from ehr_bert.vocabulary import VOCABULARY_TABLE
 
 INFO_NAME = "examples.json"
-"""Names of the sidecars in a folder; after a file's name and a dot those of that file."""
+"""Name of the description in a folder. The one of a single file is called `<file>.examples.json`."""
 
 
 FORMS: Mapping[str, tuple[type[TutorialSettings | PackedSettings], type[FileFacts]]] = {
     tutorial.TUTORIAL: (TutorialSettings, FileFacts),
     packed.PACKED: (PackedSettings, PackedFacts),
 }
-"""The kinds of examples: what tells how they were made, and what each file holds."""
+"""Kinds of examples, with the classes of their settings and of the counts of each file."""
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """How files of examples were made, and what they hold.
+    """Description of files of examples: how they were made, and what they contain.
 
     Attributes:
-        kind: The kind of examples.
-        settings: How they were made.
-        mask_id: The id that hides a code.
-        cls_id: The id of the `[CLS]` that leads each patient, or None.
-        vocab_size: Ids of the vocabulary.
+        kind: Kind of the examples.
+        settings: Settings with which they were made.
+        mask_id: Id that replaces a masked code.
+        cls_id: Id of the `[CLS]` that precedes each patient, or None.
+        vocab_size: Number of tokens of the vocabulary.
         vocabulary_sha256: `Vocabulary.sha256`.
-        accounts: What became of the patients, by split, or by input file.
-        files: What each file holds, by name.
+        accounts: Counts of patients by split, or by input file.
+        files: Counts of each file by name.
     """
 
     kind: str
@@ -54,47 +54,52 @@ class Sidecar:
     files: Mapping[str, FileFacts]
 
     def write(self, path: Path) -> None:
-        """Writes it as JSON."""
+        """Write the description as JSON."""
         write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> "Sidecar":
-        """Reads what `write` wrote.
+        """Read a description that `write` wrote.
 
         Raises:
-            UserError: the file is something else.
+            UserError: The file describes an unknown kind of examples (key `unknown-example-kind`) or is not a
+                description of examples (`invalid-examples-description`).
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values["kind"] not in FORMS:
                 raise UserError(
-                    f"{path} describes examples of kind {values['kind']!r}, not {' or '.join(FORMS)}"
+                    "unknown-example-kind",
+                    f"{path} describes examples of the kind {values['kind']!r}. Known: {', '.join(FORMS)}.",
                 )
             settings, facts = FORMS[values["kind"]]
             return cls(
                 **values
                 | {
                     "settings": settings.from_dict(values["settings"]),
-                    "accounts": {name: Accounts(**each) for name, each in values["accounts"].items()},
-                    "files": {name: facts(**each) for name, each in values["files"].items()},
+                    "accounts": {name: Accounts(**counts) for name, counts in values["accounts"].items()},
+                    "files": {name: facts(**counts) for name, counts in values["files"].items()},
                 }
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} doesn't describe examples: make it and its files again") from error
+            raise UserError(
+                "invalid-examples-description",
+                f"{path} is not a description of examples. Run `ehr-bert features` again.",
+            ) from error
 
 
 def sidecar_path(file: Path, name: str) -> Path:
-    """Where the sidecar of that name lies for one file of examples."""
+    """Return the path of the sidecar `name` of a single file of examples."""
     return file.with_name(f"{file.name}.{name}")
 
 
 def is_sidecar(file: Path) -> bool:
-    """Whether a file stands beside examples and holds none."""
+    """Return whether a file in a folder of examples is not a file of examples."""
     return file.name == SUMMARY_FILE or file.name.endswith((INFO_NAME, VOCABULARY_TABLE))
 
 
 def find_sidecar(file: Path) -> Sidecar | None:
-    """What is told of a file of examples beside it; None where nothing is."""
+    """Return the description of a file of examples, or None if it has none."""
     for path in (sidecar_path(file, INFO_NAME), file.with_name(INFO_NAME)):
         if path.exists():
             sidecar = Sidecar.read(path)
@@ -104,6 +109,6 @@ def find_sidecar(file: Path) -> Sidecar | None:
 
 
 def find_vocabulary(file: Path) -> Path:
-    """The vocabulary beside a file of examples that has a sidecar."""
+    """Return the path of the vocabulary of a file of examples with a description."""
     own = sidecar_path(file, VOCABULARY_TABLE)
     return own if own.exists() else file.with_name(VOCABULARY_TABLE)

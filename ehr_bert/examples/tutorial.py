@@ -1,11 +1,13 @@
-"""The tutorial's seven features: one window an example, padded, and masked when it is written.
+"""The tutorial's seven features: one padded window per example, masked when it is written.
 
 input_ids, input_mask, segment_ids                        int64 [max_seq_length]
 masked_lm_positions, masked_lm_ids                        int64 [max_predictions_per_seq]
 masked_lm_weights                                         float [max_predictions_per_seq]
 next_sentence_labels: whether a stay was prolonged        int64 [1]
 
-Segment ids are visits, from 1 in each window; 0 is padding, and the segment of `[CLS]`.
+Segment ids number the visits from 1 in each window; padding and `[CLS]` have segment 0.
+
+Legend: W windows, M masked positions.
 """
 
 from collections.abc import Mapping
@@ -25,25 +27,25 @@ from ehr_bert.schemas import PROLONGED_STAY_DAYS, SpecialToken
 from ehr_bert.vocabulary import Vocabulary
 
 TUTORIAL = "tutorial"
-"""The name of this kind of examples."""
+"""Name of this kind of examples."""
 
 
 @dataclass(frozen=True)
 class TutorialSettings:
-    """How examples are made.
+    """Settings of the tutorial's examples.
 
     Attributes:
-        max_seq_length: Tokens of a window at most.
-        max_predictions_per_seq: Masked codes of a window at most.
-        masked_lm_prob: The share of a window's codes to mask.
-        seed: Of the masking.
-        long_patients: What becomes of patients longer than a window.
-        med_bert: Med-BERT's choices: codes are hidden by id 0; there is no `[CLS]`; a random replacement is
-            any id from 1 to the last code's; patients who are too long, or whose first stay is 0 days or
-            less, are left out.
+        max_seq_length: Largest number of tokens per window.
+        max_predictions_per_seq: Largest number of masked codes per window.
+        masked_lm_prob: Share of the codes of a window to mask.
+        seed: Seed of the masking.
+        long_patients: How to handle patients that are longer than a window.
+        med_bert: Reproduce Med-BERT: masked codes become id 0, there is no `[CLS]`, random replacements are
+            drawn from id 1 to the last code, and patients are excluded if they are longer than a window or
+            their first stay is 0 days or less.
 
     Raises:
-        UserError: a number is out of range.
+        UserError: A number is out of range (key `invalid-setting`).
     """
 
     max_seq_length: int
@@ -55,32 +57,34 @@ class TutorialSettings:
 
     def __post_init__(self) -> None:
         if self.max_seq_length < 2:
-            raise UserError(f"max_seq_length is {self.max_seq_length}: a window takes 2 tokens at least")
+            raise _out_of_range("max_seq_length", self.max_seq_length, "2 or more")
         if not 0 < self.masked_lm_prob <= 1:
-            raise UserError(f"masked_lm_prob is {self.masked_lm_prob}: it must be above 0 and at most 1")
+            raise _out_of_range("masked_lm_prob", self.masked_lm_prob, "above 0 and at most 1")
         if self.max_predictions_per_seq < 1:
-            raise UserError(
-                f"max_predictions_per_seq is {self.max_predictions_per_seq}: it must be 1 at least"
-            )
+            raise _out_of_range("max_predictions_per_seq", self.max_predictions_per_seq, "1 or more")
         if self.seed < 0:
-            raise UserError(f"the seed is {self.seed}: it must be 0 at least")
+            raise _out_of_range("seed", self.seed, "0 or more")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The settings of a sidecar's JSON."""
+        """Create the settings from the JSON of a sidecar."""
         return cls(**{**values, "long_patients": LongPatients(values["long_patients"])})
 
 
+def _out_of_range(name: str, value: float, allowed: str) -> UserError:
+    return UserError("invalid-setting", f"{name} must be {allowed}, not {value}.")
+
+
 class TutorialFeatures:
-    """Makes the seven features of batches of patients.
+    """Computes the seven features of batches of patients.
 
     Attributes:
         kind: `TUTORIAL`.
-        always_written: Lengths whose files are written even if they hold nothing.
-        no_facts: Those of an empty file.
-        settings: As given, with what `med_bert` implies.
-        mask_id: The id that hides a code.
-        cls_id: The id of the `[CLS]` that leads each window, or None.
+        always_written: Window lengths whose files are written even without examples.
+        no_facts: Counts of a file without examples.
+        settings: The given settings, with those that `med_bert` implies.
+        mask_id: Id that replaces a masked code.
+        cls_id: Id of the `[CLS]` that precedes each window, or None.
     """
 
     kind = TUTORIAL
@@ -111,10 +115,10 @@ class TutorialFeatures:
     def columns(
         self, batch: pa.RecordBatch, generator: np.random.Generator
     ) -> tuple[dict[str, Column], Accounts]:
-        """The features of a batch's windows.
+        """Return the features of the windows of a batch, and the counts of its patients.
 
         Raises:
-            UserError: an id is outside of the vocabulary.
+            UserError: An id is not in the vocabulary (key `ids-out-of-range`).
         """
         settings = self.settings
         capacity = settings.max_seq_length - (self.cls_id is not None)
@@ -124,8 +128,8 @@ class TutorialFeatures:
             windows = windows.with_cls(self.cls_id)
         masked = self.masking.mask(windows, generator)
 
-        positions = masked.places - np.repeat(starts_of(windows.lengths), masked.counts)  # [M]
-        one_each = np.ones_like(windows.lengths)  # [W]
+        positions = masked.positions - np.repeat(starts_of(windows.lengths), masked.counts)  # [M]
+        ones = np.ones_like(windows.lengths)  # [W]
         prolonged = windows.longest_stays > PROLONGED_STAY_DAYS  # [W]
 
         def of_tokens(values: np.ndarray) -> Column:
@@ -139,20 +143,20 @@ class TutorialFeatures:
             "input_mask": of_tokens(np.ones_like(windows.tokens)),
             "segment_ids": of_tokens(windows.visits),
             "masked_lm_positions": of_masked(positions),
-            "masked_lm_ids": of_masked(windows.tokens[masked.places]),
+            "masked_lm_ids": of_masked(windows.tokens[masked.positions]),
             "masked_lm_weights": of_masked(np.ones(len(positions), np.float32)),
-            "next_sentence_labels": Column(prolonged.astype(np.int32), one_each, 1),
+            "next_sentence_labels": Column(prolonged.astype(np.int32), ones, 1),
         }, accounts
 
     def by_length(
         self, batch: pa.RecordBatch, generator: np.random.Generator
     ) -> tuple[dict[int | None, dict[str, Column]], Accounts]:
-        """The features of a batch's windows, which all go to the same files, of no one length."""
+        """Return the features by window length. All go to the same files, so the only key is None."""
         columns, accounts = self.columns(batch, generator)
         return {None: columns}, accounts
 
     def facts(self, _: int | None, columns: Mapping[str, Column], own: slice) -> FileFacts:
-        """What some of the examples hold; `bytes` is left at 0."""
+        """Return the counts of the examples in the slice `own`, without `bytes`."""
         lengths = columns["input_ids"].lengths[own]
         return FileFacts(
             records=len(lengths), real_tokens=int(lengths.sum()), longest=int(lengths.max(initial=0))

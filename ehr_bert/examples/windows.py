@@ -1,6 +1,7 @@
-"""Windows: the pieces of a patient's history that fit into the model, each of whole visits where possible.
+"""Windows: parts of a patient's history that fit into the model and consist of whole visits where possible.
 
-Legend: R patients, W windows, N tokens of all windows together.
+Legend: N patients, C codes of all patients, K visits of all patients, W windows, P positions of all windows,
+concatenated.
 """
 
 from dataclasses import dataclass, fields
@@ -16,7 +17,7 @@ from ehr_bert.ragged import spans, starts_of
 
 
 class LongPatients(StrEnum):
-    """What becomes of patients that have more codes than a window."""
+    """How patients with more codes than a window are handled."""
 
     SPLIT = "split"
     LATEST = "latest"
@@ -25,18 +26,20 @@ class LongPatients(StrEnum):
 
 @dataclass(frozen=True)
 class Accounts:
-    """What became of every patient: `patients` is the sum of `written` and the three reasons after it.
+    """Number of patients by what was done with them.
+
+    `patients` is the sum of `written`, `without_codes`, `too_long` and `short_first_stay`.
 
     Attributes:
-        patients: Patients read.
-        written: Patients in at least one example.
-        without_codes: Left out: no code.
-        too_long: Left out: more codes than a window.
-        short_first_stay: Left out: the first stay is 0 days or less.
-        split: Of those written, patients in several windows.
-        truncated: Of those written, patients of whom only the latest codes are kept.
-        examples: Examples, one a window.
-        unknown: Tokens that the vocabulary asked for lacks, and that became `[UNK]`.
+        patients: Patients that were read.
+        written: Patients with at least one example.
+        without_codes: Patients excluded because they have no code.
+        too_long: Patients excluded because they have more codes than a window.
+        short_first_stay: Patients excluded because their first stay is 0 days or less.
+        split: Written patients that are divided into several windows.
+        truncated: Written patients of which only the latest codes are kept.
+        examples: Number of examples, one per window.
+        unknown: Number of tokens that became `[UNK]` because the requested vocabulary does not contain them.
     """
 
     patients: int = 0
@@ -56,21 +59,21 @@ class Accounts:
         unknown = f"; {self.unknown:,} tokens became [UNK]" if self.unknown else ""
         return (
             f"{self.patients:,} patients: {self.written:,} written as {self.examples:,} examples "
-            f"({self.split:,} split, {self.truncated:,} truncated); left out: {self.without_codes:,} without "
-            f"codes, {self.too_long:,} too long, {self.short_first_stay:,} by a first stay of 0 days or less"
+            f"({self.split:,} split, {self.truncated:,} truncated); excluded: {self.without_codes:,} without "
+            f"codes, {self.too_long:,} too long, {self.short_first_stay:,} with a first stay of 0 days or less"
             f"{unknown}"
         )
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of one batch of patients, in its order.
+    """Windows of one batch of patients, in the order of the patients.
 
     Attributes:
-        tokens: Token ids, int32 [N].
-        visits: The visit of each token, from 1 in each window; 0 for `[CLS]`. int32 [N].
-        lengths: Tokens a window, at least 1. int64 [W].
-        longest_stays: The longest stay of the window's visits in days, int32 [W].
+        tokens: Token ids, int32 `[P]`.
+        visits: Visit of each token, from 1 in each window; 0 for `[CLS]`; int32 `[P]`.
+        lengths: Number of tokens per window, at least 1, int64 `[W]`.
+        longest_stays: Longest stay of the visits of each window in days, int32 `[W]`.
     """
 
     tokens: np.ndarray
@@ -79,7 +82,7 @@ class Windows:
     longest_stays: np.ndarray
 
     def with_cls(self, cls_id: int) -> "Windows":
-        """The same windows, each led by `[CLS]` as visit 0."""
+        """Return the windows with `[CLS]` as the first token of each, in visit 0."""
         starts = starts_of(self.lengths)
         return Windows(
             np.insert(self.tokens, starts, cls_id),
@@ -90,43 +93,48 @@ class Windows:
 
 
 def check_ids(tokens: np.ndarray, vocab_size: int) -> None:
-    """Refuses tokens of another vocabulary.
+    """Refuse token ids that are not in the vocabulary.
 
     Raises:
-        UserError: an id is outside of the vocabulary.
+        UserError: An id is not from 0 to `vocab_size` - 1 (key `ids-out-of-range`).
     """
     lowest, highest = tokens.min(initial=0), tokens.max(initial=0)
     if lowest < 0 or highest >= vocab_size:
         raise UserError(
-            f"the sequences hold id {lowest if lowest < 0 else highest}, and the vocabulary has ids from "
-            f"0 to {vocab_size - 1}: give the vocabulary that was made with these sequences"
+            "ids-out-of-range",
+            f"the sequences contain the id {lowest if lowest < 0 else highest}, but the vocabulary has the ids "
+            f"0 to {vocab_size - 1}. Use the vocabulary that was made with these sequences.",
         )
 
 
 def cut(
     batch: pa.RecordBatch, capacity: int, long_patients: LongPatients, skip_short_first_stays: bool
 ) -> tuple[Windows, Accounts]:
-    """Cuts patients into windows of at most `capacity` codes.
+    """Divide patients into windows of at most `capacity` codes.
 
     Args:
-        batch: The columns token_ids, visit_ids and los_days of `schemas.SEQUENCES`.
-        capacity: Codes a window at most.
-        long_patients: `SPLIT` fills windows with whole visits one after the other, `LATEST` keeps the last
-            whole visits, `DROP` keeps nothing. A visit that is longer than a window is cut.
-        skip_short_first_stays: Leave out patients whose first stay is 0 days or less.
+        batch: Patients with the columns `token_ids`, `visit_ids` and `los_days` of `schemas.SEQUENCES`.
+        capacity: Largest number of codes per window.
+        long_patients: `SPLIT` fills successive windows with whole visits, `LATEST` keeps the latest whole
+            visits, `DROP` excludes the patient. A visit that is longer than a window is divided.
+        skip_short_first_stays: Exclude patients whose first stay is 0 days or less.
+
+    Returns:
+        The windows, and the number of patients by what was done with them.
 
     Raises:
-        UserError: a code stands in a visit that has no stay.
+        UserError: A visit id is not from 1 to the number of stays (key `invalid-visit-id`).
     """
-    tokens, counts = _flat(batch, "token_ids")  # [codes], [R]
-    visits, _ = _flat(batch, "visit_ids")  # [codes]
-    los_days, stay_counts = _flat(batch, "los_days")  # [stays], [R]
+    tokens, counts = _flat(batch, "token_ids")  # [C], [N]
+    visits, _ = _flat(batch, "visit_ids")  # [C]
+    los_days, stay_counts = _flat(batch, "los_days")  # [K], [N]
     if np.any((visits < 1) | (visits > np.repeat(stay_counts, counts))):
         raise UserError(
-            "the sequences hold a visit id without a stay: visit ids are 1 to the number of stays"
+            "invalid-visit-id",
+            "the sequences contain a visit id without a stay. Visit ids must be from 1 to the number of stays.",
         )
     first_codes, first_stays = starts_of(counts), starts_of(stay_counts)
-    stays = los_days[np.repeat(first_stays, counts) + visits - 1]  # [codes]
+    stays = los_days[np.repeat(first_stays, counts) + visits - 1]  # [C]
 
     without_codes = counts == 0
     long = counts > capacity
@@ -135,19 +143,19 @@ def cut(
     if skip_short_first_stays:
         considered = ~without_codes & ~too_long
         short_first_stay[considered] = los_days[first_stays[considered]] <= 0
-    written = ~(without_codes | too_long | short_first_stay)  # [R]
+    written = ~(without_codes | too_long | short_first_stay)  # [N]
 
     starts, stops = first_codes[written], (first_codes + counts)[written]
     new_visit = np.r_[True, visits[1:] != visits[:-1]][: len(visits)]
     new_visit[first_codes[~without_codes]] = True
-    borders = np.append(np.flatnonzero(new_visit), len(visits))  # [visits + 1]
+    borders = np.append(np.flatnonzero(new_visit), len(visits))  # [visits with codes + 1]
     if long_patients == LongPatients.LATEST:
         starts = _latest(starts, stops, capacity, borders)
     else:
         starts, stops = _split(starts, stops, capacity, borders)
 
     lengths = stops - starts  # [W]
-    codes = spans(starts, lengths)  # [N]
+    codes = spans(starts, lengths)  # [P]
     windows = Windows(
         tokens[codes],
         visits[codes] - np.repeat(visits[starts] - 1, lengths),
@@ -168,7 +176,7 @@ def cut(
 
 
 def _flat(batch: pa.RecordBatch, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A list column as its values, one row after the other, and the length of each row."""
+    """Return the values of a list column, concatenated, and the length of each list."""
     column = batch.column(name)
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(np.int64)
     return column.flatten().to_numpy(), lengths
@@ -177,9 +185,9 @@ def _flat(batch: pa.RecordBatch, name: str) -> tuple[np.ndarray, np.ndarray]:
 def _split(
     starts: np.ndarray, stops: np.ndarray, capacity: int, borders: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and stops of windows: each takes the visits that still fit, or else a part of one."""
+    """Return the starts and stops of windows, each with as many whole visits as fit or a part of one visit."""
     window_starts, window_stops = [starts[:0]], [stops[:0]]
-    while len(starts):  # a round a window: the first of every patient, then the second, ...
+    while len(starts):  # The first window of every patient, then the second, ...
         reach = starts + capacity
         border = borders[np.searchsorted(borders, reach, "right") - 1]
         ends = np.where(reach >= stops, stops, np.where(border > starts, border, reach))
@@ -193,7 +201,7 @@ def _split(
 
 
 def _latest(starts: np.ndarray, stops: np.ndarray, capacity: int, borders: np.ndarray) -> np.ndarray:
-    """Where the last whole visits that fit begin, or else the last codes of the last visit."""
+    """Return the start of the latest whole visits that fit, or of the latest codes of the last visit."""
     reach = np.maximum(starts, stops - capacity)
     border = borders[np.searchsorted(borders, reach, "left")]
     return np.where(border < stops, border, reach)

@@ -38,8 +38,8 @@ def test_only_codes_are_masked_and_as_many_as_asked_for(rows, probability, most,
     masked = masking(probability, most).mask(windows_of(rows), np.random.default_rng(seed))
     lengths = [len(row) for row in rows]
     chosen = np.zeros(sum(lengths), bool)
-    chosen[masked.places] = True
-    assert np.all(np.diff(masked.places) > 0)
+    chosen[masked.positions] = True
+    assert np.all(np.diff(masked.positions) > 0)
     for row, inputs, places, count in zip(
         rows, split(masked.inputs, lengths), split(chosen, lengths), masked.counts, strict=True
     ):
@@ -63,7 +63,7 @@ def test_the_batches_that_windows_come_in_change_nothing(rows, border):
 def test_of_the_masked_codes_8_in_10_are_hidden_1_kept_1_random():
     many = windows_of([[CLS] + [FIRST_CODE] * 40] * 5000)
     masked = masking(0.5, 20).mask(many, np.random.default_rng(1))
-    inputs = masked.inputs[masked.places]
+    inputs = masked.inputs[masked.positions]
     assert len(inputs) == 100_000
     assert np.mean(inputs == MASK) == pytest.approx(0.8, abs=0.01)
     assert np.mean(inputs == FIRST_CODE) == pytest.approx(0.1 + 0.1 / CODES, abs=0.01)
@@ -76,7 +76,7 @@ def test_of_the_masked_codes_8_in_10_are_hidden_1_kept_1_random():
 def test_each_place_is_masked_as_often():
     many = windows_of([[CLS, *range(FIRST_CODE, FIRST_CODE + 13)]] * 20_000)
     masked = masking(0.3).mask(many, np.random.default_rng(2))
-    shares = np.bincount(masked.places % 14, minlength=14) / 20_000
+    shares = np.bincount(masked.positions % 14, minlength=14) / 20_000
     assert shares[0] == 0
     assert shares[1:] == pytest.approx(4 / 13, abs=0.02)  # round(13 * 0.3) = 4
 
