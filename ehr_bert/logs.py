@@ -2,10 +2,13 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Verbosity(IntEnum):
@@ -67,3 +70,20 @@ def warn(logger: logging.Logger, key: str, message: str) -> None:
         >>> warn(logging.getLogger("ehr_bert.example"), "many-epochs", "Each patient is seen 90 times.")
     """
     logger.warning(message, extra={"key": key})
+
+
+def progress_bar(
+    logger: logging.Logger, iterable: Iterable[Any] | None = None, **options: Any
+) -> "tqdm[Any]":
+    """Create a progress bar that `--quiet` hides.
+
+    Args:
+        logger: Logger of the module. Without its level INFO the bar is hidden.
+        iterable: What the bar iterates over, if anything.
+        options: Further options of `tqdm`.
+    """
+    from tqdm import tqdm
+
+    if not logger.isEnabledFor(logging.INFO):
+        options["disable"] = True
+    return tqdm(iterable, **options)

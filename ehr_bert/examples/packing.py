@@ -20,7 +20,7 @@ import numpy as np
 from ehr_bert.ragged import starts_of
 
 WINDOW_LENGTHS = (64, 128, 256, 512)
-"""Default lengths. Attention costs grow with the length, and typical patients fill even short windows well."""
+"""Default lengths. Attention costs grow with the length, and typical patients fill short windows well."""
 
 
 def window_lengths(longest: int) -> tuple[int, ...]:
@@ -139,8 +139,8 @@ def _max_patients(mean_length: float, capacities: Sequence[int]) -> dict[int, in
     """Return the largest number of patients per window, by its length.
 
     Each patient of a window has a masked code, and all windows of one length have the same number of
-    masked-code slots, so a few windows full of short patients would make all others more expensive. About 1 in
-    6 positions is masked in any case.
+    masked-code slots, so a few windows full of short patients would make all others more expensive. About
+    1 in 6 positions is masked in any case.
     """
     return {length: max(length // 6, math.ceil(2 * length / mean_length)) for length in capacities}
 

@@ -85,8 +85,9 @@ def _check(file: Path, sidecar: Sidecar | None, most_corrupt: int) -> Checked:
     size = file.stat().st_size if file.exists() else 0
     if facts and size != facts.bytes:
         raise UserError(
-            f"{file} is missing, cut off or replaced, for it has {size:,} bytes and was written with "
-            f"{facts.bytes:,}: make it again"
+            "damaged-file",
+            f"{file} is missing, truncated or replaced: it has {size:,} bytes instead of {facts.bytes:,}. "
+            "Run `ehr-bert features` again.",
         )
     length = sidecar and _window_length(file, sidecar)
     if sidecar and length:
@@ -96,8 +97,9 @@ def _check(file: Path, sidecar: Sidecar | None, most_corrupt: int) -> Checked:
         found = check(file, tutorial_reading.parse_tutorial, tutorial_reading.measure, most_corrupt)
     if facts and found.records + found.corrupt != facts.records:
         raise UserError(
-            f"{file} is damaged, for {found.records:,} of its {facts.records:,} records can be read: "
-            "make it again"
+            "damaged-file",
+            f"{file} is damaged: {found.records:,} of its {facts.records:,} records can be read. Run "
+            "Run `ehr-bert features` again.",
         )
     if found.corrupt:
         print(f"{file}: left out {found.corrupt:,} damaged record(s), read {found.records:,}")

@@ -7,6 +7,7 @@ separately, so that every later pass reads the same records.
 Legend: B records of a batch, G figures per record.
 """
 
+import logging
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from ehr_bert.errors import UserError
+from ehr_bert.logs import progress_bar
+
+logger = logging.getLogger(__name__)
 
 RECORDS_AT_A_TIME = 4096
 
@@ -72,8 +75,8 @@ class Checked:
 def records_from(path: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
     """Return the records of a file from a byte offset, as scalar strings.
 
-    Only for use inside the function of `flat_map` or `interleave`: TensorFlow does not serialise the offsets of
-    this op, so it cannot be the source of a pipeline.
+    Only for use inside the function of `flat_map` or `interleave`: TensorFlow does not serialise the
+    offsets of this op, so it cannot be the source of a pipeline.
     """
     variant = tf.raw_ops.TFRecordDatasetV2(
         filenames=[path], compression_type="", buffer_size=1 << 20, byte_offsets=[offset]
@@ -101,7 +104,9 @@ def check(path: Path, parse: Parse, measure: RecordMeasure, most_corrupt: int) -
     sums: list[np.ndarray] = []
     largest: list[np.ndarray] = []
     offset = corrupt = 0
-    with tqdm(desc=f"checking {path.name}", unit="B", unit_scale=True, total=size, disable=None) as progress:
+    with progress_bar(
+        logger, desc=f"checking {path.name}", unit="B", unit_scale=True, total=size, disable=None
+    ) as progress:
         while offset < size:
             # An unreadable record ends the loop. It starts where the record before it ends.
             for records in _readable(path, offset).batch(RECORDS_AT_A_TIME):
@@ -142,7 +147,7 @@ def _readable(path: Path, offset: int) -> tf.data.Dataset:
 def _measured(
     records: tf.Tensor, parse: Parse, measure: RecordMeasure
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return whether each record is valid, bool `[B]`, and the figures of the valid ones, in parts of `[..., G]`."""
+    """Return whether each record is valid, bool `[B]`, and the figures of the valid ones, `[..., G]`."""
     try:
         stored = parse(records)
     except (

@@ -60,8 +60,8 @@ class Accounts:
         return (
             f"{self.patients:,} patients: {self.written:,} written as {self.examples:,} examples "
             f"({self.split:,} split, {self.truncated:,} truncated); excluded: {self.without_codes:,} without "
-            f"codes, {self.too_long:,} too long, {self.short_first_stay:,} with a first stay of 0 days or less"
-            f"{unknown}"
+            f"codes, {self.too_long:,} too long, {self.short_first_stay:,} with a first stay of 0 days or "
+            f"less{unknown}"
         )
 
 
@@ -102,8 +102,8 @@ def check_ids(tokens: np.ndarray, vocab_size: int) -> None:
     if lowest < 0 or highest >= vocab_size:
         raise UserError(
             "ids-out-of-range",
-            f"the sequences contain the id {lowest if lowest < 0 else highest}, but the vocabulary has the ids "
-            f"0 to {vocab_size - 1}. Use the vocabulary that was made with these sequences.",
+            f"the sequences contain the id {lowest if lowest < 0 else highest}, but the vocabulary has the "
+            f"ids 0 to {vocab_size - 1}. Use the vocabulary that was made with these sequences.",
         )
 
 
@@ -131,7 +131,8 @@ def cut(
     if np.any((visits < 1) | (visits > np.repeat(stay_counts, counts))):
         raise UserError(
             "invalid-visit-id",
-            "the sequences contain a visit id without a stay. Visit ids must be from 1 to the number of stays.",
+            "the sequences contain a visit id without a stay. Visit ids must be from 1 to the number of "
+            "stays.",
         )
     first_codes, first_stays = starts_of(counts), starts_of(stay_counts)
     stays = los_days[np.repeat(first_stays, counts) + visits - 1]  # [C]
@@ -185,7 +186,7 @@ def _flat(batch: pa.RecordBatch, name: str) -> tuple[np.ndarray, np.ndarray]:
 def _split(
     starts: np.ndarray, stops: np.ndarray, capacity: int, borders: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the starts and stops of windows, each with as many whole visits as fit or a part of one visit."""
+    """Return the starts and stops of windows, each with the whole visits that fit or a part of one visit."""
     window_starts, window_stops = [starts[:0]], [stops[:0]]
     while len(starts):  # The first window of every patient, then the second, ...
         reach = starts + capacity

@@ -1,5 +1,6 @@
-"""From sequences to TFRecord files of examples, with what stands beside them."""
+"""Writing of examples as TFRecord files with their sidecars, from sequences of patients."""
 
+import logging
 import os
 import shutil
 from collections import Counter
@@ -23,18 +24,21 @@ from ehr_bert.examples.sidecars import INFO_NAME, Sidecar, sidecar_path
 from ehr_bert.examples.tutorial import TutorialFeatures, TutorialSettings
 from ehr_bert.examples.windows import Accounts
 from ehr_bert.files import SUMMARY_FILE, atomic_files, atomic_folder, write_json
+from ehr_bert.logs import progress_bar
 from ehr_bert.processes import Processes, TaskRunner
 from ehr_bert.quiet import import_tensorflow
 from ehr_bert.schemas import Split
 from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
+logger = logging.getLogger(__name__)
+
 PATIENTS_AT_A_TIME = 4096
-"""Patients that are in memory as examples at one time; the tutorial's examples don't depend on it."""
+"""Number of patients in memory at a time. The tutorial's examples do not depend on it."""
 
 FeatureWriter = TutorialFeatures | PackedFeatures
 
 PRETRAINING_SPLITS = (Split.TRAIN, Split.VALID)
-"""Nothing is pretrained on test patients."""
+"""Test patients are never used for pretraining."""
 
 
 def write_files(
@@ -44,33 +48,37 @@ def write_files(
     settings: TutorialSettings,
     files: Sequence[Path],
 ) -> Accounts:
-    """Writes examples to `files`, one to each in turn, and the sidecars of each.
+    """Write the tutorial's examples to `files` in turn, and the sidecars of each file.
 
     Args:
-        batches: Patients, with the columns of `pickles.TUTORIAL_SEQUENCES` at least.
-        source: Where they come from, for the accounts.
-        vocabulary: Their tokens.
-        settings: How to make examples.
-        files: TFRecord files; the examples are the same, whatever their number.
+        batches: Patients with the columns of `pickles.TUTORIAL_SEQUENCES`.
+        source: Name of their source, for the accounts.
+        vocabulary: Vocabulary of the patients.
+        settings: Settings of the examples.
+        files: TFRecord files. The examples do not depend on the number of files.
+
+    Returns:
+        The number of patients by what was done with them.
 
     Raises:
-        UserError: `files` names one twice, or the sequences and the vocabulary don't fit.
+        UserError: `files` contains one file twice (key `duplicate-output`), or the sequences do not match the
+            vocabulary (`ids-out-of-range`).
     """
     if len(set(files)) < len(files):
-        raise UserError("the output files name one file twice: name each once")
+        raise UserError("duplicate-output", "an output file is named twice. Name each file once.")
     features = TutorialFeatures(settings, vocabulary)
     infos = [sidecar_path(file, INFO_NAME) for file in files]
     vocabularies = [sidecar_path(file, VOCABULARY_TABLE) for file in files]
     with atomic_files(*files, *vocabularies, *infos) as temporaries:
-        temporary = dict(zip((*files, *vocabularies, *infos), temporaries, strict=True))
+        temporary_of = dict(zip((*files, *vocabularies, *infos), temporaries, strict=True))
         generator = np.random.default_rng(settings.seed)
-        with tqdm(desc="examples", unit=" patients", disable=None) as progress:
-            writer = _Writer(features, len(files), lambda _, shard: temporary[files[shard]])
+        with progress_bar(logger, desc="examples", unit=" patients", disable=None) as progress:
+            writer = _Writer(features, len(files), lambda _, shard: temporary_of[files[shard]])
             accounts, facts = writer.write(_smaller(_counted(batches, progress)), generator)
         for shard, (file, vocabulary_path, info) in enumerate(zip(files, vocabularies, infos, strict=True)):
-            vocabulary.write(temporary[vocabulary_path])
-            told = {file.name: facts[None, shard]}
-            _sidecar(features, vocabulary, {source: accounts}, told).write(temporary[info])
+            vocabulary.write(temporary_of[vocabulary_path])
+            facts_of_file = {file.name: facts[None, shard]}
+            _sidecar(features, vocabulary, {source: accounts}, facts_of_file).write(temporary_of[info])
     return accounts
 
 
@@ -82,32 +90,34 @@ def write_folder(
     run: TaskRunner | None = None,
     vocabulary: Vocabulary | None = None,
 ) -> dict[str, Accounts]:
-    """Writes the examples of a folder of sequences, as TFRecord files with sidecars.
+    """Write the examples of a folder of sequences as TFRecord files with sidecars.
 
-    The files are `<split>-<shard>-of-<shards>.tfrecord`; packed windows of each length have their own,
-    `<split>-<length>-<shard>-of-<shards>.tfrecord`.
+    The files are called `<split>-<shard>-of-<shards>.tfrecord`. Packed windows of each length have separate
+    files, `<split>-<length>-<shard>-of-<shards>.tfrecord`.
 
     Args:
-        sequences: A folder of `ehr-bert preprocess`: `sequences/<split>/*.parquet` and `vocabulary.tsv`.
-        output: The folder to write; an earlier one is replaced.
-        settings: How to make examples, and of which kind.
-        shards: Files a split, or a split and length; examples are dealt out to them.
-        run: Runs a task for each file of sequences, by default here, one by one. The examples are the same,
-            whatever runs them.
-        vocabulary: The vocabulary of the examples, for sequences that were made with another; tokens that it
-            lacks become `[UNK]`.
+        sequences: Folder of `ehr-bert preprocess`: `sequences/<split>/*.parquet` and `vocabulary.tsv`.
+        output: Folder to write. An earlier output of this stage is replaced.
+        settings: Settings of the examples. Their type determines the kind of examples.
+        shards: Number of files per split (and window length), to which examples are written in turn.
+        run: Runs one task per file of sequences; by default one after the other in this process. The examples
+            do not depend on it.
+        vocabulary: Vocabulary of the examples, if it is not that of the sequences. Tokens that it does not
+            contain become `[UNK]`.
 
     Returns:
-        The accounts of each split.
+        The accounts by split.
 
     Raises:
-        UserError: `sequences` lacks something, or holds something else; `output` is no earlier output.
+        UserError: `sequences` is not a folder of sequences (key `unreadable-file`, `empty-folder` or
+            `invalid-parquet`), does not match its vocabulary (`ids-out-of-range`), or `output` cannot be
+            replaced (`output-not-empty`).
     """
     if shards < 1:
-        raise UserError(f"shards is {shards}: it must be 1 at least")
-    own = Vocabulary.read(sequences / VOCABULARY_TABLE)
-    recoding = Recoding(own, vocabulary) if vocabulary else None
-    vocabulary = vocabulary or own
+        raise UserError("invalid-setting", f"shards must be 1 or more, not {shards}.")
+    own_vocabulary = Vocabulary.read(sequences / VOCABULARY_TABLE)
+    recoding = Recoding(own_vocabulary, vocabulary) if vocabulary else None
+    vocabulary = vocabulary or own_vocabulary
     features: FeatureWriter = (
         TutorialFeatures(settings, vocabulary)
         if isinstance(settings, TutorialSettings)
@@ -131,30 +141,34 @@ def write_folder(
             ]
             for number, split in enumerate(PRETRAINING_SPLITS)
         }
-        tasks = [part for of_split in parts.values() for part in of_split]
-        written = tqdm(
-            run(_write_part, tasks), desc="examples", total=len(tasks), unit=" files", disable=None
+        tasks = [part for split_parts in parts.values() for part in split_parts]
+        written = progress_bar(
+            logger,
+            run(_write_part, tasks),
+            desc="examples",
+            total=len(tasks),
+            unit=" files",
+            disable=None,
         )
         results = dict(zip(tasks, written, strict=True))
-        for split, of_split in parts.items():
-            accounts[split] = sum((results[part][0] for part in of_split), Accounts())
-            of_files = {part: results[part][1] for part in of_split}
-            for length, shard in sorted(set(chain.from_iterable(of_files.values())), key=_by_length):
+        for split, split_parts in parts.items():
+            accounts[split] = sum((results[part][0] for part in split_parts), Accounts())
+            facts_of_part = {part: results[part][1] for part in split_parts}
+            for length, shard in sorted(set(chain.from_iterable(facts_of_part.values())), key=_by_length):
                 stem = split if length is None else f"{split}-{length}"
                 name = f"{stem}-{shard:05}-of-{shards:05}.tfrecord"
-                holders = [part for part in of_split if (length, shard) in of_files[part]]
-                _concatenate([part.path(length, shard) for part in holders], folder / name)
-                first, *others = (of_files[part][length, shard] for part in holders)
+                parts_of_file = [part for part in split_parts if (length, shard) in facts_of_part[part]]
+                _concatenate([part.path(length, shard) for part in parts_of_file], folder / name)
+                first, *others = (facts_of_part[part][length, shard] for part in parts_of_file)
                 facts[name] = sum(others, first)
         vocabulary.write(folder / VOCABULARY_TABLE)
         _sidecar(features, vocabulary, accounts, facts).write(folder / INFO_NAME)
-        summary = {split: asdict(each) for split, each in accounts.items()}
-        write_json(folder / SUMMARY_FILE, summary)
+        write_json(folder / SUMMARY_FILE, {split: asdict(counts) for split, counts in accounts.items()})
     return accounts
 
 
 FactsOfFiles = dict[tuple[int | None, int], FileFacts]
-"""What each file holds, by the length of its windows, None where that is not one, and its number."""
+"""Counts of each file, by the length of its windows (None for the tutorial's examples) and its shard."""
 
 
 def _by_length(key: tuple[int | None, int]) -> tuple[int, int]:
@@ -164,7 +178,16 @@ def _by_length(key: tuple[int | None, int]) -> tuple[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The examples of one file of sequences, dealt out to as many files as a split has shards."""
+    """A task that writes the examples of one file of sequences to temporary files, one per shard.
+
+    Attributes:
+        sequences: File of sequences.
+        folder: Folder of the temporary files.
+        shards: Number of files per split and window length.
+        features: Makes the examples.
+        recoding: Translation to another vocabulary, if any.
+        seed: The seed of the settings, the number of the split, and the number of the file.
+    """
 
     sequences: Path
     folder: Path
@@ -172,7 +195,6 @@ class _Part:
     features: FeatureWriter
     recoding: Recoding | None
     seed: tuple[int, int, int]
-    """The seed of all, the number of the split, and that of the file."""
 
     def path(self, length: int | None, shard: int) -> Path:
         _, split, file = self.seed
@@ -181,14 +203,14 @@ class _Part:
 
 def _write_part(part: _Part) -> tuple[Accounts, FactsOfFiles]:
     batches = _read_sequences(part.sequences)
-    # Packing wants all patients at once: the more there are, the better they fit.
+    # All patients are packed at once, since more patients can be packed more densely.
     pieces = _smaller(batches) if isinstance(part.features, TutorialFeatures) else _together(batches)
     writer = _Writer(part.features, part.shards, part.path, part.recoding)
     return writer.write(pieces, np.random.default_rng(part.seed))
 
 
 def _concatenate(parts: Sequence[Path], path: Path) -> None:
-    """Moves the parts into one file; TFRecord files one after the other are one."""
+    """Concatenate the parts, which gives a valid TFRecord file, and remove them."""
     first, *others = parts
     os.replace(first, path)
     with open(path, "ab") as file:
@@ -218,7 +240,7 @@ def _sidecar(
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes the examples of each length to `shards` files in turn, at `path(length, shard)`."""
+    """Writes the examples of each window length to `shards` files in turn, at `path(length, shard)`."""
 
     features: FeatureWriter
     shards: int
@@ -228,14 +250,14 @@ class _Writer:
     def write(
         self, batches: Iterable[pa.RecordBatch], generator: np.random.Generator
     ) -> tuple[Accounts, FactsOfFiles]:
-        """Writes the examples of all patients; gives the accounts, and what each file holds."""
-        import_tensorflow()  # Here and not above, for the processes that run tasks to be quiet.
+        """Write the examples of all patients. Return the accounts and the counts of each file."""
+        import_tensorflow()  # Not at the top of the module, so that worker processes call it too.
         import tensorflow as tf
 
         accounts = Accounts()
         facts: FactsOfFiles = {}
         writers: dict[int | None, list[tf.io.TFRecordWriter]] = {}
-        dealt: Counter[int | None] = Counter()
+        written: Counter[int | None] = Counter()
         with ExitStack() as stack:
 
             def open_files(length: int | None) -> None:
@@ -256,18 +278,18 @@ class _Writer:
                         open_files(length)
                     examples = serialize(columns)
                     for shard, writer in enumerate(writers[length]):
-                        own = slice((shard - dealt[length]) % self.shards, None, self.shards)
+                        own = slice((shard - written[length]) % self.shards, None, self.shards)
                         for example in examples[own]:
                             writer.write(example)
                         facts[length, shard] += self.features.facts(length, columns, own)
-                    dealt[length] += len(examples)
+                    written[length] += len(examples)
         return accounts, {
-            file: replace(each, bytes=self.path(*file).stat().st_size) for file, each in facts.items()
+            file: replace(counts, bytes=self.path(*file).stat().st_size) for file, counts in facts.items()
         }
 
 
 def _together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """All patients in one batch, none if there are none."""
+    """Yield all patients in one batch, or no batch if there are no patients."""
     if read := list(batches):
         yield from pa.Table.from_batches(read).combine_chunks().to_batches()
 
@@ -285,10 +307,13 @@ def _counted(batches: Iterable[pa.RecordBatch], progress: tqdm) -> Iterator[pa.R
 
 
 def _sequence_files(folder: Path) -> list[Path]:
-    """The Parquet files of a split, by name."""
+    """Return the Parquet files of a split, sorted by name."""
     files = sorted(folder.glob("*.parquet"))
     if not files:
-        raise UserError(f"{folder} holds no Parquet file of sequences: make it with `ehr-bert preprocess`")
+        raise UserError(
+            "empty-folder",
+            f"{folder} contains no Parquet file of sequences. Run `ehr-bert preprocess` first.",
+        )
     return files
 
 
@@ -296,4 +321,4 @@ def _read_sequences(file: Path) -> Iterator[pa.RecordBatch]:
     try:
         yield from pq.ParquetFile(file).iter_batches(columns=["token_ids", "visit_ids", "los_days"])
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} can't be read as Parquet: {error}") from error
+        raise UserError("invalid-parquet", f"{file} cannot be read as Parquet: {error}.") from error

@@ -1,4 +1,4 @@
-"""Patients for the tests of this room."""
+"""Patients for the tests of `ehr_bert.examples`."""
 
 import numpy as np
 import pyarrow as pa

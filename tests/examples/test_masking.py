@@ -3,18 +3,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehr_bert.errors import UserError
 from ehr_bert.examples.masking import Masking
 from ehr_bert.examples.windows import Windows
 from tests.examples.patients import CLS, FIRST_CODE, MASK, vocabulary
+from tests.user_errors import raises_user_error
 
 CODES = 301
 
 
-def masking(probability=0.15, most=20, replacements=None):
+def masking(probability=0.15, max_masked=20, replacements=None):
     words = vocabulary(CODES)
     return Masking.of(
-        words, MASK, words.code_ids if replacements is None else replacements, probability, most
+        words, MASK, words.code_ids if replacements is None else replacements, probability, max_masked
     )
 
 
@@ -34,33 +34,33 @@ rows = st.lists(
 
 
 @given(rows, st.floats(0.01, 1), st.integers(1, 7), st.integers(0, 2**32))
-def test_only_codes_are_masked_and_as_many_as_asked_for(rows, probability, most, seed):
-    masked = masking(probability, most).mask(windows_of(rows), np.random.default_rng(seed))
+def test_only_codes_are_masked_and_as_many_as_requested(rows, probability, max_masked, seed):
+    masked = masking(probability, max_masked).mask(windows_of(rows), np.random.default_rng(seed))
     lengths = [len(row) for row in rows]
     chosen = np.zeros(sum(lengths), bool)
     chosen[masked.positions] = True
     assert np.all(np.diff(masked.positions) > 0)
-    for row, inputs, places, count in zip(
+    for row, inputs, positions, count in zip(
         rows, split(masked.inputs, lengths), split(chosen, lengths), masked.counts, strict=True
     ):
         tokens = np.array(row)
         codes = int((tokens >= FIRST_CODE).sum())
-        assert places.sum() == count == min(most, max(1, round(codes * probability)), codes)
-        assert np.all(tokens[places] >= FIRST_CODE)
-        assert np.array_equal(inputs[~places], tokens[~places])
-        assert np.all((inputs[places] == MASK) | (inputs[places] >= FIRST_CODE))
+        assert positions.sum() == count == min(max_masked, max(1, round(codes * probability)), codes)
+        assert np.all(tokens[positions] >= FIRST_CODE)
+        assert np.array_equal(inputs[~positions], tokens[~positions])
+        assert np.all((inputs[positions] == MASK) | (inputs[positions] >= FIRST_CODE))
 
 
 @given(rows, st.integers(0, 13))
-def test_the_batches_that_windows_come_in_change_nothing(rows, border):
-    whole = masking().mask(windows_of(rows), np.random.default_rng(7))
+def test_masking_does_not_depend_on_the_batches(rows, border):
+    together = masking().mask(windows_of(rows), np.random.default_rng(7))
     generator = np.random.default_rng(7)
     parts = [masking().mask(windows_of(part), generator) for part in (rows[:border], rows[border:]) if part]
-    assert np.array_equal(whole.inputs, np.concatenate([part.inputs for part in parts]))
-    assert np.array_equal(whole.counts, np.concatenate([part.counts for part in parts]))
+    assert np.array_equal(together.inputs, np.concatenate([part.inputs for part in parts]))
+    assert np.array_equal(together.counts, np.concatenate([part.counts for part in parts]))
 
 
-def test_of_the_masked_codes_8_in_10_are_hidden_1_kept_1_random():
+def test_8_in_10_masked_codes_become_mask_1_is_kept_and_1_is_random():
     many = windows_of([[CLS] + [FIRST_CODE] * 40] * 5000)
     masked = masking(0.5, 20).mask(many, np.random.default_rng(1))
     inputs = masked.inputs[masked.positions]
@@ -73,7 +73,7 @@ def test_of_the_masked_codes_8_in_10_are_hidden_1_kept_1_random():
     assert counts.max() < 3 * counts.mean()
 
 
-def test_each_place_is_masked_as_often():
+def test_each_position_is_masked_equally_often():
     many = windows_of([[CLS, *range(FIRST_CODE, FIRST_CODE + 13)]] * 20_000)
     masked = masking(0.3).mask(many, np.random.default_rng(2))
     shares = np.bincount(masked.positions % 14, minlength=14) / 20_000
@@ -92,5 +92,5 @@ def test_half_a_code_rounds_to_even():
 
 def test_a_vocabulary_without_codes_is_refused():
     words = vocabulary(0)
-    with pytest.raises(UserError, match="names no codes"):
+    with raises_user_error("vocabulary-without-codes"):
         Masking.of(words, MASK, words.code_ids, 0.15, 3)

@@ -8,6 +8,7 @@ from ehr_bert.examples.packed import PackedFeatures, PackedSettings
 from ehr_bert.examples.protobuf import serialize
 from ehr_bert.examples.windows import LongPatients
 from tests.examples.patients import CLS, batch_of, random_patients, vocabulary
+from tests.user_errors import raises_user_error
 
 
 def parsed(columns):
@@ -91,7 +92,7 @@ def test_facts_tell_of_some_of_the_windows():
 
 
 def test_ids_outside_the_vocabulary_are_refused():
-    with pytest.raises(UserError, match="hold id 999"):
+    with raises_user_error("ids-out-of-range", 999):
         packed([[(1, [5, 999])]], PackedSettings(seed=1))
 
 

@@ -20,7 +20,7 @@ def packed(lengths, capacities=WINDOW_LENGTHS, seed=0):
     st.sampled_from([(23,), (7, 23), (3, 8, 13, 23)]),
     st.integers(0, 3),
 )
-def test_every_patient_is_whole_in_one_window_and_no_window_is_over_its_length(lengths, capacities, seed):
+def test_each_patient_is_in_one_window_and_fits(lengths, capacities, seed):
     packing = packed(lengths, capacities, seed)
     assert sorted(packing.order.tolist()) == list(range(len(lengths)))
     assert packing.patients.sum() == len(lengths)
@@ -28,19 +28,19 @@ def test_every_patient_is_whole_in_one_window_and_no_window_is_over_its_length(l
     assert set(packing.lengths.tolist()) <= set(capacities)
     stops = np.cumsum(packing.patients)
     for start, stop, length in zip(stops - packing.patients, stops, packing.lengths, strict=True):
-        held = [lengths[patient] for patient in packing.order[start:stop]]
-        assert held
-        assert sum(held) <= length
-        assert min(capacity for capacity in capacities if capacity >= max(held)) == length
+        patient_lengths = [lengths[patient] for patient in packing.order[start:stop]]
+        assert patient_lengths
+        assert sum(patient_lengths) <= length
+        assert min(capacity for capacity in capacities if capacity >= max(patient_lengths)) == length
 
 
 @pytest.mark.parametrize(("median", "sigma"), [(40, 0.8), (40, 1.2), (20, 1.0), (100, 1.0), (5, 0.8)])
-def test_next_to_no_position_is_padding(median, sigma):
+def test_almost_no_position_is_padding(median, sigma):
     lengths = lognormal_lengths(50_000, median, sigma)
     assert lengths.sum() >= 0.97 * packed(lengths).lengths.sum()
 
 
-def test_a_length_has_no_window_with_many_more_patients_than_usual():
+def test_the_number_of_patients_per_window_is_limited():
     packing = packed(np.r_[lognormal_lengths(5000), np.full(5000, 2)], (64, 512))
     mean = (lognormal_lengths(5000).sum() + 10_000) / 10_000
     for length in (64, 512):
@@ -49,7 +49,7 @@ def test_a_length_has_no_window_with_many_more_patients_than_usual():
         )
 
 
-def test_the_generator_decides_who_meets_whom_and_the_order():
+def test_the_generator_determines_the_order_and_the_neighbours():
     lengths = lognormal_lengths(1000)
     one, same, other = packed(lengths, seed=1), packed(lengths, seed=1), packed(lengths, seed=2)
     assert one.order.tolist() == same.order.tolist()
@@ -61,12 +61,12 @@ def test_the_generator_decides_who_meets_whom_and_the_order():
     assert sorted(map(str, of_one)) == sorted(map(str, of_other))
 
 
-def test_patients_of_one_length_are_not_taken_in_their_order():
+def test_patients_of_one_length_are_shuffled():
     packing = packed(np.full(600, 64))
     assert packing.order.tolist() != list(range(600))
 
 
-def test_the_default_lengths_end_with_the_wanted_one():
+def test_the_default_lengths_end_with_the_requested_one():
     assert window_lengths(512) == (64, 128, 256, 512)
     assert window_lengths(300) == (64, 128, 256, 300)
     assert window_lengths(23) == (23,)

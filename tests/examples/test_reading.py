@@ -15,6 +15,7 @@ from ehr_bert.examples.updates import BatchSize
 from ehr_bert.examples.writing import write_files, write_folder
 from tests.examples.patients import CLS, MASK, batch_of, random_patients, vocabulary
 from tests.examples.test_writing import sequences_folder
+from tests.user_errors import raises_user_error
 
 SETTINGS = TutorialSettings(max_seq_length=64, max_predictions_per_seq=9, masked_lm_prob=0.3, seed=5)
 PATIENTS = 101
@@ -144,7 +145,7 @@ def test_a_damaged_window_is_left_out_and_told_of(packed, capsys):
     assert (after.corrupt, after.examples) == (1, before.examples - 1)
     assert after.patients < before.patients
     assert "left out 1 damaged record(s), read " in capsys.readouterr().out
-    with pytest.raises(UserError, match=rf"{packed[-1].name} has 1 or more records that are damaged"):
+    with raises_user_error("too-many-corrupt-records", packed[-1]):
         open_examples(packed, max_corrupt_records=0)
     evaluation = open_examples(packed).evaluation(Reading(max_visits=9), batch_tokens=300, replicas=1)
     assert sum(float(cell["patients_total"]) for cell in evaluation.dataset()) == after.patients
@@ -153,7 +154,7 @@ def test_a_damaged_window_is_left_out_and_told_of(packed, capsys):
 def test_a_file_cut_off_and_as_long_as_told_is_named(packed):
     size = packed[-1].stat().st_size
     packed[-1].write_bytes(packed[-1].read_bytes()[: size // 2].ljust(size, b"\0"))
-    with pytest.raises(UserError, match=packed[-1].name):
+    with raises_user_error("damaged-file", packed[-1]):
         describe(packed)
 
 
@@ -222,14 +223,14 @@ def test_a_replaced_vocabulary_is_refused(tmp_path):
 def test_a_file_that_is_cut_off_is_named(tmp_path, bare):
     (file,) = write([tmp_path / "A"], bare=bare)
     file.write_bytes(file.read_bytes()[:-7])
-    with pytest.raises(UserError, match=r"A is .*cut off"):
+    with raises_user_error("damaged-file", file):
         describe([file])
 
 
 def test_a_file_that_is_gone_is_named(tmp_path):
     (file,) = write([tmp_path / "A"])
     file.unlink()
-    with pytest.raises(UserError, match="A is missing"):
+    with raises_user_error("damaged-file", file):
         describe([file])
 
 
@@ -238,7 +239,7 @@ def test_other_files_are_refused(tmp_path, content):
     file = tmp_path / "A"
     if content:
         file.write_bytes(content)
-    with pytest.raises(UserError, match=r"A is missing|A is .*no TFRecord file of examples"):
+    with raises_user_error("damaged-file" if content else "missing-file", file):
         describe([file])
 
 

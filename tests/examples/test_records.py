@@ -1,8 +1,8 @@
 import pytest
 import tensorflow as tf
 
-from ehr_bert.errors import UserError
 from ehr_bert.examples.records import FRAMING, check, records_from
+from tests.user_errors import raises_user_error
 
 SIZES = [9, 11, 7, 30, 12]
 
@@ -32,7 +32,7 @@ def write(path, records=RECORDS):
 
 
 def start_of(record):
-    return sum(len(each) + FRAMING for each in RECORDS[:record])
+    return sum(len(content) + FRAMING for content in RECORDS[:record])
 
 
 def flip(path, byte):
@@ -42,14 +42,14 @@ def flip(path, byte):
 
 
 def read(checked):
-    found = []
+    contents = []
     for stretch in checked.stretches:
-        begin = tf.data.Dataset.from_tensors((str(stretch.path), tf.constant(stretch.offset, tf.int64)))
-        found += [r.numpy() for r in begin.flat_map(records_from).take(stretch.records)]
-    return found
+        start = tf.data.Dataset.from_tensors((str(stretch.path), tf.constant(stretch.offset, tf.int64)))
+        contents += [record.numpy() for record in start.flat_map(records_from).take(stretch.records)]
+    return contents
 
 
-def test_a_sound_file_is_one_stretch(tmp_path):
+def test_a_valid_file_is_one_stretch(tmp_path):
     checked = check(write(tmp_path / "F"), parse, measure, 0)
     assert len(checked.stretches) == 1
     assert (checked.records, checked.corrupt) == (5, 0)
@@ -58,7 +58,7 @@ def test_a_sound_file_is_one_stretch(tmp_path):
 
 
 @pytest.mark.parametrize("record", range(5))
-def test_a_record_with_a_flipped_byte_is_left_out(tmp_path, record):
+def test_a_record_with_a_flipped_byte_is_skipped(tmp_path, record):
     path = write(tmp_path / "F")
     flip(path, start_of(record) + 12 + 3)
     checked = check(path, parse, measure, 1)
@@ -68,33 +68,33 @@ def test_a_record_with_a_flipped_byte_is_left_out(tmp_path, record):
 
 
 @pytest.mark.parametrize("other", [b"\xff no message", example(), b""])
-def test_records_of_something_else_are_left_out(tmp_path, other):
+def test_other_records_are_skipped(tmp_path, other):
     path = write(tmp_path / "F", [RECORDS[0], other, RECORDS[1], other, other, RECORDS[2]])
     checked = check(path, parse, measure, 3)
     assert checked.corrupt == 3
     assert read(checked) == RECORDS[:3]
 
 
-def test_more_than_the_bound_is_refused(tmp_path):
+def test_more_corrupt_records_than_accepted_are_refused(tmp_path):
     path = write(tmp_path / "F")
     for record in (1, 3):
         flip(path, start_of(record) + 12)
-    with pytest.raises(UserError, match="F has 2 or more records that are damaged"):
+    with raises_user_error("too-many-corrupt-records", path):
         check(path, parse, measure, 1)
 
 
-def test_a_damaged_length_is_found_where_it_leads_out_of_the_file(tmp_path):
+def test_a_length_beyond_the_end_of_the_file_is_refused(tmp_path):
     path = write(tmp_path / "F")
     flip(path, start_of(2) + 5)
-    with pytest.raises(UserError, match=rf"F is cut off, damaged .* from byte {start_of(2)} of"):
+    with raises_user_error("damaged-file", path, f"byte {start_of(2)} of"):
         check(path, parse, measure, 100)
 
 
 @pytest.mark.parametrize("left", [1, 11, 12, 20, 200])
-def test_a_cut_file_is_refused(tmp_path, left):
+def test_a_truncated_file_is_refused(tmp_path, left):
     path = write(tmp_path / "F")
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(UserError, match="F is cut off"):
+    with raises_user_error("damaged-file", path):
         check(path, parse, measure, 100)
 
 
@@ -102,15 +102,15 @@ def test_an_end_of_zeros_is_refused(tmp_path):
     path = write(tmp_path / "F")
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[: start_of(3)].ljust(size, b"\0"))
-    with pytest.raises(UserError, match=f"from byte {start_of(3)} of {size}"):
+    with raises_user_error("damaged-file", f"byte {start_of(3)} of {size}"):
         check(path, parse, measure, 100)
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(UserError, match="F is missing"):
+    with raises_user_error("missing-file", tmp_path / "F"):
         check(tmp_path / "F", parse, measure, 100)
 
 
-def test_an_empty_file_holds_nothing(tmp_path):
+def test_an_empty_file_has_no_records(tmp_path):
     checked = check(write(tmp_path / "F", []), parse, measure, 0)
     assert (checked.stretches, checked.corrupt, checked.sums, checked.largest) == ((), 0, [], [])

@@ -2,10 +2,8 @@ import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 import tensorflow as tf
 
-from ehr_bert.errors import UserError
 from ehr_bert.examples import writing
 from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.sidecars import Sidecar, find_sidecar
@@ -13,6 +11,7 @@ from ehr_bert.examples.tutorial import TutorialSettings
 from ehr_bert.examples.writing import write_files, write_folder
 from ehr_bert.vocabulary import Vocabulary
 from tests.examples.patients import batch_of, random_patients, vocabulary
+from tests.user_errors import raises_user_error
 
 SETTINGS = TutorialSettings(max_seq_length=23, max_predictions_per_seq=4, masked_lm_prob=0.3, seed=5)
 PATIENTS = random_patients(101)
@@ -57,7 +56,7 @@ def test_fixed_length_specs_read_the_file(tmp_path):
     assert set(parsed["next_sentence_labels"].numpy().ravel()) == {0, 1}
 
 
-def test_the_number_of_files_changes_no_example(tmp_path):
+def test_examples_do_not_depend_on_the_number_of_files(tmp_path):
     write([tmp_path / "F"])
     files = [tmp_path / f"F{index}" for index in range(3)]
     write(files)
@@ -66,7 +65,7 @@ def test_the_number_of_files_changes_no_example(tmp_path):
         assert records(file) == together[index::3]
 
 
-def test_batches_change_no_byte(tmp_path, monkeypatch):
+def test_files_do_not_depend_on_the_batches(tmp_path, monkeypatch):
     write([tmp_path / "F"])
     monkeypatch.setattr(writing, "PATIENTS_AT_A_TIME", 13)
     files = [tmp_path / f"F{index}" for index in range(3)]
@@ -75,14 +74,14 @@ def test_batches_change_no_byte(tmp_path, monkeypatch):
     assert [records(file) for file in files] == [together[index::3] for index in range(3)]
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path):
+def test_the_bytes_depend_on_the_seed(tmp_path):
     for name, seed in (("A", 5), ("B", 5), ("C", 6)):
         write([tmp_path / name], settings=TutorialSettings(23, 4, 0.3, seed))
     assert (tmp_path / "A").read_bytes() == (tmp_path / "B").read_bytes()
     assert (tmp_path / "A").read_bytes() != (tmp_path / "C").read_bytes()
 
 
-def test_sidecars_tell_what_each_file_holds(tmp_path):
+def test_sidecars_describe_each_file(tmp_path):
     files = [tmp_path / "F1", tmp_path / "F2"]
     accounts = write(files)
     for file in files:
@@ -115,23 +114,23 @@ def test_every_patient_is_accounted_for(tmp_path):
 def test_a_refused_input_leaves_the_earlier_files(tmp_path):
     write([tmp_path / "F"])
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(UserError, match="999"):
+    with raises_user_error("ids-out-of-range", 999):
         write([tmp_path / "F"], patients=[*PATIENTS, [(1, [999])]])
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_file_named_twice_is_refused(tmp_path):
-    with pytest.raises(UserError, match="twice"):
+    with raises_user_error("duplicate-output"):
         write([tmp_path / "F", tmp_path / "F"])
 
 
-def test_a_folder_holds_train_and_valid_and_no_test_patient(tmp_path):
+def test_a_folder_contains_training_and_validation_but_no_test_patients(tmp_path):
     accounts = write_folder(sequences_folder(tmp_path / "in"), tmp_path / "out", SETTINGS, shards=2)
     names = [f"{split}-0000{shard}-of-00002.tfrecord" for split in ("train", "valid") for shard in (0, 1)]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         [*names, "vocabulary.tsv", "examples.json", "summary.json"]
     )
-    assert {split: each.patients for split, each in accounts.items()} == {"train": 58, "valid": 58}
+    assert {split: counts.patients for split, counts in accounts.items()} == {"train": 58, "valid": 58}
     sidecar = find_sidecar(tmp_path / "out" / names[0])
     assert list(sidecar.files) == names
     assert sidecar.accounts == accounts
@@ -151,7 +150,7 @@ def test_a_folder_is_replaced_by_a_new_run(tmp_path):
 
 def test_a_folder_without_a_split_is_refused(tmp_path):
     sequences_folder(tmp_path / "in", splits=("train",))
-    with pytest.raises(UserError, match="valid holds no Parquet file"):
+    with raises_user_error("empty-folder", tmp_path / "in" / "sequences" / "valid"):
         write_folder(tmp_path / "in", tmp_path / "out", SETTINGS, 1)
     assert not (tmp_path / "out").exists()
 
@@ -159,7 +158,7 @@ def test_a_folder_without_a_split_is_refused(tmp_path):
 def test_a_damaged_shard_is_named(tmp_path):
     sequences_folder(tmp_path / "in")
     (tmp_path / "in" / "sequences" / "train" / "part-1.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(UserError, match=r"part-1\.parquet"):
+    with raises_user_error("invalid-parquet", "part-1.parquet"):
         write_folder(tmp_path / "in", tmp_path / "out", SETTINGS, 1)
 
 
@@ -177,13 +176,15 @@ def test_tasks_in_any_order_give_the_same_folder(tmp_path):
     assert len(names) == 2 * 3 + 3
 
 
-def test_the_number_of_shards_changes_no_example_of_a_folder(tmp_path):
+def test_the_examples_of_a_folder_do_not_depend_on_the_number_of_shards(tmp_path):
     sequences_folder(tmp_path / "in")
-    found = []
+    contents = []
     for shards in (1, 3):
         write_folder(tmp_path / "in", tmp_path / "out", SETTINGS, shards)
-        found.append(sorted(record for path in (tmp_path / "out").glob("train*") for record in records(path)))
-    assert found[0] == found[1]
+        contents.append(
+            sorted(record for path in (tmp_path / "out").glob("train*") for record in records(path))
+        )
+    assert contents[0] == contents[1]
 
 
 def packed_folder(folder, shards=1, run=None):
@@ -191,7 +192,7 @@ def packed_folder(folder, shards=1, run=None):
     return {path.name: path.read_bytes() for path in sorted((folder / "out").iterdir())}
 
 
-def test_packed_windows_of_each_length_have_files_of_their_own(tmp_path):
+def test_packed_windows_of_each_length_have_separate_files(tmp_path):
     sequences_folder(tmp_path / "in")
     write_folder(tmp_path / "in", tmp_path / "out", PackedSettings(5, (16, 64, 999)), shards=2)
     names = [
