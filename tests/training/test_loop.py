@@ -18,8 +18,7 @@ from ehr_bert.model.pretraining import build_model
 from ehr_bert.training.evaluation import EvaluationResult
 from ehr_bert.training.loop import StopReason, train
 from ehr_bert.training.phases import PhasePlan
-from ehr_bert.training.recipe import Checkpointing, EarlyStopping, Phase, Recipe
-from ehr_bert.training.recipe import EvaluationResult as Evaluating
+from ehr_bert.training.recipe import Checkpointing, EarlyStopping, EvaluationSettings, Phase, Recipe
 from ehr_bert.training.record.checkpoints import load_weights, newest_checkpoint
 from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.training.step import build_train_step
@@ -168,7 +167,7 @@ def test_the_checkpoint_at_the_end_of_each_phase_is_kept_and_named(quick, tmp_pa
 
 def test_a_training_that_ends_early_names_the_checkpoint_of_the_phase_that_it_was_in(quick, tmp_path):
     recipe = dataclasses.replace(
-        RECIPE, evaluation=Evaluating(every_steps=1), early_stopping=EarlyStopping(patience=2)
+        RECIPE, evaluation=EvaluationSettings(every_steps=1), early_stopping=EarlyStopping(patience=2)
     )
     _, outcome = trained(tmp_path, recipe, lambda step: losses_by_step({step: abs(step - 6) + 1.0})(step))
     assert (outcome.reason, outcome.steps) == (StopReason.EARLY_STOP, 8)
@@ -314,7 +313,7 @@ def test_checkpoints_are_made_by_minutes_too(quick, tmp_path):
 
 def test_evaluations_come_by_steps_and_at_the_end(quick, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="ehr_bert")
-    recipe = dataclasses.replace(RECIPE, evaluation=Evaluating(every_steps=5))
+    recipe = dataclasses.replace(RECIPE, evaluation=EvaluationSettings(every_steps=5))
     found = {5: 3.0, 10: 2.0, 12: 2.5}
     _, outcome = trained(tmp_path, recipe, losses_by_step(found))
     assert outcome.evaluation == losses_by_step(found)(12)
@@ -331,7 +330,7 @@ def test_evaluations_come_by_steps_and_at_the_end(quick, tmp_path, caplog):
 def test_it_ends_early_when_patience_is_at_its_end(quick, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="ehr_bert")
     recipe = dataclasses.replace(
-        RECIPE, evaluation=Evaluating(every_steps=2), early_stopping=EarlyStopping(patience=2)
+        RECIPE, evaluation=EvaluationSettings(every_steps=2), early_stopping=EarlyStopping(patience=2)
     )
     found = {2: 3.0, 4: 2.0, 6: 2.5, 8: 2.0}
     for _ in range(2):
@@ -346,7 +345,7 @@ def test_it_ends_early_when_patience_is_at_its_end(quick, tmp_path, caplog):
 
 
 def test_killed_in_an_evaluation_it_evaluates_again_and_loses_no_update(quick, tmp_path):
-    recipe = dataclasses.replace(RECIPE, evaluation=Evaluating(every_steps=4))
+    recipe = dataclasses.replace(RECIPE, evaluation=EvaluationSettings(every_steps=4))
     found = {4: 3.0, 8: 2.0, 12: 1.0}
 
     def failing(step):

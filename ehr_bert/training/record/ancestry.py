@@ -1,6 +1,6 @@
-"""The ancestry of a model: which trainings, on which corpora, made its weights.
+"""The ancestry of a model: the trainings, and their corpora, that its weights come from.
 
-`ancestry.json` lies in a training folder and travels with exports. It names weights, vocabularies, recipes
+`ancestry.json` is part of a training folder and of an export. It identifies weights, vocabularies, recipes
 and corpora by fingerprints.
 """
 
@@ -17,7 +17,7 @@ from ehr_bert.weights.pretrained import Pretrained
 FILE = "ancestry.json"
 
 TRAINING, HUGGING_FACE, TENSORFLOW_1 = "ehr-bert training", "Hugging Face folder", "TensorFlow 1 checkpoint"
-"""What a generation's weights come from."""
+"""Values of `Generation.origin`."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Corpus(Settings):
     """Examples that a model was trained on.
 
     Attributes:
-        fingerprint: That of `ExamplesInfo`.
-        patients: Patients of all windows.
-        real_tokens: Tokens of all windows, padding not counted.
-        name: What the mixture calls it, if it has a name.
+        fingerprint: Fingerprint of the examples, see `ExamplesInfo`.
+        patients: Number of patients.
+        real_tokens: Number of tokens without padding.
+        name: Name of the corpus in the mixture, if it has one.
     """
 
     fingerprint: str
@@ -39,16 +39,17 @@ class Corpus(Settings):
 
 @dataclass(frozen=True)
 class Generation(Settings):
-    """One training in a model's ancestry, or a model that came from elsewhere; what is None is unknown.
+    """One training in a model's ancestry, or a model from another program. None means unknown.
 
     Attributes:
-        origin: What its weights come from.
-        weights_sha256: `Pretrained.sha256` of what it passed on; None while it is being trained.
-        steps: Updates behind those weights, in this training.
+        origin: Source of the weights, such as `ehr-bert training`.
+        weights_sha256: `Pretrained.sha256` of the weights that the next generation started from. None for the
+            training itself.
+        steps: Number of updates of this training behind those weights.
         vocabulary_sha256: `Vocabulary.sha256`.
-        tokens: Tokens of the vocabulary.
-        recipe_sha256: Fingerprint of all its settings.
-        corpora: What it was trained on.
+        tokens: Number of tokens in the vocabulary.
+        recipe_sha256: Fingerprint of all settings.
+        corpora: Corpora that it was trained on.
     """
 
     origin: str
@@ -63,16 +64,16 @@ class Generation(Settings):
         updates = "" if self.steps is None else f", {self.steps:,} update{'s' * (self.steps != 1)}"
         lines = [f"{self.origin}{updates}"]
         tokens = "" if self.tokens is None else f" ({self.tokens:,} tokens)"
-        for what, told in (
+        for name, fingerprint in (
             ("weights", self.weights_sha256),
             ("vocabulary", self.vocabulary_sha256 and self.vocabulary_sha256 + tokens),
             ("recipe", self.recipe_sha256),
         ):
-            lines.append(f"  {what:<11}{told or 'unknown'}")
+            lines.append(f"  {name:<11}{fingerprint or 'unknown'}")
         for corpus in self.corpora:
-            name = f"{corpus.name}, " if corpus.name else ""
+            named = f"{corpus.name}, " if corpus.name else ""
             lines.append(
-                f"  corpus     {corpus.fingerprint} ({name}{corpus.patients:,} patients, "
+                f"  corpus     {corpus.fingerprint} ({named}{corpus.patients:,} patients, "
                 f"{corpus.real_tokens:,} tokens)"
             )
         return "\n".join(lines)
@@ -80,31 +81,31 @@ class Generation(Settings):
 
 @dataclass(frozen=True)
 class Ancestry(Settings):
-    """A line of descent.
+    """The generations that lead to a model.
 
     Attributes:
-        generations: The newest first; each began with the weights of the one after it, the last at random or,
-            where its origin is no training of this program, in a way unknown.
+        generations: The newest first. Each was initialised from the one after it. The last one was
+            initialised at random if it is a training of this program. Otherwise its ancestors are unknown.
     """
 
     generations: tuple[Generation, ...] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "Ancestry":
-        """What a folder tells of its model; nothing if it has no `ancestry.json`."""
+        """Read `ancestry.json`. Without the file the ancestry is empty."""
         file = folder / FILE
         return cls.from_dict(read_json(file)) if file.exists() else cls()
 
     def write(self, folder: Path) -> None:
-        """Writes `ancestry.json`."""
+        """Write `ancestry.json`."""
         write_json(folder / FILE, self.to_dict())
 
     def __str__(self) -> str:
-        return "\nbegan with\n".join(map(str, self.generations))
+        return "\ninitialised from\n".join(map(str, self.generations))
 
 
 def ancestry_of(model: Pretrained) -> Ancestry:
-    """The ancestry of a model that was read, its newest generation told whole."""
+    """Return the ancestry of a model, with the weights and updates of the newest generation filled in."""
     source = model.source
     folder = source if source.is_dir() else source.parent
     newest, *older = Ancestry.read(folder).generations or (_unrecorded(model, folder),)
@@ -117,24 +118,24 @@ def ancestry_of(model: Pretrained) -> Ancestry:
 
 
 def record_ancestry(folder: Path, own: Generation, parent: Pretrained | None, resumed: bool) -> None:
-    """Writes the ancestry of a training into its folder.
+    """Write the ancestry of a training into its folder.
 
     Args:
-        folder: The training folder.
-        own: What is told of this training.
-        parent: The model whose weights it begins with, if there is one.
+        folder: Training folder.
+        own: Entry of this training.
+        parent: Model that it is initialised from, if there is one.
         resumed: Whether the training in the folder is resumed. Its corpora are kept and new ones are added.
     """
     older = ancestry_of(parent).generations if parent else ()
     if resumed:
-        before, *rest = Ancestry.read(folder).generations or (own,)
-        corpora = dict.fromkeys((*before.corpora, *own.corpora))
+        previous, *rest = Ancestry.read(folder).generations or (own,)
+        corpora = dict.fromkeys((*previous.corpora, *own.corpora))
         own, older = dataclasses.replace(own, corpora=tuple(corpora)), tuple(rest)
     Ancestry((own, *older)).write(folder)
 
 
 def _unrecorded(model: Pretrained, folder: Path) -> Generation:
-    """The generation of a model that came without an `ancestry.json`."""
+    """Return the generation of a model without `ancestry.json`."""
     if model.source.is_dir():
         origin = HUGGING_FACE
     else:
@@ -148,6 +149,6 @@ def _unrecorded(model: Pretrained, folder: Path) -> Generation:
 
 
 def _step_named(source: Path) -> int | None:
-    """The updates that a checkpoint's name tells."""
-    found = re.search(r"-(\d+)$", source.name)
-    return int(found[1]) if found and not source.is_dir() else None
+    """Return the number of updates in the name of a checkpoint."""
+    number = re.search(r"-(\d+)$", source.name)
+    return int(number[1]) if number and not source.is_dir() else None

@@ -1,11 +1,12 @@
-"""Checkpoints: all that a training needs to go on as if it had never stopped.
+"""Checkpoints: everything that a training needs to resume with the same result as without an interruption.
 
-That is the weights, and the optimizer with the number of updates: the place in the examples follows from it.
-They are copied to the host's memory, and written by a thread while the training goes on. TensorFlow writes a
-checkpoint aside and renames it; the file `checkpoint`, which names the newest, is written last.
+A checkpoint contains the weights, and the optimizer with the number of updates, which determines the position
+in the examples. The values are copied to host memory and written by a thread while training continues.
+TensorFlow writes a checkpoint to a temporary file and renames it. The file `checkpoint`, which names the newest
+one, is written last.
 
-The variables are named here, `model/encoder/block_0/...` and `optimizer/...`, and not by TensorFlow, which
-can't see into a Keras layer's lists. `tf.train.load_checkpoint` reads them.
+The names `model/encoder/block_0/...` and `optimizer/...` are assigned here because TensorFlow does not track
+the lists of a Keras layer. `tf.train.load_checkpoint` reads them.
 """
 
 import json
@@ -29,19 +30,19 @@ from ehr_bert.weights.checkpoint_files import read_checkpoint, write_checkpoint
 
 CHECKPOINT_NAME = "model.ckpt"
 NEWEST, BEST = "checkpoint", "best"
-"""Files that name a checkpoint each: the newest, and the one with the lowest held-out loss."""
+"""Files that name the newest checkpoint and the one with the lowest held-out loss."""
 
 MARKS = re.compile(r"best|phase-\d+")
-"""Files that name a checkpoint which is kept: the best, and those at the end of phases."""
+"""Marks: files that name a checkpoint to keep, which is the best one or the last one of a phase."""
 
 
 def phase_mark(number: int) -> str:
-    """The file that names the checkpoint at the end of a phase, counted from 1."""
+    """Return the name of the mark at the end of phase `number`, counted from 1."""
     return f"phase-{number}"
 
 
 FIRST_WEIGHTS = phase_mark(0)
-"""The file that names the checkpoint before the first update, where a phase begins with it anew."""
+"""Mark of the checkpoint before the first update, for a phase that starts from the initial weights."""
 
 
 def _weights(model: PretrainingModel) -> dict[str, Any]:
@@ -53,10 +54,17 @@ def _optimizer_state(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
 
 
 class Checkpoints:
-    """The checkpoints `model.ckpt-<step>` of a training folder: the newest few, and the marked ones.
+    """Checkpoints `model.ckpt-<step>` of a training folder: the newest few and the marked ones.
 
-    Within a `with` block they are written by a thread, one at a time. An error of the thread is raised by the
-    next call, or at the block's end.
+    Within a `with` block a thread writes them, one at a time. An error of the thread is raised by the next
+    call or at the end of the block.
+
+    Args:
+        folder: Training folder.
+        model: Model.
+        optimizer: Optimizer, built for the variables of the model.
+        keep: Number of newest checkpoints to keep.
+        writes: Whether this process writes. Of several workers one writes, and all read.
     """
 
     def __init__(
@@ -67,15 +75,6 @@ class Checkpoints:
         keep: int,
         writes: bool = True,
     ):
-        """Names the checkpoints.
-
-        Args:
-            folder: The training folder.
-            model: The model.
-            optimizer: Built for the model's variables.
-            keep: How many of the newest are kept.
-            writes: Whether this process writes: of several workers one does, and all read.
-        """
         self._folder = folder
         self._weights = _weights(model)
         self._variables = self._weights | _optimizer_state(optimizer)
@@ -98,27 +97,28 @@ class Checkpoints:
             self._wait()
 
     def restore(self) -> tuple[int, dict[str, float]]:
-        """Brings back the newest checkpoint, if there is one.
+        """Restore the newest checkpoint, if there is one.
 
         Returns:
-            The number of updates made so far, and the `state` it was saved with.
+            The number of updates so far, and the `state` that was saved with it.
 
         Raises:
-            UserError: it is of another model or optimizer, or damaged.
+            UserError: The checkpoint is damaged (key `unreadable-checkpoint`) or belongs to another model or
+                optimizer (`checkpoint-mismatch`).
         """
         if not has_checkpoint(self._folder):
             return 0, {}
         prefix = newest_checkpoint(self._folder)
         values = read_checkpoint(prefix, lambda name: True)
         state = {name: float(values.pop(name)) for name in list(values) if name.startswith("state/")}
-        _assign(self._variables, values, prefix, "it must be of this training")
+        _assign(self._variables, values, prefix, "Use the checkpoint of this training.")
         return int(self._iterations.numpy()), {name.removeprefix("state/"): state[name] for name in state}
 
     def save(self, step: int, state: Mapping[str, float]) -> None:
-        """Copies all variables, and has them written under the number `step`, with numbers of the caller's.
+        """Copy all variables and write them as checkpoint `step`, together with `state`.
 
         Raises:
-            UserError: the checkpoint before couldn't be written.
+            UserError: The previous checkpoint could not be written (key `cannot-write`).
         """
         if not self._writes:
             return
@@ -128,15 +128,15 @@ class Checkpoints:
         self._do(lambda: self._write(step, values))
 
     def mark(self, name: str, step: int) -> None:
-        """Gives the checkpoint of that step, saved before, a name, one of `MARKS`, by which it is kept."""
+        """Mark the saved checkpoint of `step`, so that it is kept. `name` is one of `MARKS`."""
         if self._writes:
             self._do(lambda: self._mark(name, step))
 
     def restore_weights(self, name: str) -> None:
-        """Brings back the weights of the checkpoint of that name.
+        """Restore the weights of the checkpoint with the mark `name`.
 
         Raises:
-            UserError: it is not there, or damaged.
+            UserError: The checkpoint is missing (key `no-checkpoint`) or damaged (`unreadable-checkpoint`).
         """
         self._wait()
         _load(self._weights, newest_checkpoint(self._folder / name))
@@ -150,7 +150,9 @@ class Checkpoints:
 
     def _write(self, step: int, values: dict[str, np.ndarray]) -> None:
         prefix = self._folder / f"{CHECKPOINT_NAME}-{step}"
-        with writing(f"checkpoint {prefix}", "make room and run again: the checkpoint before it is whole"):
+        with writing(
+            f"checkpoint {prefix}", "Free disk space and run again. The previous checkpoint is valid."
+        ):
             for leftover in self._folder.glob(f"{CHECKPOINT_NAME}-*.tempstate*"):
                 leftover.unlink()
             write_checkpoint(prefix, values)
@@ -167,7 +169,7 @@ class Checkpoints:
             self._remove_all_but(self._steps[-self._keep :])
 
     def _remove_all_but(self, newest: list[int]) -> None:
-        """Keeps `newest` and the marked ones, named before others are removed."""
+        """Remove all checkpoints but `newest` and the marked ones, after those have been named."""
         kept = {*newest, *self._marked.values()}
         removed = [step for step in self._steps if step not in kept]
         self._steps = [step for step in self._steps if step not in removed]
@@ -182,7 +184,7 @@ def _files(prefix: Path) -> list[Path]:
 
 
 def _name(file: Path, steps: list[int]) -> None:
-    """Writes a file as TensorFlow does: all checkpoints by age, the last as the one that counts."""
+    """Write a file as TensorFlow does: all checkpoints by age, of which the last one is current."""
     names = [json.dumps(f"{CHECKPOINT_NAME}-{step}") for step in steps]
     lines = [
         f"model_checkpoint_path: {names[-1]}",
@@ -193,52 +195,54 @@ def _name(file: Path, steps: list[int]) -> None:
 
 
 def _steps_named(folder: Path) -> list[int]:
-    """The steps of the checkpoints that `_name` named and that are there, by age."""
+    """Return the steps of the existing checkpoints that `_name` named, by age."""
     named = tf.train.get_checkpoint_state(str(folder))
     prefixes = [*named.all_model_checkpoint_paths, named.model_checkpoint_path] if named else []
-    there = [step_of(prefix) for prefix in prefixes if Path(f"{prefix}.index").exists()]
-    return list(dict.fromkeys(there))
+    steps = [step_of(prefix) for prefix in prefixes if Path(f"{prefix}.index").exists()]
+    return list(dict.fromkeys(steps))
 
 
 def _marked_steps(folder: Path) -> dict[str, int]:
-    """The steps of the checkpoints that are marked and that are there, by the marks' names."""
+    """Return the steps of the existing marked checkpoints, by mark."""
     names = [path.name for path in folder.glob("*") if MARKS.fullmatch(path.name)]
     prefixes = {name: tf.train.latest_checkpoint(str(folder), latest_filename=name) for name in names}
     return {name: step_of(prefix) for name, prefix in prefixes.items() if prefix}
 
 
-def _assign(variables: dict[str, Any], values: dict[str, np.ndarray], prefix: str, mend: str) -> None:
-    """Sets all variables, or none."""
-    odd = sorted(variables.keys() ^ values.keys())
-    if odd:
+def _assign(variables: dict[str, Any], values: dict[str, np.ndarray], prefix: str, fix: str) -> None:
+    """Set all variables, or none if the values do not fit."""
+    unmatched = sorted(variables.keys() ^ values.keys())
+    if unmatched:
         raise UserError(
-            f"{prefix} holds {len(values)} variables, the recipe asks for {len(variables)}: "
-            f"{odd[0]} is on one side alone ({mend})"
+            "checkpoint-mismatch",
+            f"{prefix} has {len(values)} variables and the model of the recipe {len(variables)}: only one of "
+            f"them has {unmatched[0]}. {fix}",
         )
     for name, variable in variables.items():
         if tuple(variable.shape) != values[name].shape:
             raise UserError(
-                f"{prefix} holds {name} of shape {list(values[name].shape)}, the recipe asks for "
-                f"{list(variable.shape)} ({mend})"
+                "checkpoint-mismatch",
+                f"{prefix} has {name} with shape {list(values[name].shape)}, but the model of the recipe has "
+                f"shape {list(variable.shape)}. {fix}",
             )
     for name, variable in variables.items():
         variable.assign(values[name])
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a training folder holds a checkpoint to go on from."""
+    """Return whether a training folder has a checkpoint to resume from."""
     return tf.train.latest_checkpoint(str(folder)) is not None
 
 
 def newest_checkpoint(path: Path) -> str:
-    """The prefix of the checkpoint that `path` stands for.
+    """Return the prefix of the checkpoint that `path` names.
 
     Args:
-        path: A training folder, for its newest checkpoint; `folder/best`, for its best one, or
-            `folder/phase-1`, for that at the end of a phase; or the prefix `folder/model.ckpt-<step>` itself.
+        path: A training folder, for its newest checkpoint; `folder/best` for its best one; `folder/phase-1`
+            for the one at the end of a phase; or a prefix `folder/model.ckpt-<step>`.
 
     Raises:
-        UserError: there is none.
+        UserError: There is none (key `no-checkpoint`).
     """
     if Path(f"{path}.index").exists():
         return str(path)
@@ -249,39 +253,41 @@ def newest_checkpoint(path: Path) -> str:
         prefix = tf.train.latest_checkpoint(str(path.parent), latest_filename=path.name)
     if prefix is None:
         raise UserError(
-            f"{path} holds no checkpoint: name a training folder, its best, a phase-<number> or a "
-            "model.ckpt-<step> in it"
+            "no-checkpoint",
+            f"{path} has no checkpoint. Name a training folder, or best, phase-<number> or model.ckpt-<step> "
+            "in one.",
         )
     return prefix
 
 
 def step_of(prefix: str) -> int:
-    """The number of updates behind the checkpoint `.../model.ckpt-<step>`."""
+    """Return the number of updates of the checkpoint `.../model.ckpt-<step>`."""
     return int(prefix.rpartition("-")[2])
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """The weights of a checkpoint, by their names below the model's own.
+    """Return the weights of a checkpoint by name, without the prefix `model/`.
 
     Args:
         path: As in `newest_checkpoint`.
 
     Raises:
-        UserError: there is no checkpoint, or it is damaged.
+        UserError: There is no checkpoint (key `no-checkpoint`), or it is damaged (`unreadable-checkpoint`).
     """
     values = read_checkpoint(newest_checkpoint(path), lambda name: name.startswith("model/"))
     return {name.removeprefix("model/"): value for name, value in values.items()}
 
 
 def load_weights(model: PretrainingModel, path: Path) -> str:
-    """Sets the weights of `model` to those of a checkpoint; returns the checkpoint's prefix.
+    """Load the weights of a checkpoint into `model`, and return the prefix of the checkpoint.
 
     Args:
         model: A model of the same shape.
         path: As in `newest_checkpoint`.
 
     Raises:
-        UserError: there is no checkpoint, or its shapes aren't the model's.
+        UserError: There is no checkpoint (key `no-checkpoint`), it is damaged (`unreadable-checkpoint`), or
+            it has other shapes (`checkpoint-mismatch`).
     """
     prefix = newest_checkpoint(path)
     _load(_weights(model), prefix)
@@ -290,4 +296,4 @@ def load_weights(model: PretrainingModel, path: Path) -> str:
 
 def _load(weights: dict[str, Any], prefix: str) -> None:
     values = read_checkpoint(prefix, lambda name: name.startswith("model/"))
-    _assign(weights, values, prefix, "it must be one of this program's, of the same shape")
+    _assign(weights, values, prefix, "Use a checkpoint of this program with the same shape.")

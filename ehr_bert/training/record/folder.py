@@ -1,11 +1,11 @@
-"""The training folder: what a run leaves, and what later stages read from it.
+"""The training folder: what pretraining writes and later stages read.
 
-config.json       the model's shape          model.ckpt-<step>*  checkpoints: the newest few, and marked ones
-vocabulary.tsv    tokens by id, if known     checkpoint, best    which of them is the newest, and the best
-recipe.toml       how it was trained         metrics.jsonl       a line a report, and one an evaluation
-examples.json     what it was trained on     events/             the same for TensorBoard
-summary.json      how the training went      eval_results.txt    the last evaluation
-ancestry.json     the trainings before it
+config.json       model shape                model.ckpt-<step>*  checkpoints: the newest few and marked ones
+vocabulary.tsv    tokens by id, if known     checkpoint, best    names of the newest and the best checkpoint
+recipe.toml       settings of the training   metrics.jsonl       one line per report and per evaluation
+examples.json     training examples          events/             the same for TensorBoard
+summary.json      course of the training     eval_results.txt    the last evaluation
+ancestry.json     earlier trainings
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
 @dataclass(frozen=True)
 class TrainingFolder:
-    """The files of a training folder."""
+    """Paths in a training folder, and the contents that later stages read."""
 
     path: Path
 
@@ -61,27 +61,27 @@ class TrainingFolder:
 
     @property
     def events(self) -> Path:
-        """TensorBoard's folder."""
+        """Folder of TensorBoard events."""
         return self.path / "events"
 
     def config(self) -> ModelConfig:
-        """The model's shape."""
+        """Read the shape of the model."""
         return ModelConfig.from_dict(read_json(self.config_file))
 
     def vocabulary(self) -> Vocabulary | None:
-        """The vocabulary, or None where the examples came without one."""
+        """Read the vocabulary. None if the examples have none."""
         return Vocabulary.read(self.vocabulary_file) if self.vocabulary_file.exists() else None
 
 
 def load_model(path: Path) -> PretrainingModel:
-    """The model of a checkpoint, in float32.
+    """Return the model of a checkpoint, in float32.
 
     Args:
-        path: A training folder, for its newest checkpoint; `folder/best`, for its best one, or
-            `folder/phase-1`, for that at the end of a phase; or the prefix `folder/model.ckpt-<step>` itself.
+        path: As in `newest_checkpoint`.
 
     Raises:
-        UserError: `path` holds no checkpoint, or its folder no config.
+        UserError: `path` has no checkpoint (key `no-checkpoint`), or its folder has no config
+            (`unreadable-file`).
     """
     prefix = newest_checkpoint(path)
     model = build_model(TrainingFolder(Path(prefix).parent).config(), seed=0)

@@ -1,4 +1,4 @@
-"""Figures by step, as lines of `metrics.jsonl` and as TensorBoard's events."""
+"""The log of metrics by step: lines of `metrics.jsonl` and TensorBoard events."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ from ehr_bert.training.record.writing import writing
 
 
 def read_metrics(folder: TrainingFolder) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, but for one that was cut off."""
+    """Return the complete lines of `metrics.jsonl`. An incomplete last line is ignored."""
     if not folder.metrics_file.exists():
         return []
     lines = folder.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -22,20 +22,18 @@ def read_metrics(folder: TrainingFolder) -> list[dict[str, Any]]:
 
 
 class MetricsLog:
-    """The figures of a training folder, added to one step at a time.
+    """The metrics log of a training folder.
+
+    Args:
+        folder: Training folder.
+        writes: Whether this process writes. Of several workers one writes, and all read.
 
     Attributes:
-        losses: Held-out losses by the step of their evaluation.
-        reports: Steps with a report on the training.
+        losses: Held-out loss by the step of its evaluation.
+        reports: Steps with a training report.
     """
 
     def __init__(self, folder: TrainingFolder, writes: bool = True):
-        """Opens the log.
-
-        Args:
-            folder: The training folder.
-            writes: Whether this process writes: of several workers one does, and all read.
-        """
         self._folder = folder
         self._writes = writes
         self.losses: dict[int, float] = {}
@@ -46,9 +44,9 @@ class MetricsLog:
                 self._events = tf.summary.create_file_writer(str(folder.events))
 
     def cut_back(self, step: int) -> None:
-        """Drops the lines after `step`, and one that was cut off.
+        """Remove the lines after `step` and an incomplete last line.
 
-        So a training that was stopped and went on reads like one that ran through.
+        The log of a resumed training then equals that of an uninterrupted one.
         """
         self.losses, self.reports = {}, set()
         kept = [line for line in read_metrics(self._folder) if line["step"] <= step]
@@ -58,13 +56,13 @@ class MetricsLog:
             with writing(file), atomic_files(file) as (temporary,):
                 temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
 
-    def write(self, step: int, kind: str, figures: Mapping[str, float]) -> None:
-        """Adds figures under their names, each behind its kind: `train/...` or `eval/...`.
+    def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
+        """Add metrics by name, prefixed with their kind: `train/...` or `eval/...`.
 
         Raises:
-            UserError: they can't be written.
+            UserError: The file cannot be written (key `cannot-write`).
         """
-        named = {f"{kind}/{name}": value for name, value in figures.items()}
+        named = {f"{kind}/{name}": value for name, value in metrics.items()}
         line = {"step": step, **named}
         self._take_in([line])
         if not self._writes:
@@ -77,18 +75,18 @@ class MetricsLog:
             file.write(_line(line))
 
     def histograms(self, step: int, tensors: Mapping[str, np.ndarray]) -> None:
-        """Shows TensorBoard how the values of tensors are spread."""
+        """Write histograms of tensor values for TensorBoard."""
         if self._writes:
             with self._written_events():
                 for name, values in tensors.items():
                     tf.summary.histogram(name, values, step=step)
 
     def best_step(self) -> int | None:
-        """The step with the lowest held-out loss, the first of equals."""
+        """Return the step with the lowest held-out loss, the first one in case of ties."""
         return min(self.losses, key=lambda step: (self.losses[step], step), default=None)
 
     def evaluations_since_best(self) -> int:
-        """Evaluations after that of the lowest loss."""
+        """Return the number of evaluations after the one with the lowest loss."""
         best = self.best_step()
         return sum(step > best for step in self.losses) if best is not None else 0
 
@@ -98,10 +96,10 @@ class MetricsLog:
 
     @contextmanager
     def _written_events(self) -> Iterator[None]:
-        with writing("TensorBoard's events"), self._events.as_default():
+        with writing("TensorBoard events"), self._events.as_default():
             yield
             self._events.flush()
 
 
-def _line(figures: Mapping[str, Any]) -> str:
-    return json.dumps(figures) + "\n"
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values) + "\n"

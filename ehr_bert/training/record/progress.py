@@ -1,4 +1,4 @@
-"""What a training says while it runs: a progress line, and a report every so many updates."""
+"""Progress of a running training: a progress line, and a report every `report_every` updates."""
 
 import logging
 import sys
@@ -21,22 +21,22 @@ REFRESH_SECONDS = 1.0
 TRAINING_LOG_SECONDS = 30.0
 
 LATE = 8
-"""Updates that a device may be ahead of what was looked at, so that it need not be waited for."""
+"""Updates whose sums may still be on the device, so that training does not wait for them."""
 
 MIXTURE = "mixture/"
-"""Begins the names of sums that are counts of a mixture: `mixture/<phase>/<corpus>/<what>`."""
+"""Prefix of the counts of a mixture: `mixture/<phase>/<corpus>/<patients or tokens>`."""
 
 SKIPPED_AT_MOST = 2
-"""Updates in a row that may be skipped since their loss or gradient was not finite."""
+"""Consecutive updates that may be skipped because their loss or gradient is not finite."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What an update of a phase costs.
+    """Cost of one update of a phase.
 
     Attributes:
-        positions: Positions computed, padding too.
-        flops: Of so many real tokens, masked codes and patients, the operations of matrix products.
+        positions: Number of positions computed, including padding.
+        flops: Maps numbers of real tokens, masked codes and patients to the operations of matrix products.
     """
 
     positions: int
@@ -50,17 +50,26 @@ class Totals(defaultdict[str, float]):
         super().__init__(float, values)
 
     def add(self, values: Mapping[str, float]) -> None:
-        """Adds to each."""
+        """Add values to the sums of the same name."""
         for name, value in values.items():
             self[name] += value
 
 
 class Progress:
-    """Progress of one training, from its first update in this process on.
+    """Progress of a training in this process.
 
-    A report covers the updates since the one before, in whatever process they were made: losses are means
-    over their masked codes and patients. Rates are per second; left out of them are pauses, and the first
-    update of each phase, for the compiling.
+    A report covers the updates since the previous report, including those of an interrupted process. Losses
+    are means over masked codes and patients. Rates are per second, without pauses and without the first
+    update of each phase, which compiles the model.
+
+    Args:
+        log: Log that receives the reports.
+        first_step: Number of updates made so far.
+        steps: Total number of updates.
+        report_every: Updates between reports. The last update is followed by a report too.
+        learning_rate: Maps the number of previous updates to the learning rate of an update.
+        state: Value of `state()` when `first_step` was saved.
+        shown: Whether to show a progress line. It is also hidden by `--quiet`.
     """
 
     def __init__(
@@ -73,17 +82,6 @@ class Progress:
         state: Mapping[str, float],
         shown: bool = True,
     ):
-        """Begins.
-
-        Args:
-            log: Where reports go.
-            first_step: Updates made so far.
-            steps: Updates in all.
-            report_every: Updates between reports; there is one after the last too.
-            learning_rate: That of an update, by the number of updates before it.
-            state: As `state` gave it when `first_step` was saved.
-            shown: Whether there is a progress line.
-        """
         self._log = log
         self._report_every = report_every
         self._learning_rate = learning_rate
@@ -113,16 +111,16 @@ class Progress:
         self._bar.close()
 
     def begin(self, work: Work) -> None:
-        """Says what an update costs from now on; the next one is not timed."""
+        """Set the cost of the updates to come. The next update is not timed."""
         self.settle()
         self._stop_clock()
         self._work = work
 
     def step(self, step: int, sums: Mapping[str, SupportsFloat]) -> None:
-        """Takes in the sums of update number `step`, counted from 1.
+        """Add the sums of update number `step`, counted from 1.
 
         Raises:
-            UserError: too many updates in a row were skipped.
+            UserError: Too many consecutive updates were skipped (key `not-finite`).
         """
         timed = self._clock is not None
         self._waiting.append((step, sums, timed))
@@ -138,41 +136,41 @@ class Progress:
             self._show(self._figures())
 
     def settle(self) -> None:
-        """Waits for the device, and looks at the sums of all updates.
+        """Wait for the device and add up the sums of all updates.
 
         Raises:
-            UserError: too many updates in a row were skipped.
+            UserError: Too many consecutive updates were skipped (key `not-finite`).
         """
         while self._waiting:
             self._settle_one()
 
     def report(self, step: int) -> None:
-        """Reports on the updates since the last report, if there are any, and no earlier process did."""
+        """Report on the updates since the last report, unless an earlier process has done so."""
         self.settle()
         if not self._sums["updates"] or step in self._log.reports:
             return
-        running = self._stop_clock()
+        was_running = self._stop_clock()
         figures = self._figures()
         self._log.write(step, "train", {**figures, "learning_rate": self._learning_rate(step - 1)})
         self._show(figures)
-        in_a_row = self._sums["skipped_in_a_row"]
-        self._sums, self._timed = Totals({"skipped_in_a_row": in_a_row}), Totals()
-        if running:
+        consecutive = self._sums["skipped_in_a_row"]
+        self._sums, self._timed = Totals({"skipped_in_a_row": consecutive}), Totals()
+        if was_running:
             self._clock = time.monotonic()
 
     def state(self) -> dict[str, float]:
-        """What a report must know of the updates before, should another process make it."""
+        """Return the sums since the last report, for a process that resumes the training."""
         self.settle()
         self._count_seconds()
         return dict(self._sums)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """A block whose time is not that of updates."""
+        """Exclude the time of the block from the rates."""
         self.settle()
-        running = self._stop_clock()
+        was_running = self._stop_clock()
         yield
-        if running:
+        if was_running:
             self._clock = time.monotonic()
 
     def log(self, message: str) -> None:
@@ -184,7 +182,7 @@ class Progress:
         step, sums, timed = self._waiting.popleft()
         values = {name: float(value) for name, value in sums.items()}
         skipped = values["skipped"] > 0
-        if skipped:  # its losses mean nothing
+        if skipped:  # the losses are not finite
             values = {"skipped": 1.0, "real_tokens": values["real_tokens"]}
         self._sums.add({**values, "updates": 1})
         if self._work:
@@ -197,12 +195,13 @@ class Progress:
         if self._sums["skipped_in_a_row"] > SKIPPED_AT_MOST:
             first = step - int(self._sums["skipped_in_a_row"]) + 1
             raise UserError(
-                f"the loss or its gradient was not finite in updates {first} to {step}, which were skipped: "
-                'lower the learning rate, or take precision = "float32" (no checkpoint holds their harm)'
+                "not-finite",
+                f"the loss or its gradient was not finite in updates {first} to {step}. These updates were "
+                'skipped, and the checkpoints are valid. Lower the learning rate, or set precision = "float32".',
             )
 
     def _stop_clock(self) -> bool:
-        """Adds the time since the clock was started; returns whether it ran."""
+        """Add the time since the clock was started, and return whether it was running."""
         if self._clock is None:
             return False
         self._timed["seconds"] += time.monotonic() - self._clock
@@ -217,23 +216,23 @@ class Progress:
     def _figures(self) -> dict[str, float]:
         self._count_seconds()
         sums, timed = self._sums, self._timed
-        found = {}
+        figures = {}
         for name, prefix in (("masked_lm", "masked_lm"), ("next_sentence", "stay")):
             if count := sums[f"{prefix}_count"]:
-                found[f"{name}_loss"] = sums[f"{prefix}_loss"] / count
-                found[f"{name}_accuracy"] = sums[f"{prefix}_correct"] / count
+                figures[f"{name}_loss"] = sums[f"{prefix}_loss"] / count
+                figures[f"{name}_accuracy"] = sums[f"{prefix}_correct"] / count
         if made := sums["updates"] - sums["skipped"]:
-            found["gradient_norm"] = sums["gradient_norm"] / made
+            figures["gradient_norm"] = sums["gradient_norm"] / made
         seconds = timed["seconds"] + (time.monotonic() - self._clock if self._clock else 0)
         if timed["updates"] and seconds:
-            found["steps_per_second"] = timed["updates"] / seconds
-            found["patients_per_second"] = timed["patients"] / seconds
-            found["real_tokens_per_second"] = timed["real_tokens"] / seconds
-            found["model_flops_per_second"] = timed["flops"] / seconds
+            figures["steps_per_second"] = timed["updates"] / seconds
+            figures["patients_per_second"] = timed["patients"] / seconds
+            figures["real_tokens_per_second"] = timed["real_tokens"] / seconds
+            figures["model_flops_per_second"] = timed["flops"] / seconds
         if sums["positions"]:
-            found["padding_fraction"] = 1 - sums["real_tokens"] / sums["positions"]
-        found |= {name: value for name, value in sums.items() if name.startswith(MIXTURE)}
-        return {**found, "skipped_updates": sums["skipped"], "seconds": sums["seconds"]}
+            figures["padding_fraction"] = 1 - sums["real_tokens"] / sums["positions"]
+        figures |= {name: value for name, value in sums.items() if name.startswith(MIXTURE)}
+        return {**figures, "skipped_updates": sums["skipped"], "seconds": sums["seconds"]}
 
     def _show(self, figures: Mapping[str, float]) -> None:
         self._shown = time.monotonic()

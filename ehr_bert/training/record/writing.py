@@ -1,4 +1,4 @@
-"""Faults of writing, told to who can mend them."""
+"""Write errors as user errors."""
 
 import re
 from collections.abc import Iterator
@@ -10,12 +10,22 @@ from ehr_bert.errors import UserError
 
 
 @contextmanager
-def writing(what: object, mend: str = "make room, or let it be written, and run again") -> Iterator[None]:
-    """A block that writes `what`; a full disk or an unwritable folder is a `UserError` with its `mend`."""
+def writing(
+    name: object, fix: str = "Free disk space or correct the permissions, and run again."
+) -> Iterator[None]:
+    """Turn a full disk or an unwritable folder within the block into a `UserError`.
+
+    Args:
+        name: What is written, such as a path.
+        fix: Last sentence of the message.
+
+    Raises:
+        UserError: The block could not write (key `cannot-write`).
+    """
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"{what} can't be written: {_reason(error)} ({mend})") from error
+        raise UserError("cannot-write", f"{name} cannot be written: {_reason(error)}. {fix}") from error
 
 
 def _reason(error: OSError | tf.errors.OpError) -> str:
