@@ -96,9 +96,9 @@ def export_phases(folder: Path, phases: int) -> None:
         folder: The training folder.
         phases: How many the training has.
     """
-    from ehr_bert.training.devices import leads_machines
+    from ehr_bert.training.devices import is_chief_of_tf_config
 
-    if "TF_CONFIG" in os.environ and not leads_machines():
+    if "TF_CONFIG" in os.environ and not is_chief_of_tf_config():
         return
     for name in (f"phase-{number}" for number in range(1, phases + 1)):
         output = folder / "exports" / name

@@ -75,8 +75,8 @@ def export_tensorflow1(folder: Path, output: Path) -> None:
         UserError: a file is missing or doesn't fit; nothing is written then.
     """
     read = read_hugging_face(folder)
-    if read.lacking:
-        raise UserError(f"{folder} lacks {shown(read.lacking)}: take a folder with both heads")
+    if read.missing:
+        raise UserError(f"{folder} lacks {shown(read.missing)}: take a folder with both heads")
     if read.vocabulary is None:
         raise UserError(f"{folder} has no vocabulary: take a folder with vocab.json or vocab.txt")
     tokens = row_names(read.vocabulary, read.config.vocab_size or 0)

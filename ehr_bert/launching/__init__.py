@@ -1,1 +1,1 @@
-"""Starting trainings: several workers on this machine, a job of Slurm, a grid of recipes and seeds."""
+"""Launch trainings: local workers, Slurm jobs, and grids of recipes and seeds."""

@@ -1,4 +1,4 @@
-"""The command that a started process runs."""
+"""The command line of a launched training."""
 
 import sys
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from pathlib import Path
 
 
 def pretrain_command(recipe: Path, features: Sequence[str], output: Path, *flags: str) -> list[str]:
-    """`ehr-bert pretrain` under this Python.
+    """Return the command `ehr-bert pretrain`, run by this Python.
 
     Args:
-        recipe: The recipe.
-        features: As its flag takes them: folders, or names with folders, `A=FOLDER`.
-        output: The training folder.
-        flags: Any others.
+        recipe: Recipe file.
+        features: Values of `--features`: folders, or named folders `A=FOLDER`.
+        output: Training folder.
+        flags: Further arguments.
     """
     command = [sys.executable, "-m", "ehr_bert", "pretrain", "--recipe", str(recipe)]
     return [*command, "--features", *features, "--output", str(output), *flags]

@@ -1,4 +1,4 @@
-"""A grid of trainings: recipes by seeds, one after another, on from where it was stopped."""
+"""A grid of trainings, recipes by seeds, run one after another. An interrupted grid resumes."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from ehr_bert.launching.processes import Process, run_together
 from ehr_bert.training.recipe import Recipe
 
 ENDED = ("finished", "early stop")
-"""Reasons in `summary.json` for which a training is over."""
+"""Values of `reason` in `summary.json` of a complete training."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Trial:
     """One training of a grid.
 
     Attributes:
-        name: The recipe's.
-        seed: Its seed.
-        folder: Its training folder, `<grid>/<name>/seed-<seed>`.
+        name: Name of the recipe.
+        seed: Seed.
+        folder: Training folder, `<grid>/<name>/seed-<seed>`.
     """
 
     name: str
@@ -32,19 +32,19 @@ class Trial:
 
     @property
     def log(self) -> Path:
-        """What it printed, in all processes that it took."""
+        """Log of all its processes."""
         return self.folder.with_suffix(".log")
 
     @property
     def recipe_file(self) -> Path:
-        """A copy of the recipe, which all seeds share."""
+        """Copy of the recipe, shared by all seeds."""
         return self.folder.parent / "recipe.toml"
 
     def summary(self) -> dict[str, Any] | None:
-        """Its summary once it is over and was evaluated, else None."""
+        """Return the summary if the training is complete and was evaluated, else None."""
         file = self.folder / "summary.json"
-        found = read_json(file) if file.exists() else {}
-        return found if found.get("reason") in ENDED and found.get("evaluation") else None
+        summary = read_json(file) if file.exists() else {}
+        return summary if summary.get("reason") in ENDED and summary.get("evaluation") else None
 
 
 def plan_trials(recipes: Sequence[Path], seeds: int, folder: Path) -> list[Trial]:
@@ -75,15 +75,15 @@ def plan_trials(recipes: Sequence[Path], seeds: int, folder: Path) -> list[Trial
 
 
 def run_trials(trials: Sequence[Trial], features: Sequence[str]) -> Iterator[tuple[Trial, dict[str, Any]]]:
-    """Makes the trainings that are not over, and gives each with its summary as soon as it has one.
+    """Run the trainings that are not complete, and yield each one with its summary.
 
     Args:
-        trials: The grid.
-        features: Of all trainings, as `ehr-bert pretrain` takes them.
+        trials: Trainings of the grid.
+        features: Values of `--features` for all trainings.
 
     Raises:
-        UserError: a training failed.
-        SystemExit: it was told to stop, and saved; run again, the grid goes on.
+        UserError: A training failed (key `training-failed`).
+        SystemExit: A training was interrupted and saved. Running the grid again resumes it.
     """
     for trial in trials:
         summary = trial.summary()
@@ -96,7 +96,9 @@ def run_trials(trials: Sequence[Trial], features: Sequence[str]) -> Iterator[tup
             summary = trial.summary()
             if status or not summary:
                 raise UserError(
-                    f"{trial.folder} failed with exit status {status}: {_last_line(trial.log)} ({trial.log})"
+                    "training-failed",
+                    f"the training {trial.folder} failed with exit status {status}: "
+                    f"{_last_line(trial.log)}. See {trial.log}.",
                 )
         yield trial, summary
 

@@ -1,4 +1,4 @@
-"""Workers on this machine, which train together as several machines would."""
+"""Workers on this machine that train together as several machines do."""
 
 import json
 import socket
@@ -8,15 +8,15 @@ from ehr_bert.launching.processes import Process, run_together
 
 
 def run_workers(command: Sequence[str], workers: int, gpus_each: int = 0) -> int:
-    """Runs a command as workers that find each other by `TF_CONFIG`, until all have ended.
+    """Run a command in several workers that are connected through `TF_CONFIG`, until all have ended.
 
     Args:
-        command: What each of them runs.
-        workers: How many.
-        gpus_each: GPUs of each; with 0 they compute on the CPU.
+        command: Command of each worker.
+        workers: Number of workers.
+        gpus_each: Number of GPUs per worker. With 0 they use the CPU.
 
     Returns:
-        As `run_together`.
+        Exit status, as in `run_together`.
     """
     addresses = [f"localhost:{port}" for port in _free_ports(workers)]
     return run_together(
@@ -36,13 +36,13 @@ def run_workers(command: Sequence[str], workers: int, gpus_each: int = 0) -> int
 
 
 def tf_config(addresses: Sequence[str], index: int) -> str:
-    """What TensorFlow wants to know in `TF_CONFIG`: where all workers are, and which one this is."""
+    """Return the value of `TF_CONFIG`: the addresses of all workers, and the index of this one."""
     return json.dumps({"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": index}})
 
 
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
     return ports

@@ -1,4 +1,4 @@
-"""Processes that work together: started, told to stop, waited for, and never left behind."""
+"""Groups of processes that are started, interrupted and awaited together."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 GRACE_SECONDS = 10.0
-"""Processes whose fellow has failed have so long to end by themselves."""
+"""Time that the other processes have to end after one has failed."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _POLL_SECONDS = 0.05
@@ -22,9 +22,9 @@ class Process:
     """A process to start.
 
     Attributes:
-        command: The program and its arguments.
-        environment: Variables beside those of this process.
-        log: The file that its output is appended to; it goes where this process's goes if None.
+        command: Program and arguments.
+        environment: Environment variables in addition to those of this process.
+        log: File that its output is appended to. If None, the output of this process is used.
     """
 
     command: Sequence[str]
@@ -33,16 +33,16 @@ class Process:
 
 
 def run_together(processes: Sequence[Process]) -> int:
-    """Runs processes side by side until all have ended.
+    """Run processes in parallel until all have ended.
 
-    SIGTERM and Ctrl-C are passed on to all. If one fails, those that still wait for it are killed.
+    SIGTERM and Ctrl-C are forwarded to all. If one fails, the others are killed after `GRACE_SECONDS`.
 
     Returns:
-        The exit status: 75 if any was told to stop and saved its state, else that of the first that failed;
-        128 and the signal's number where a signal ended it.
+        The exit status: 75 if a process was interrupted and saved its state, else the status of the first
+        failed process, or 128 plus the number of the signal that killed it.
     """
     started: list[subprocess.Popen] = []
-    with _passing_signals_on(started), ExitStack() as files:
+    with _forwarded_signals(started), ExitStack() as files:
         try:
             for process in processes:
                 output = files.enter_context(open(process.log, "ab")) if process.log else None
@@ -52,41 +52,41 @@ def run_together(processes: Sequence[Process]) -> int:
                         env={**os.environ, **process.environment},
                         stdout=output,
                         stderr=subprocess.STDOUT if output else None,
-                        # A terminal's Ctrl-C must come once, from here.
+                        # Ctrl-C must reach the process once, forwarded from here.
                         start_new_session=True,
                     )
                 )
-            return _waited_for(started)
+            return _wait_for(started)
         finally:
-            for each in started:
-                each.kill()
-                each.wait()
+            for child in started:
+                child.kill()
+                child.wait()
 
 
 @contextmanager
-def _passing_signals_on(started: Sequence[subprocess.Popen]) -> Iterator[None]:
-    def pass_on(number: int, frame: FrameType | None) -> None:
+def _forwarded_signals(started: Sequence[subprocess.Popen]) -> Iterator[None]:
+    def forward(number: int, frame: FrameType | None) -> None:
         for process in started:
             process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in _SIGNALS}
+    previous = {number: signal.signal(number, forward) for number in _SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _waited_for(started: Sequence[subprocess.Popen]) -> int:
-    """Waits until all have ended, or one has failed and the others had time to end; the exit status."""
-    going_on = (None, os.EX_OK, os.EX_TEMPFAIL)
-    while all(process.poll() in going_on for process in started):
+def _wait_for(started: Sequence[subprocess.Popen]) -> int:
+    """Wait until all have ended, or one has failed and the others had time to end. Return the exit status."""
+    not_failed = (None, os.EX_OK, os.EX_TEMPFAIL)
+    while all(process.poll() in not_failed for process in started):
         codes = [process.returncode for process in started]
         if None not in codes:
             return max(codes)
         time.sleep(_POLL_SECONDS)
-    failed = next(process.returncode for process in started if process.returncode not in going_on)
-    latest = time.monotonic() + GRACE_SECONDS
-    while time.monotonic() < latest and any(process.poll() is None for process in started):
+    failed = next(process.returncode for process in started if process.returncode not in not_failed)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < deadline and any(process.poll() is None for process in started):
         time.sleep(_POLL_SECONDS)
     return failed if failed > 0 else 128 - failed

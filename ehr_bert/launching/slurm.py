@@ -1,4 +1,4 @@
-"""A job of Slurm: one worker a node, on all of the node's GPUs and cores."""
+"""A Slurm job with one worker per node, which uses all GPUs and cores of its node."""
 
 import shlex
 import subprocess
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from ehr_bert.errors import UserError
 
 STOP_SECONDS = 120
-"""So long before the time limit workers are told to stop, and so long they are waited for."""
+"""Seconds before the time limit at which workers are interrupted, and seconds to wait for them."""
 
-# srun would kill its workers at once on a SIGTERM of its own, so Slurm sends it to the workers alone.
-# The first worker to end may be one that doesn't write: --wait leaves the others time to save.
+# On SIGTERM srun would kill its workers at once, so Slurm sends the signal only to the workers.
+# The first worker to end may be one that does not write: --wait gives the others time to save.
 SCRIPT = r"""#!/bin/bash
 {directives}
 
-# Each node runs one worker. TF_CONFIG tells it where all of them are, and which one it is.
+# Each node runs one worker. TF_CONFIG contains the addresses of all workers and the index of this one.
 port=$((20000 + SLURM_JOB_ID % 10000))
 WORKERS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed "s/.*/\"&:$port\"/" | paste -sd,)
 export WORKERS
 
-trap : TERM  # the workers save and end, and this shell waits for them
+trap : TERM  # the workers save and end while this shell waits
 srun --kill-on-bad-exit=0 --wait={stop_seconds} --cpu-bind=none bash -c '
     task="{{\"type\": \"worker\", \"index\": $SLURM_PROCID}}"
     export TF_CONFIG="{{\"cluster\": {{\"worker\": [$WORKERS]}}, \"task\": $task}}"
@@ -28,7 +28,7 @@ srun --kill-on-bad-exit=0 --wait={stop_seconds} --cpu-bind=none bash -c '
     {command}
 status=$?
 
-# 75: told to stop, and saved. The same job goes on from there.
+# 75: interrupted and saved. The same job resumes.
 if [ "$status" -eq 75 ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
@@ -37,15 +37,15 @@ exit "$status"
 
 
 def batch_script(command: Sequence[str], nodes: int, gpus_per_node: int, options: Sequence[str] = ()) -> str:
-    """The script that `sbatch` takes.
+    """Return a script for `sbatch`.
 
     Args:
-        command: What each worker runs.
-        nodes: How many nodes.
-        gpus_per_node: GPUs of each; with 0 none are asked for.
-        options: Options of `sbatch` beside the script's own, such as `--partition=gpu`. The last one counts.
+        command: Command of each worker.
+        nodes: Number of nodes.
+        gpus_per_node: Number of GPUs per node. With 0 none are requested.
+        options: Further options of `sbatch`, such as `--partition=gpu`. They override those of the script.
     """
-    asked = [
+    all_options = [
         "--job-name=ehr-bert",
         f"--nodes={nodes}",
         "--ntasks-per-node=1",
@@ -57,24 +57,27 @@ def batch_script(command: Sequence[str], nodes: int, gpus_per_node: int, options
         *options,
     ]
     return SCRIPT.format(
-        directives="\n".join(f"#SBATCH {option}" for option in asked),
+        directives="\n".join(f"#SBATCH {option}" for option in all_options),
         stop_seconds=STOP_SECONDS,
         command=shlex.join(command),
     )
 
 
 def submit(script: str) -> str:
-    """Hands a script to `sbatch`; what that says.
+    """Submit a script with `sbatch`, and return its output.
 
     Raises:
-        UserError: there is no `sbatch` here, or it refuses the script.
+        UserError: `sbatch` is not installed (key `missing-sbatch`), or it rejects the script
+            (`job-rejected`).
     """
     try:
         done = subprocess.run(["sbatch"], input=script, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise UserError(
-            "there is no sbatch here: run this where jobs are submitted, or print the script (--dry-run)"
+            "missing-sbatch",
+            "sbatch is not installed. Run this on a machine that submits jobs, or print the script "
+            "(--dry-run).",
         ) from error
     if done.returncode:
-        raise UserError(f"sbatch refuses the job: {' '.join(done.stderr.split())}")
+        raise UserError("job-rejected", f"sbatch rejects the job: {' '.join(done.stderr.split())}")
     return done.stdout.strip()

@@ -23,7 +23,8 @@ def check_folder(folder: TrainingFolder, inputs: PretrainingInputs) -> None:
     """Refuse a folder that contains another training.
 
     Raises:
-        UserError: The training in the folder has another recipe or other examples (key `another-training`).
+        UserError: The training in the folder has another recipe or other examples (key
+            `output-of-other-settings`).
     """
     if has_checkpoint(folder.path):
         _refuse(folder.recipe_file, Recipe.read(folder.recipe_file).differences(inputs.recipe))
@@ -80,7 +81,7 @@ def _refuse(file: Path, differing: dict[str, tuple[Any, Any]]) -> None:
         ]
         more = ", ..." if len(listed) > SHOWN_DIFFERENCES else ""
         raise UserError(
-            "another-training",
+            "output-of-other-settings",
             f"{file.parent} contains a training with other settings ({file.name}): "
             f"{', '.join(listed[:SHOWN_DIFFERENCES])}{more}. Use the same settings, choose another --output, "
             "or resume with the new settings (--force).",

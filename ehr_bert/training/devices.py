@@ -1,4 +1,4 @@
-"""Where a training runs: on one device, several of this machine, several machines, or a TPU."""
+"""Devices to train on: one device, several of this machine, several machines, or a TPU."""
 
 import os
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ehr_bert.errors import UserError
 
 @dataclass(frozen=True)
 class Tpu:
-    """A TPU as the original program's flags name it; all None means the one attached to this machine."""
+    """A TPU, named by the flags of the original program. Without any name, the one of this machine."""
 
     name: str | None = None
     zone: str | None = None
@@ -22,12 +22,12 @@ class Tpu:
 
 @dataclass(frozen=True)
 class Devices:
-    """Where to train.
+    """Devices to train on.
 
     Attributes:
-        count: The first so many GPUs of each machine; on a machine without, as many shares of its CPU, which
-            is of use to try things out. All GPUs, or the whole CPU, if None.
-        tpu: A TPU in their place.
+        count: Number of GPUs to use per machine. Without GPUs, number of virtual devices on the CPU, for
+            tests. If None, all GPUs, or else the whole CPU.
+        tpu: TPU to use instead.
     """
 
     count: int | None = None
@@ -35,53 +35,63 @@ class Devices:
 
 
 def choose_strategy(devices: Devices) -> tf.distribute.Strategy:
-    """The strategy for `devices`. It has to be chosen before TensorFlow is used for anything else.
+    """Return the distribution strategy for `devices`.
 
-    With the environment variable `TF_CONFIG` the machines that it names train together.
+    It must be chosen before TensorFlow is used for anything else. If the environment variable `TF_CONFIG` is
+    set, the machines that it names train together.
 
     Raises:
-        UserError: there are fewer GPUs; the other machines or the TPU can't be reached.
+        UserError: The number of devices is not positive (key `devices-out-of-range`), there are fewer GPUs
+            (`too-few-gpus`), devices are requested together with a TPU (`conflicting-options`), or the other
+            machines (`unreachable-machines`) or the TPU (`unreachable-tpu`) cannot be used.
     """
     if devices.tpu:
         if devices.count is not None:
-            raise UserError("--devices counts GPUs, and a TPU is used as a whole: leave one of them out")
+            raise UserError(
+                "conflicting-options",
+                "--devices counts GPUs, but a TPU is always used with all its cores. Use --devices or --tpu.",
+            )
         return _tpu_strategy(devices.tpu)
     if devices.count is not None and devices.count < 1:
-        raise UserError(f"--devices is {devices.count}: it must be 1 or more")
+        raise UserError("devices-out-of-range", f"--devices is {devices.count}. It must be 1 or more.")
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and devices.count is not None:
         if devices.count > len(gpus):
-            raise UserError(f"--devices is {devices.count}, and this machine has {len(gpus)} GPUs")
+            raise UserError(
+                "too-few-gpus",
+                f"--devices is {devices.count}, but this machine has {len(gpus)} GPUs. Use at most that "
+                "number.",
+            )
         tf.config.set_visible_devices(gpus[: devices.count], "GPU")
     if "TF_CONFIG" in os.environ:
-        return _several_machines()
+        return _strategy_for_machines()
     if gpus:
         several = (devices.count or len(gpus)) > 1
         return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
-    return _shares_of_the_cpu(devices.count or 1)
+    return _virtual_cpu_devices(devices.count or 1)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one, among those that train together, that writes and prints."""
+    """Return whether this process writes and logs. Of several that train together, one does."""
     cluster = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or cluster is None:
         return True
-    return _leads(cluster)
+    return _is_chief_of(cluster)
 
 
-def leads_machines() -> bool:
-    """Whether this process is the one, among the machines that `TF_CONFIG` names, that writes and prints."""
-    return _leads(tf.distribute.cluster_resolver.TFConfigClusterResolver())
+def is_chief_of_tf_config() -> bool:
+    """Return whether this process writes and logs, of those that `TF_CONFIG` names."""
+    return _is_chief_of(tf.distribute.cluster_resolver.TFConfigClusterResolver())
 
 
-def _leads(cluster: tf.distribute.cluster_resolver.ClusterResolver) -> bool:
+def _is_chief_of(cluster: tf.distribute.cluster_resolver.ClusterResolver) -> bool:
     return cluster.task_type == "chief" or (
         "chief" not in cluster.cluster_spec().jobs and cluster.task_id == 0
     )
 
 
 def device_kind(strategy: tf.distribute.Strategy) -> Literal["CPU", "GPU", "TPU"]:
-    """The kind of device that `strategy` computes on."""
+    """Return the kind of device that `strategy` computes on."""
     if isinstance(strategy, tf.distribute.TPUStrategy):
         return "TPU"
     return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
@@ -90,29 +100,31 @@ def device_kind(strategy: tf.distribute.Strategy) -> Literal["CPU", "GPU", "TPU"
 def resolve_precision(
     precision: Literal["auto", "float32", "bfloat16"], device: Literal["CPU", "GPU", "TPU"]
 ) -> Literal["float32", "bfloat16"]:
-    """The precision of the computation: what is asked for, or else what suits the kind of device."""
+    """Return the precision to compute in. `auto` is float32 on a CPU and bfloat16 elsewhere."""
     if precision == "auto":
         return "float32" if device == "CPU" else "bfloat16"
     return precision
 
 
-def _several_machines() -> tf.distribute.Strategy:
+def _strategy_for_machines() -> tf.distribute.Strategy:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (ValueError, RuntimeError, KeyError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"the machines of TF_CONFIG can't train together: {reason} (unset TF_CONFIG to train on this one)"
+            "unreachable-machines",
+            f"the machines of TF_CONFIG cannot train together: {reason}. Correct TF_CONFIG, or unset it to "
+            "train on this machine.",
         ) from error
 
 
-def _shares_of_the_cpu(count: int) -> tf.distribute.Strategy:
+def _virtual_cpu_devices(count: int) -> tf.distribute.Strategy:
     if count == 1:
         return tf.distribute.get_strategy()
     cpu = tf.config.list_physical_devices("CPU")[0]
-    shares = [tf.config.LogicalDeviceConfiguration()] * count
-    if tf.config.get_logical_device_configuration(cpu) != shares:
-        tf.config.set_logical_device_configuration(cpu, shares)
+    virtual = [tf.config.LogicalDeviceConfiguration()] * count
+    if tf.config.get_logical_device_configuration(cpu) != virtual:
+        tf.config.set_logical_device_configuration(cpu, virtual)
     return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(count)])
 
 
@@ -126,7 +138,13 @@ def _tpu_strategy(tpu: Tpu) -> tf.distribute.Strategy:
         strategy = tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"no TPU can be used: {reason} (leave the TPU out to train without)") from error
+        raise UserError(
+            "unreachable-tpu", f"no TPU can be used: {reason}. Correct its name, or train without --tpu."
+        ) from error
     if tpu.cores not in (None, strategy.num_replicas_in_sync):
-        raise UserError(f"the TPU has {strategy.num_replicas_in_sync} cores, --num_tpu_cores={tpu.cores}")
+        raise UserError(
+            "tpu-cores-mismatch",
+            f"the TPU has {strategy.num_replicas_in_sync} cores, but --num_tpu_cores is {tpu.cores}. Use "
+            "the same number.",
+        )
     return strategy

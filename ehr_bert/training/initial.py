@@ -1,4 +1,4 @@
-"""The first weights of a training that continues from a model, whatever form that one comes in."""
+"""Initialisation from another model, such as a training, an export or a TensorFlow 1 checkpoint."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -27,24 +27,24 @@ from ehr_bert.weights.matching import (
 from ehr_bert.weights.pretrained import Pretrained, shown
 from ehr_bert.weights.tensorflow1 import is_tensorflow1, pretrained_tensorflow1
 
-MADE_AS = {
-    "category": "the mean of their category's",
-    "mean": "the mean of all codes'",
-    "random": "random",
+NEW_CODE_ROWS = {
+    "category": "the mean of their category",
+    "mean": "the mean of all codes",
+    "random": "random values",
 }
-"""What the rows of new codes are, for each of `NewCodes`."""
+"""Initial embedding of new codes, for each value of `NewCodes`."""
 
 
 def read_pretrained(path: Path, config_file: Path | None = None) -> Pretrained:
-    """Reads a model.
+    """Read a model to initialise from.
 
     Args:
         path: A training folder, for its newest checkpoint; `folder/best` or `folder/model.ckpt-<step>`; an
-            export folder, or any Hugging Face folder of BERT; or the prefix of a TensorFlow 1 checkpoint.
-        config_file: The config of a TensorFlow 1 checkpoint, where none lies beside it.
+            export folder or another Hugging Face folder of BERT; or the prefix of a TensorFlow 1 checkpoint.
+        config_file: Config of a TensorFlow 1 checkpoint. If None, the one next to it.
 
     Raises:
-        UserError: `path` is none of these, or damaged.
+        UserError: `path` is none of these (key `no-checkpoint`), or damaged.
     """
     if is_hugging_face(path):
         return read_hugging_face(path)
@@ -52,8 +52,9 @@ def read_pretrained(path: Path, config_file: Path | None = None) -> Pretrained:
         prefix = Path(newest_checkpoint(path))
     except UserError:
         raise UserError(
-            f"{path} holds no checkpoint, nor a Hugging Face model: name a training folder or a checkpoint "
-            "in one, an export or another Hugging Face folder, or the prefix of a TensorFlow 1 checkpoint"
+            "no-checkpoint",
+            f"{path} has no checkpoint and no Hugging Face model. Name a training folder or a checkpoint in "
+            "one, an export or another Hugging Face folder, or the prefix of a TensorFlow 1 checkpoint.",
         ) from None
     if is_tensorflow1(prefix):
         return pretrained_tensorflow1(prefix, config_file)
@@ -69,36 +70,36 @@ def read_pretrained(path: Path, config_file: Path | None = None) -> Pretrained:
     )
 
 
-def takes_shape(asked: ModelConfig) -> bool:
-    """Whether a recipe leaves the model's shape to the parent: it states none, but for the `vocab_size`."""
-    return dataclasses.replace(asked, vocab_size=None) == ModelConfig()
+def takes_shape(requested: ModelConfig) -> bool:
+    """Return whether the model takes the shape of its parent: the recipe sets at most `vocab_size`."""
+    return dataclasses.replace(requested, vocab_size=None) == ModelConfig()
 
 
-def inherited_shape(asked: ModelConfig, parent: Pretrained, vocabulary: Vocabulary | None) -> ModelConfig:
-    """The shape of a model that begins with another.
+def inherited_shape(requested: ModelConfig, parent: Pretrained, vocabulary: Vocabulary | None) -> ModelConfig:
+    """Return the shape of a model that is initialised from `parent`.
 
     Args:
-        asked: As the recipe states it.
-        parent: The other.
-        vocabulary: The tokens of the examples, if they are known.
+        requested: Shape in the recipe.
+        parent: Model to initialise from.
+        vocabulary: Tokens of the examples, if they are known.
 
     Returns:
-        The parent's shape if the recipe states none; with the parent's rows, where they mean the same as
-        before. `vocab_size` is None if the vocabulary decides.
+        The shape of the parent if the recipe has none. `vocab_size` is that of the parent if its rows keep
+        their meaning, and None if the vocabulary determines it.
     """
-    vocab_size = asked.vocab_size
+    vocab_size = requested.vocab_size
     if vocab_size is None and same_rows(parent, vocabulary):
         vocab_size = parent.config.vocab_size
-    return dataclasses.replace(parent.config if takes_shape(asked) else asked, vocab_size=vocab_size)
+    return dataclasses.replace(parent.config if takes_shape(requested) else requested, vocab_size=vocab_size)
 
 
 @dataclass(frozen=True)
 class UnknownCodes:
-    """Shares of a corpus' codes that a vocabulary lacks, each code counted as often as visits hold it.
+    """Shares of a corpus's codes that are not in a vocabulary, weighted by their visits.
 
     Attributes:
-        before: By the parent's vocabulary.
-        after: By that of the examples.
+        before: Share with the parent's vocabulary.
+        after: Share with the vocabulary of the examples.
     """
 
     before: float
@@ -107,13 +108,13 @@ class UnknownCodes:
 
 @dataclass(frozen=True)
 class Initialisation:
-    """How a model began with another's weights.
+    """How a model was initialised from another one.
 
     Attributes:
-        parent: The other.
-        matching: Of their rows.
-        new_codes: What the rows of new codes began as.
-        unknown: Shares of unknown codes; None where a vocabulary or its counts are unknown.
+        parent: Model that it was initialised from.
+        matching: Matching of the embedding rows of both models.
+        new_codes: How the rows of new codes were initialised.
+        unknown: Shares of unknown codes. None if a vocabulary or its counts are unknown.
     """
 
     parent: Pretrained
@@ -124,22 +125,23 @@ class Initialisation:
     def __str__(self) -> str:
         parent, matching = self.parent, self.matching
         rows, kept = len(matching.rows), int((matching.rows != NEW).sum())
-        by_number = "" if matching.tokens else ", by number: a vocabulary is not known on both sides"
-        lines = [f"first weights from {parent.source}: {kept:,} of {rows:,} tokens keep its rows{by_number}"]
+        by_id = "" if matching.tokens else ", matched by id because a vocabulary is unknown"
+        lines = [f"initialised from {parent.source}: {kept:,} of {rows:,} tokens keep their embedding{by_id}"]
         if new := matching.new:
-            made = MADE_AS[self.new_codes]
-            lines.append(f"{len(new):,} codes are new to it, such as {new[0]}: their rows are {made}")
+            lines.append(
+                f"{len(new):,} new codes, such as {new[0]}, start from {NEW_CODE_ROWS[self.new_codes]}"
+            )
         if matching.dropped:
-            lines.append(f"{matching.dropped:,} of its codes are not in the vocabulary")
+            lines.append(f"{matching.dropped:,} codes of that model are not in the vocabulary")
         if unknown := self.unknown:
             lines.append(
-                f"unknown codes: {unknown.before:.2%} of the corpus by its vocabulary, "
-                f"{unknown.after:.2%} by this one"
+                f"unknown codes in the corpus: {unknown.before:.2%} with the vocabulary of that model, "
+                f"{unknown.after:.2%} with this one"
             )
-        if parent.lacking:
-            lines.append(f"random, for it has none: {shown(parent.lacking)}")
+        if parent.missing:
+            lines.append(f"missing in that model and initialised at random: {shown(parent.missing)}")
         if parent.left_out:
-            lines.append(f"left out: {shown(parent.left_out)}")
+            lines.append(f"not used: {shown(parent.left_out)}")
         return "\n  ".join(lines)
 
 
@@ -152,19 +154,20 @@ def initialise_from(
     new_codes: NewCodes,
     files: Iterable[Path],
 ) -> Initialisation:
-    """Sets the weights of a model to those of another, as far as that has them.
+    """Set the weights of `model` to those of `parent`. Weights that the parent does not have stay random.
 
     Args:
-        parent: The other.
-        model: With random weights.
-        vocabulary: The model's tokens, if they are known.
-        mask_id: The id that hides a code in its examples.
-        cls_id: The id that leads each patient in them.
-        new_codes: What the rows of new codes begin as.
+        parent: Model to initialise from.
+        model: Model with random weights.
+        vocabulary: Tokens of the model, if they are known.
+        mask_id: Id that hides a code in the examples.
+        cls_id: Id at the start of each patient in the examples.
+        new_codes: How the rows of new codes are initialised.
         files: TFRecord files to train on, for the share of unknown codes.
 
     Raises:
-        UserError: the models' shapes don't fit together.
+        UserError: The shapes of the models do not fit (key `shape-mismatch`), or rows cannot be matched
+            (`missing-vocabulary`).
     """
     config = model.config
     variables = {variable.path.partition("/")[2]: variable for variable in model.trainable_variables}
@@ -190,12 +193,14 @@ def _unknown_codes(
 
 
 def _unknown_share(files: Iterable[Path], context: int) -> float:
-    """The share of `[UNK]` among the codes of packed windows, of which `context` tokens are none; else 0.
+    """Return the share of `[UNK]` among the codes of packed windows. It is 0 for tutorial examples.
 
-    What is neither a code, nor a `[CLS]` (one a patient), nor context is `[UNK]`.
+    A token that is not a code, not a `[CLS]` (one per patient) and not one of `context` context tokens is
+    `[UNK]`.
     """
     facts = [sidecar.files[file.name] for file in files if (sidecar := find_sidecar(file))]
-    packed = [each for each in facts if isinstance(each, PackedFacts)]
-    codes = sum(each.codes for each in packed)
-    unknown = max(0, sum(each.real_tokens - each.patients - each.codes for each in packed) - context)
+    packed = [file_facts for file_facts in facts if isinstance(file_facts, PackedFacts)]
+    codes = sum(file_facts.codes for file_facts in packed)
+    other = sum(file_facts.real_tokens - file_facts.patients - file_facts.codes for file_facts in packed)
+    unknown = max(0, other - context)
     return unknown / (codes + unknown) if codes else 0.0

@@ -1,4 +1,4 @@
-"""What a training takes in: its examples are opened, and its recipe is made to fit them, or refused."""
+"""Inputs of a training: opened examples, and a recipe that fits them."""
 
 import dataclasses
 import logging
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Examples of one length, of one corpus.
+    """Examples of one corpus at one window length.
 
     Attributes:
         train: TFRecord files to train on.
-        held_out: TFRecord files to evaluate on; those of the training if there are none.
-        name: What mixtures call the corpus; those of a corpus at several lengths have one name.
+        held_out: TFRecord files to evaluate on. If there are none, the training files are used.
+        name: Name of the corpus in mixtures. All window lengths of a corpus have the same name.
     """
 
     train: Sequence[Path]
@@ -40,12 +40,12 @@ class PretrainingInputs:
     """Opened examples, with a recipe that fits them.
 
     Attributes:
-        recipe: With the model's `vocab_size`.
-        vocabulary: The tokens, if they are known.
+        recipe: Recipe, with the model's `vocab_size`.
+        vocabulary: Tokens by id, if they are known.
         train: Examples to train on, by phase.
-        files: Those of the last phase.
+        files: Training files of the last phase.
         held_out: Examples to evaluate on.
-        evaluates_training: Whether these are examples to train on, for want of others.
+        evaluates_training: Whether `held_out` are training examples because there are no others.
     """
 
     recipe: Recipe
@@ -57,13 +57,13 @@ class PretrainingInputs:
 
     @property
     def corpora(self) -> list[tuple[str, ExamplesInfo]]:
-        """What the examples of all phases hold, each once, with the corpus' name, empty if it has none."""
+        """Distinct examples of all phases as (name, info). The name is empty for an unnamed corpus."""
         pairs = (pair for mixture in self.train for pair in mixture.corpora.items())
         return [(name, examples.info) for name, examples in dict.fromkeys(pairs)]
 
     @property
     def trained_on(self) -> list[ExamplesInfo]:
-        """What the examples of all phases hold, each once."""
+        """Distinct examples of all phases, without their names."""
         return [info for _, info in self.corpora]
 
     @property
@@ -84,67 +84,71 @@ def open_inputs(
     max_predictions_per_seq: int | None = None,
     parent: Pretrained | None = None,
 ) -> PretrainingInputs:
-    """Opens all examples.
+    """Open all examples and complete the recipe.
 
     Args:
-        recipe: As it was asked for.
-        features: Examples; of several lengths, for phases whose windows differ, and of several corpora.
-        vocabulary_file: Sets the model's `vocab_size`; the vocabulary beside the examples if None.
-        max_predictions_per_seq: Masked codes that count of each of the tutorial's examples; all if None.
-        parent: The model that the training begins with; a recipe that states no shape takes its.
+        recipe: Requested recipe.
+        features: Examples. May have several window lengths, one per phase, and several corpora.
+        vocabulary_file: Vocabulary that sets the model's `vocab_size`. If None, the one next to the examples.
+        max_predictions_per_seq: Largest number of masked codes used per tutorial example. If None, all.
+        parent: Model to initialise from. A recipe without a model shape takes the shape of the parent.
 
     Raises:
-        UserError: the examples, the vocabulary and the recipe don't fit together.
+        UserError: The examples, the vocabulary and the recipe do not fit together.
     """
-    opened = [open_examples(each.train, max_predictions_per_seq=max_predictions_per_seq) for each in features]
-    offered = [(each.name, examples.info) for each, examples in zip(features, opened, strict=True)]
+    opened = [
+        open_examples(source.train, max_predictions_per_seq=max_predictions_per_seq) for source in features
+    ]
+    offered = [(source.name, examples.info) for source, examples in zip(features, opened, strict=True)]
     chosen = [mixture_of(phase, number, offered) for number, phase in enumerate(recipe.phases, 1)]
     place = _held_out_of(recipe, chosen[-1], offered)
     held_out, held_out_files = opened[place], features[place].held_out
     if held_out_files:
         held_out = open_examples(held_out_files, max_predictions_per_seq=max_predictions_per_seq)
     infos = [*(info for _, info in offered), held_out.info]
-    labels = [each.name or str(each.train[0]) for each in features]
+    labels = [source.name or str(source.train[0]) for source in features]
     labels.append(str(held_out_files[0]) if held_out_files else labels[place])
     vocabulary = _vocabulary(vocabulary_file, labels, infos)
     model = inherited_shape(recipe.model, parent, vocabulary) if parent else recipe.model
     model = _fitting(model, vocabulary_file, vocabulary, infos)
     recipe = dataclasses.replace(recipe, model=model)
     for number, places in enumerate(chosen, 1):
-        for each in places.values():
-            _check_phase(recipe, number, infos[each])
+        for phase_place in places.values():
+            _check_phase(recipe, number, infos[phase_place])
     return PretrainingInputs(
         recipe=recipe,
         vocabulary=vocabulary,
         train=tuple(
-            Mixture({name: opened[each] for name, each in places.items()}, phase.mixture or {})
+            Mixture({name: opened[place] for name, place in places.items()}, phase.mixture or {})
             for phase, places in zip(recipe.phases, chosen, strict=True)
         ),
-        files=tuple(file for each in chosen[-1].values() for file in features[each].train),
+        files=tuple(file for last_place in chosen[-1].values() for file in features[last_place].train),
         held_out=held_out,
         evaluates_training=not held_out_files,
     )
 
 
 def mixture_of(phase: Phase, number: int, offered: Sequence[tuple[str, ExamplesInfo]]) -> dict[str, int]:
-    """The places in `offered` of the examples that a phase takes, by corpus.
+    """Return the indices in `offered` of the examples for a phase, by corpus.
 
     Args:
-        phase: The phase.
-        number: Its number, from 1.
-        offered: The corpus of each of the features, and what they hold.
+        phase: Phase.
+        number: Number of the phase, from 1.
+        offered: Corpus name and description of each set of examples.
 
     Raises:
-        UserError: a corpus is not there, or none of its features, or several, have the phase's length; or
-            several corpora have it, and the phase states none.
+        UserError: A corpus is missing (key `unknown-corpus`), the examples of a corpus do not have the window
+            length of the phase (`window-length-mismatch`), or there are several corpora and the phase has no
+            mixture (`missing-mixture`).
     """
     if phase.mixture is None:
         fitting = (name for name, info in offered if phase.max_seq_length in (None, info.max_seq_length))
         corpora = sorted(set(fitting) - {""})
         if len(corpora) > 1:
             raise UserError(
-                f"phases.{number} states no mixture, and there are features of {', '.join(corpora)}: state "
-                f"which it takes, such as mixture = {{ {corpora[0]} = 1 }}"
+                "missing-mixture",
+                f"phases.{number} has no mixture, but there are features of {', '.join(corpora)}. Add one, "
+                f"such as mixture = {{ {corpora[0]} = 1 }}.",
             )
         place = features_of(phase, number, [info for _, info in offered])
         return {offered[place][0]: place}
@@ -153,7 +157,7 @@ def mixture_of(phase: Phase, number: int, offered: Sequence[tuple[str, ExamplesI
 
 
 def _held_out_of(recipe: Recipe, last: Mapping[str, int], offered: Sequence[tuple[str, ExamplesInfo]]) -> int:
-    """The place of the features to evaluate on; where the recipe names no corpus, the last phase has one."""
+    """Return the index of the examples to evaluate on. Without a name, the last phase has one corpus."""
     if recipe.evaluation.corpus is None:
         (place,) = last.values()
         return place
@@ -166,62 +170,70 @@ def _place_of(
 ) -> int:
     places = [place for place, (name, _) in enumerate(offered) if name == corpus]
     if not places:
-        named = ", ".join(sorted({name for name, _ in offered if name})) or "no named corpus"
+        names = ", ".join(sorted({name for name, _ in offered if name})) or "no named corpus"
         raise UserError(
-            f"{key} names {corpus}, and the features are of {named}: name its folder "
-            f"(--features {corpus}=FOLDER)"
+            "unknown-corpus",
+            f"{key} names the corpus {corpus}, but the features are of {names}. Name its folder "
+            f"(--features {corpus}=FOLDER).",
         )
     return places[features_of(phase, number, [offered[place][1] for place in places])]
 
 
 def features_of(phase: Phase, number: int, infos: Sequence[ExamplesInfo]) -> int:
-    """The place in `infos` of the examples that a phase takes.
+    """Return the index in `infos` of the examples for a phase.
 
     Args:
-        phase: The phase.
-        number: Its number, from 1.
-        infos: What each of the features holds.
+        phase: Phase.
+        number: Number of the phase, from 1.
+        infos: Description of each set of examples.
 
     Raises:
-        UserError: none has the phase's length, or several have it.
+        UserError: None or several of them have the window length of the phase (key `window-length-mismatch`).
     """
-    wanted = phase.max_seq_length
+    requested = phase.max_seq_length
     lengths = [info.max_seq_length for info in infos]
     if len(infos) == 1:
-        if wanted and wanted < lengths[0] and infos[0].kind == packed.PACKED:
+        if requested and requested < lengths[0] and infos[0].kind == packed.PACKED:
             raise UserError(
-                f"phases.{number}.max_seq_length is {wanted}, and the examples are packed in windows of up "
-                f"to {lengths[0]}: run `ehr-bert features --max-seq-length {wanted}` into another folder, "
-                "and name both (--features A B)"
+                "window-length-mismatch",
+                f"phases.{number}.max_seq_length is {requested}, but the examples are packed in windows of "
+                f"up to {lengths[0]} tokens. Run `ehr-bert features --max-seq-length {requested}` with "
+                "another output folder, and name both folders (--features A B).",
             )
         return 0
-    places = [place for place, length in enumerate(lengths) if length == wanted]
+    places = [place for place, length in enumerate(lengths) if length == requested]
     if len(places) != 1:
         raise UserError(
-            f"phases.{number}.max_seq_length is {wanted or 'not stated'}, and the features have windows of "
-            f"up to {', '.join(map(str, lengths))}: name one folder of the phase's length"
+            "window-length-mismatch",
+            f"phases.{number}.max_seq_length is {requested or 'not set'}, but the features have windows of "
+            f"up to {', '.join(map(str, lengths))} tokens. Name exactly one folder of the same length.",
         )
     return places[0]
 
 
 def _vocabulary(file: Path | None, labels: Sequence[str], infos: Sequence[ExamplesInfo]) -> Vocabulary | None:
-    """The vocabulary that is named, or else the examples' own."""
+    """Return the vocabulary of the file, or else of the examples. All must be equal."""
     pairs = zip(labels, infos, strict=True)
-    told = [(label, info.vocabulary) for label, info in pairs if info.vocabulary]
+    known = [(label, info.vocabulary) for label, info in pairs if info.vocabulary]
     if file:
         vocabulary = Vocabulary.read(file)
-        for name, other in told:
+        for label, other in known:
             if other.sha256 != vocabulary.sha256:
-                raise UserError(f"{file} is not the vocabulary that {name} was made with: take that one")
+                raise UserError(
+                    "vocabulary-mismatch",
+                    f"{file} is not the vocabulary of {label}. Name the vocabulary that the examples were "
+                    "made with.",
+                )
         return vocabulary
-    if not told:
+    if not known:
         return None
-    first, vocabulary = told[0]
-    for label, other in told:
+    first, vocabulary = known[0]
+    for label, other in known:
         if other.sha256 != vocabulary.sha256:
             raise UserError(
-                f"{first} and {label} were made with different vocabularies: make one of all (`ehr-bert "
-                "vocabulary`), and the examples under it (`ehr-bert features --vocabulary`)"
+                "vocabulary-mismatch",
+                f"{first} and {label} have different vocabularies. Make a common one (`ehr-bert "
+                "vocabulary`) and write the examples again with it (`ehr-bert features --vocabulary`).",
             )
     return vocabulary
 
@@ -229,21 +241,26 @@ def _vocabulary(file: Path | None, labels: Sequence[str], infos: Sequence[Exampl
 def _fitting(
     model: ModelConfig, file: Path | None, vocabulary: Vocabulary | None, infos: Sequence[ExamplesInfo]
 ) -> ModelConfig:
-    """The model's shape with its `vocab_size`, once it is known to fit the examples."""
+    """Return the model shape with its `vocab_size`, after checking that it fits the examples."""
     if vocabulary and (file or model.vocab_size is None):
         model = dataclasses.replace(model, vocab_size=len(vocabulary))
     if model.vocab_size is None:
-        raise UserError("the examples come without a vocabulary: name one (--vocab_file), or set vocab_size")
+        raise UserError(
+            "missing-vocabulary",
+            "there is no vocabulary next to the examples. Name one (--vocab_file), or set vocab_size.",
+        )
     if vocabulary and model.vocab_size < len(vocabulary):
         raise UserError(
-            f"the model's vocab_size is {model.vocab_size}, the examples' vocabulary has {len(vocabulary)} "
-            "tokens: leave vocab_size out, or set it to that or more"
+            "vocab-size-too-small",
+            f"vocab_size of the model is {model.vocab_size}, but the vocabulary of the examples has "
+            f"{len(vocabulary)} tokens. Remove vocab_size, or set it to at least that number.",
         )
     max_id = max(info.max_id for info in infos)
     if max_id >= model.vocab_size:
         raise UserError(
-            f"the examples hold ids up to {max_id}, and vocab_size is {model.vocab_size}: "
-            "it must be larger, or the vocabulary is another's"
+            "vocab-size-too-small",
+            f"the examples have ids up to {max_id}, but vocab_size is {model.vocab_size}. Increase it, or "
+            "use the vocabulary that the examples were made with.",
         )
     if model.stay_pooling == "cls" and infos[0].kind is not None and infos[0].cls_id is None:
         warn(
@@ -256,17 +273,19 @@ def _fitting(
 
 
 def _check_phase(recipe: Recipe, number: int, info: ExamplesInfo) -> None:
-    """Refuses what the recipe asks of a phase's examples in vain."""
-    most, phase = recipe.model.max_position_embeddings, recipe.phases[number - 1]
-    if min(info.longest, phase.max_seq_length or info.longest) > most:
+    """Refuse settings of the recipe that the examples of a phase cannot fulfil."""
+    positions, phase = recipe.model.max_position_embeddings, recipe.phases[number - 1]
+    if min(info.longest, phase.max_seq_length or info.longest) > positions:
         raise UserError(
-            f"the examples have up to {info.longest} tokens, over model.max_position_embeddings, which is "
-            f"{most}: raise it, or state phases.{number}.max_seq_length"
+            "too-few-positions",
+            f"the examples have up to {info.longest} tokens, but model.max_position_embeddings is "
+            f"{positions}. Increase it, or set phases.{number}.max_seq_length.",
         )
     masked, default = recipe.masked_codes, MaskedCodes()
     for key in ("probability", "mask_share", "random_share"):
         if info.kind != packed.PACKED and getattr(masked, key) != getattr(default, key):
             raise UserError(
-                f"masked_codes.{key} is {getattr(masked, key)}, and the tutorial's examples were masked when "
-                "they were written: leave it out, or make packed ones (`ehr-bert features`)"
+                "masking-fixed",
+                f"masked_codes.{key} is {getattr(masked, key)}, but tutorial examples are masked when they "
+                "are written. Remove the setting, or write packed examples (`ehr-bert features`).",
             )

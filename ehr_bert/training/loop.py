@@ -1,4 +1,4 @@
-"""The training loop: from the newest checkpoint to the last update, phase by phase."""
+"""The training loop, from the newest checkpoint to the last update, phase by phase."""
 
 import os
 import time
@@ -16,6 +16,7 @@ import tensorflow as tf
 from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.training.evaluation import EvaluationResult, write_eval_results
 from ehr_bert.training.flops import training_flops
+from ehr_bert.training.interruption import Interruption
 from ehr_bert.training.optimizer import build_optimizer, clear_moments
 from ehr_bert.training.phases import PhasePlan
 from ehr_bert.training.profiling import Profile
@@ -26,7 +27,6 @@ from ehr_bert.training.record.metrics_log import MetricsLog
 from ehr_bert.training.record.progress import MIXTURE, Progress, Work
 from ehr_bert.training.schedule import PhasedSchedule
 from ehr_bert.training.step import Objectives, Sums, build_train_step, corpus_sums
-from ehr_bert.training.stopping import Stopping
 from ehr_bert.training.streams import distributed_cells
 
 
@@ -45,12 +45,12 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What became of a training.
+    """The outcome of a training.
 
     Attributes:
-        steps: Updates that the model has had, in whatever process.
-        reason: Why it ended.
-        evaluation: That of the last update, if one was asked for and the training was not told to stop.
+        steps: Updates that the model has had, over all processes.
+        reason: Why the training ended.
+        evaluation: Evaluation after the last update. None if none was requested, or after an interruption.
         unreported: Sums since the last report.
     """
 
@@ -71,24 +71,25 @@ def train(
     evaluate: Callable[[int], EvaluationResult] | None = None,
     profile: bool = False,
 ) -> TrainingOutcome:
-    """Trains `model` in place, on from the newest checkpoint in `folder` if there is one.
+    """Train `model` in place, and resume from the newest checkpoint in `folder` if there is one.
 
-    Killed at any moment and started again, it ends with the same weights as if it had run through. Several
-    workers call it together; one of them writes.
+    A training that is killed at any time and resumed ends with the same weights as an uninterrupted one. If
+    several workers train together, all of them call this function and one writes.
 
     Args:
-        model: Made under `strategy`.
+        model: Model, built under `strategy`.
         recipe: How to train.
-        plans: Its phases.
-        folder: The training folder.
+        plans: Phases of the recipe.
+        folder: Training folder.
         strategy: Where to train.
         compiled: As in `build_train_step`.
-        evaluate: Evaluates the model after so many updates.
-        profile: Whether to write a profile of some updates for TensorBoard.
+        evaluate: Evaluates the model, given the number of updates so far.
+        profile: Whether to profile a few updates for TensorBoard.
 
     Raises:
-        UserError: the folder can't be written, holds a checkpoint of another training, or three updates in a
-            row had no finite loss and gradient. The last checkpoint is whole.
+        UserError: The folder cannot be written (key `cannot-write`), it has a checkpoint of another model
+            (`checkpoint-mismatch`), or three consecutive updates had no finite loss and gradient
+            (`not-finite`). The last checkpoint is valid in all cases.
     """
     return _Training(model, recipe, plans, folder, strategy, compiled, evaluate).run(profile)
 
@@ -125,7 +126,7 @@ class _Training:
     def run(self, profile: bool) -> TrainingOutcome:
         keep = self.recipe.checkpoints.keep
         with (
-            Stopping(self.strategy) as self.stopping,
+            Interruption(self.strategy) as self.interruption,
             Checkpoints(self.folder.path, self.model, self.optimizer, keep, self.chief) as self.checkpoints,
             Profile(self.folder.events if profile and self.chief else None) as profiled,
         ):
@@ -159,7 +160,7 @@ class _Training:
                 return TrainingOutcome(step, reason, self.evaluation, self.progress.state())
 
     def _updates(self, step: int) -> Iterator[Sums]:
-        """Makes updates from `step` on, one each time it is asked, and gives their sums."""
+        """Make the updates after `step`, and yield the sums of each."""
         recipe = self.recipe
         objectives = Objectives(
             recipe.masked_codes.weight if recipe.masked_codes.enabled else 0.0,
@@ -194,9 +195,9 @@ class _Training:
                 step += 1
 
     def _begin_phase(self, number: int) -> None:
-        """Puts away what a phase doesn't take over from the one before.
+        """Reset what a phase does not carry over from the previous one.
 
-        It happens at the phase's first update, whether this process made those before it or not.
+        This happens at the first update of the phase, in whichever process that is.
         """
         carried = self.plans[number - 1].phase.carry_over
         if carried == "nothing":
@@ -205,26 +206,29 @@ class _Training:
             clear_moments(self.optimizer)
 
     def _after(self, step: int) -> StopReason | None:
-        """All that happens after an update but the report, and says whether to end.
+        """Evaluate, save and mark as due after an update. Return why the training ends, if it does.
 
-        It is called after a restart too, for what was not done before the process was killed.
+        This is also called when a training resumes, for what an earlier process did not complete.
         """
         last = step == self.total
         every, patience = self.recipe.evaluation.every_steps, self.recipe.early_stopping.patience
-        told = self.stopping.asked()
-        if not told and (last or (step and every and step % every == 0 and step not in self.log.losses)):
+        interrupted = self.interruption.requested()
+        if not interrupted and (
+            last or (step and every and step % every == 0 and step not in self.log.losses)
+        ):
             self._evaluate(step)
-            told = not last and self.stopping.asked()
+            interrupted = not last and self.interruption.requested()
         reason = None
-        if told:
+        if interrupted:
             reason = StopReason.INTERRUPTED
-            self.progress.log(f"interrupted by {self.stopping.by or 'another worker'}: run again to resume")
+            sender = self.interruption.signal_name or "another worker"
+            self.progress.log(f"interrupted by {sender}. Run the same command again to resume.")
         elif last:
             reason = StopReason.FINISHED
         elif patience and self.log.evaluations_since_best() >= patience:
             reason = StopReason.EARLY_STOP
-            self.progress.log(f"ended early: {patience} evaluations in a row without a lower loss")
-            if self.evaluation is None:  # the training had ended before, and was started again
+            self.progress.log(f"early stop: {patience} consecutive evaluations without a lower loss")
+            if self.evaluation is None:  # an earlier process has ended the training
                 self._evaluate(step)
             self.progress.report(step)
         if reason or self._save_is_due(step):
@@ -233,9 +237,9 @@ class _Training:
         return reason
 
     def _mark_phase(self, step: int, reason: StopReason | None) -> None:
-        """Names the checkpoint at the end of a phase, where there are several, and keeps it.
+        """Mark the checkpoint at the end of a phase, if there are several phases.
 
-        So are the first weights where a phase begins with them anew.
+        The initial weights are marked too if a phase starts from them.
         """
         if len(self.plans) == 1:
             return
@@ -257,7 +261,7 @@ class _Training:
             self.saved, self.saved_at = step, time.monotonic()
 
     def _evaluate(self, step: int) -> None:
-        """Evaluates; the state is saved before, so that an evaluation that is cut off costs no update."""
+        """Evaluate. The state is saved first, so that an interrupted evaluation costs no update."""
         if self.evaluate is None:
             return
         with self.progress.paused():
@@ -265,7 +269,7 @@ class _Training:
             self.evaluation = self.evaluate(step)
             if step not in self.log.losses:
                 self.log.write(step, "eval", self.evaluation.figures())
-                self.log.histograms(step, _watched(self.model))
+                self.log.histograms(step, _histogram_weights(self.model))
                 if self.log.best_step() == step:
                     self.checkpoints.mark(BEST, step)
             if self.chief:
@@ -274,8 +278,8 @@ class _Training:
             self.progress.log(str(self.evaluation))
 
 
-def _watched(model: PretrainingModel) -> dict[str, np.ndarray]:
-    """Weights whose values are shown: token embeddings, kernels of the outer blocks, the output bias."""
+def _histogram_weights(model: PretrainingModel) -> dict[str, np.ndarray]:
+    """Return the weights to show: token embeddings, kernels of the first and last block, output bias."""
     blocks = model.encoder.blocks
     variables = [*blocks[0].trainable_variables]
     if len(blocks) > 1:

@@ -1,20 +1,19 @@
-"""What a training will take, told before it is begun: work, memory, time.
+"""Estimates of the work, memory and time of a training, made before it starts.
 
-Legend: P parameters, N positions of a device's micro-batch, M masked codes, V vocabulary, H hidden width,
-I inner width, A heads, L blocks, T positions of a window, c bytes of a computed number (4, in bfloat16 2).
+The memory is a lower bound of the peak per device, in bytes. P positions of a micro-batch, M masked
+positions, T tokens of a window and A, H, I, V as in the legend of the library:
 
-Memory is an estimate of the least that a device holds at its fullest, in bytes:
-
-    weights       4 P, and 2 P for the copy that bfloat16 computes with
-    gradients     4 P, and again 4 P where micro-batches are added up
-    moments       8 P
-    activations   L (N (c (6 H + 2 I) + 8 H) + A N T (4 + c))
+    weights       4 w, and 2 w for the copy in bfloat16, where w is the number of weights
+    gradients     4 w, and another 4 w if micro-batches are accumulated
+    moments       8 w
+    activations   blocks * (P (c (6 H + 2 I) + 8 H) + A P T (4 + c))
                   min(M, 1024) V (4 + 2 c)
 
-Of activations the first line is what the blocks keep for the backward pass: their input, queries, keys,
-values, what attention saw, both parts' sums, the feed-forward part within, and attention's weights before and
-after dropout. The second are the scores of a piece of the masked codes (`vocabulary_loss`). Libraries,
-compilers and evaluations take more.
+where c is the size of a computed number: 4, or 2 in bfloat16. The first line of the activations is what each
+block keeps for the backward pass: its input, queries, keys, values, attention output, both residual sums, the
+hidden layer of the feed-forward network, and the attention weights before and after dropout. The second line
+is the scores of one piece of the masked codes (`vocabulary_loss`). Libraries, compilation and evaluation need
+additional memory.
 """
 
 from collections.abc import Sequence
@@ -38,13 +37,13 @@ from ehr_bert.training.vocabulary_loss import PIECE_ROWS
 
 @dataclass(frozen=True)
 class Memory:
-    """What a device holds at least, in bytes; an estimate, see above.
+    """Estimated minimum memory per device, in bytes.
 
     Attributes:
-        weights: The model's.
-        gradients: Those of an update.
-        moments: The optimizer's.
-        activations: What a micro-batch leaves for its backward pass, and the scores of masked codes.
+        weights: Weights of the model.
+        gradients: Gradients of an update.
+        moments: Moments of the optimizer.
+        activations: Activations that a micro-batch keeps for its backward pass, and scores of masked codes.
     """
 
     weights: int
@@ -54,24 +53,24 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All together."""
+        """Sum of all parts."""
         return self.weights + self.gradients + self.moments + self.activations
 
 
 @dataclass(frozen=True)
 class PhaseWork:
-    """What a phase takes.
+    """Work and memory of one phase.
 
     Attributes:
-        updates: How many.
-        micro_batches: Those of an update that each device computes.
-        layout: The shape of such a micro-batch.
-        examples: Patients that are seen, one as often as it is; windows, where no features are known.
-        positions: Positions that are computed.
-        real_tokens: Those that are no padding.
-        masked_codes: Codes that are predicted.
-        flops: Operations of the model's matrix products, see `training_flops`.
-        memory: Of a device.
+        updates: Number of updates.
+        micro_batches: Number of micro-batches per update and device.
+        layout: Shape of a micro-batch.
+        examples: Number of patients read, counted once per epoch. Number of windows if there are no features.
+        positions: Number of positions computed.
+        real_tokens: Number of positions without padding.
+        masked_codes: Number of codes predicted.
+        flops: Operations of matrix products, see `training_flops`.
+        memory: Memory per device.
     """
 
     updates: int
@@ -87,14 +86,14 @@ class PhaseWork:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training takes.
+    """Work and memory of a training.
 
     Attributes:
-        config: The model's shape.
-        devices: How many share an update.
-        precision: Of the computation.
-        of_patients: Whether examples are patients of known features, or nominal windows.
-        phases: By phase.
+        config: Shape of the model.
+        devices: Number of devices that share an update.
+        precision: Precision of the computation.
+        of_patients: Whether `examples` counts the patients of features, or nominal windows.
+        phases: Work of each phase.
     """
 
     config: ModelConfig
@@ -105,7 +104,7 @@ class Plan:
 
 
 def parameters(config: ModelConfig) -> int:
-    """Weights of a model, all of them trained; those of the vocabulary are left out where it is unknown."""
+    """Return the number of trained weights. Those of an unknown vocabulary are not counted."""
     hidden, inner, vocabulary = config.hidden_size, config.intermediate_size, config.vocab_size or 0
     norm, square = 2 * hidden, hidden**2 + hidden
     tables = (vocabulary + config.max_position_embeddings + config.type_vocab_size) * hidden
@@ -116,27 +115,29 @@ def parameters(config: ModelConfig) -> int:
 
 
 def plan_from_recipe(recipe: Recipe, devices: int, fill: float = 1.0) -> Plan:
-    """The plan of a recipe by itself: each example is a window as long as the phase's, filled to a share.
+    """Return the plan of a recipe without examples, as if each example filled one window of the phase.
 
     Args:
-        recipe: The recipe; where it has no `vocab_size`, what depends on that is left out.
-        devices: How many share an update.
-        fill: The share of a window's positions that hold real tokens.
+        recipe: Recipe. Without `vocab_size`, everything that depends on it is left out.
+        devices: Number of devices that share an update.
+        fill: Share of a window's positions that hold real tokens.
 
     Raises:
-        UserError: a phase is as long as its examples, which nobody knows here.
+        UserError: The length of a phase depends on the examples (key `missing-features`).
     """
     for number, phase in enumerate(recipe.phases, 1):
         if phase.steps is None:
             raise UserError(
-                f"phases.{number}.epochs depends on the examples: name them (--features), or state steps"
+                "missing-features",
+                f"phases.{number}.epochs cannot be planned without examples. Name them (--features), or set "
+                "steps.",
             )
     phases = tuple(_nominal_work(recipe, phase, devices, fill) for phase in recipe.phases)
     return Plan(recipe.model, devices, _precision(recipe), of_patients=False, phases=phases)
 
 
 def _nominal_work(recipe: Recipe, phase: Phase, devices: int, fill: float) -> PhaseWork:
-    """The work of a phase whose examples are windows of its length."""
+    """Return the work of a phase whose examples are windows of its length."""
     length = phase.max_seq_length or recipe.model.max_position_embeddings
     windows = phase.batch_patients or max(1, round((phase.batch_tokens or 0) / (fill * length)))
 
@@ -144,13 +145,17 @@ def _nominal_work(recipe: Recipe, phase: Phase, devices: int, fill: float) -> Ph
         return -(-windows // (micro_batches * devices))
 
     micro_batches = smallest_fitting(windows, phase.micro_batch_tokens, lambda k: windows_of(k) * length)
-    own = windows_of(micro_batches)
+    device_windows = windows_of(micro_batches)
     tokens = fill * windows * length
     return _phase_work(
         recipe,
         phase.steps or 0,
         micro_batches,
-        Layout(((own, length),), masked=round(_masked(recipe, own * length, own)), patients=own),
+        Layout(
+            ((device_windows, length),),
+            masked=round(_masked(recipe, device_windows * length, device_windows)),
+            patients=device_windows,
+        ),
         positions=windows * length,
         examples=windows,
         real_tokens=tokens,
@@ -159,15 +164,15 @@ def _nominal_work(recipe: Recipe, phase: Phase, devices: int, fill: float) -> Ph
 
 
 def plan_from_features(recipe: Recipe, features: Sequence[FeatureSource], devices: int) -> Plan:
-    """The plan of a recipe for examples that are there.
+    """Return the plan of a recipe for existing examples.
 
     Args:
-        recipe: The recipe.
-        features: The examples, as a training takes them.
-        devices: How many share an update.
+        recipe: Recipe.
+        features: Examples, as for a training.
+        devices: Number of devices that share an update.
 
     Raises:
-        UserError: the examples and the recipe don't fit together.
+        UserError: The examples and the recipe do not fit together.
     """
     parent = read_pretrained(Path(recipe.init)) if recipe.init and takes_shape(recipe.model) else None
     inputs = open_inputs(recipe, features, parent=parent)
@@ -193,17 +198,18 @@ def plan_from_features(recipe: Recipe, features: Sequence[FeatureSource], device
 
 
 def device_flops_per_second(summary_file: Path) -> float:
-    """What a device reached in another training, as its `summary.json` tells.
+    """Return the speed per device of another training, from its `summary.json`.
 
     Raises:
-        UserError: the file tells of no speed.
+        UserError: The file has no speed (key `no-speed`).
     """
     summary = read_json(summary_file)
     rate, share = summary.get("product_rate"), summary.get("model_flops_utilisation")
     if not rate or not share:
         raise UserError(
-            f"{summary_file} tells of no speed (its training was told to stop, or was too short): name "
-            "another, or give --tokens-per-second"
+            "no-speed",
+            f"{summary_file} has no speed, because its training was interrupted or too short. Name another "
+            "file, or use --tokens-per-second.",
         )
     return float(rate["flops_per_second"] * share)
 
@@ -219,7 +225,7 @@ def _phase_work(
     real_tokens: float,
     masked_codes: float,
 ) -> PhaseWork:
-    """The work of so many updates, each of which takes so many positions, examples, tokens and codes."""
+    """Return the work of `updates` updates. The keyword arguments are counts per update."""
     patients = examples if recipe.prolonged_stay.enabled else 0.0
     return PhaseWork(
         updates=updates,
@@ -235,19 +241,19 @@ def _phase_work(
 
 
 def _masked(recipe: Recipe, tokens: float, patients: float) -> float:
-    """Codes that are masked of so many tokens, of which each patient's first is `[CLS]`."""
+    """Return the number of masked codes among `tokens` tokens, which include one `[CLS]` per patient."""
     return recipe.masked_codes.probability * (tokens - patients) if recipe.masked_codes.enabled else 0.0
 
 
 def _masked_of(recipe: Recipe, info: ExamplesInfo) -> float:
-    """Codes that are masked in an epoch; those of the tutorial's examples were chosen before."""
+    """Return the number of masked codes per epoch. Tutorial examples are already masked."""
     if info.kind == packed.PACKED:
         return _masked(recipe, info.real_tokens, info.patients)
     return float(info.patients * (info.max_predictions_per_seq or 0)) if recipe.masked_codes.enabled else 0.0
 
 
 def _precision(recipe: Recipe) -> str:
-    """That of the computation; `auto` counts as on GPUs and TPUs."""
+    """Return the precision of the computation. `auto` is taken as on GPUs and TPUs."""
     return "bfloat16" if recipe.precision == "auto" else recipe.precision
 
 
@@ -260,11 +266,11 @@ def _memory(recipe: Recipe, layout: Layout, micro_batches: int) -> Memory:
     weights_of_attention = (
         heads * (4 + number) * sum(windows * length**2 for windows, length in layout.windows)
     )
-    kept = config.num_hidden_layers * (layout.positions * by_position + weights_of_attention)
+    saved = config.num_hidden_layers * (layout.positions * by_position + weights_of_attention)
     scores = min(layout.masked, PIECE_ROWS) * (config.vocab_size or 0) * (4 + 2 * number)
     return Memory(
         weights=count * (6 if in_bfloat16 else 4),
         gradients=count * (8 if micro_batches > 1 else 4),
         moments=count * 8,
-        activations=kept + scores,
+        activations=saved + scores,
     )

@@ -1,4 +1,4 @@
-"""A TensorFlow profile of a few updates, for TensorBoard."""
+"""TensorFlow profile of a few updates, for TensorBoard."""
 
 from pathlib import Path
 from types import TracebackType
@@ -6,16 +6,19 @@ from types import TracebackType
 import tensorflow as tf
 
 BEFORE, PROFILED = 2, 3
-"""Updates of this process before the profile, for the compiling, and in it."""
+"""Number of updates of this process before the profile, which compile the model, and within it."""
 
 
 class Profile:
-    """Within a `with` block, profiles some of the updates, if a folder is given."""
+    """Profile a few updates within a `with` block.
+
+    Args:
+        folder: Folder of TensorBoard events. If None, nothing is profiled.
+    """
 
     def __init__(self, folder: Path | None):
-        """Takes the folder of TensorBoard's events."""
         self._folder = folder
-        self._runs = False
+        self._running = False
 
     def __enter__(self) -> "Profile":
         return self
@@ -26,14 +29,14 @@ class Profile:
         self._stop()
 
     def update(self, number: int) -> None:
-        """Says that this process begins its update of that number, from 0."""
+        """Announce the next update. `number` counts the updates of this process from 0."""
         if self._folder and number == BEFORE:
             tf.profiler.experimental.start(str(self._folder))
-            self._runs = True
+            self._running = True
         elif number == BEFORE + PROFILED:
             self._stop()
 
     def _stop(self) -> None:
-        if self._runs:
+        if self._running:
             tf.profiler.experimental.stop()
-            self._runs = False
+            self._running = False

@@ -1,4 +1,4 @@
-"""Batches on their way to the devices."""
+"""Distribution of batches to the devices."""
 
 import tensorflow as tf
 
@@ -8,10 +8,10 @@ from ehr_bert.examples.updates import UpdateBatches
 def distributed_cells(
     strategy: tf.distribute.Strategy, updates: UpdateBatches, first_step: int = 0
 ) -> tf.distribute.DistributedDataset:
-    """The cells of updates, from one on, each on its replica."""
+    """Return the cells of `updates` from `first_step`, each on its replica."""
 
     def cells(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        """Those of the replicas of one worker."""
+        """Return the cells of the replicas of one worker."""
         own = context.num_replicas_in_sync // context.num_input_pipelines
         first = context.input_pipeline_id * own
         return updates.dataset(first_step, range(first, first + own))

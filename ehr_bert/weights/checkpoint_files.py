@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoint files: arrays by name, `prefix.index` and `prefix.data-*`."""
+"""TensorFlow checkpoint files: arrays by name, in `prefix.index` and `prefix.data-*`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,24 +11,24 @@ from ehr_bert.errors import UserError
 
 
 def checkpoint_shapes(prefix: str | Path) -> dict[str, list[int]]:
-    """The names in a checkpoint, and their arrays' shapes.
+    """Return the shape of each array in a checkpoint, by name.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: The checkpoint is missing or damaged (key `unreadable-checkpoint`).
     """
     with _reading(prefix):
         return tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
 
 
 def read_checkpoint(prefix: str | Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint under their names.
+    """Return the arrays of a checkpoint by name.
 
     Args:
-        prefix: The checkpoint.
-        wanted: Whether an array of that name is to be read.
+        prefix: Prefix of the checkpoint.
+        wanted: Returns whether to read the array with a given name.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: The checkpoint is missing or damaged (key `unreadable-checkpoint`).
     """
     with _reading(prefix):
         reader = tf.train.load_checkpoint(str(prefix))
@@ -36,7 +36,7 @@ def read_checkpoint(prefix: str | Path, wanted: Callable[[str], bool]) -> dict[s
 
 
 def write_checkpoint(prefix: str | Path, values: Mapping[str, np.ndarray]) -> None:
-    """Writes a checkpoint that programs of TensorFlow 1 and 2 read by the names in it."""
+    """Write a checkpoint that TensorFlow 1 and 2 read by name."""
     tf.raw_ops.SaveV2(
         prefix=str(prefix),
         tensor_names=list(values),
@@ -51,4 +51,6 @@ def _reading(prefix: str | Path) -> Iterator[None]:
         yield
     except (ValueError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{prefix} can't be read: {reason} (name another checkpoint)") from error
+        raise UserError(
+            "unreadable-checkpoint", f"{prefix} cannot be read: {reason}. Use another checkpoint."
+        ) from error

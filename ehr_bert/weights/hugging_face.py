@@ -1,4 +1,4 @@
-"""Hugging Face folders of BERT: this project's exports, and those of any other program."""
+"""Hugging Face folders of BERT: exports of this project and folders of other programs."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from ehr_bert.weights.names import is_kernel_transposed, parameter_names
 from ehr_bert.weights.pretrained import Pretrained, shown
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Where the weights are, whole, or in parts that `<name>.index.json` names."""
+"""Files with the weights, or prefixes of `<name>.index.json`, which lists the files of a sharded model."""
 
 STOCK = ModelConfig(
     vocab_size=30522,
@@ -26,7 +26,7 @@ STOCK = ModelConfig(
     intermediate_size=3072,
     type_vocab_size=2,
 )
-"""What a config of BERT means where it leaves a key out."""
+"""Values of keys that a BERT config leaves out."""
 
 ACTIVATION_ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
 """Other names of activations."""
@@ -35,48 +35,61 @@ SHARED = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
-"""Parameters that share another's storage: files may hold either, or both."""
+"""Parameters that share storage with another one. Files may contain either name, or both."""
 
 NO_WEIGHTS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
-"""Constants that older programs stored."""
+"""Constants that older programs stored with the weights."""
 
 _OLDER_LEAVES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
 def is_hugging_face(path: Path) -> bool:
-    """Whether `path` is a folder with weights in Hugging Face's files."""
+    """Return whether `path` is a folder with Hugging Face weight files."""
     return any((path / f"{name}{index}").exists() for name in WEIGHT_FILES for index in ("", ".index.json"))
 
 
 def read_hugging_face(folder: Path) -> Pretrained:
-    """Reads `BertForPreTraining`, `BertForMaskedLM`, `BertModel`, or BERT under another head.
+    """Read `BertForPreTraining`, `BertForMaskedLM`, `BertModel`, or BERT with another head.
 
     Args:
-        folder: With `config.json`, `model.safetensors` or `pytorch_model.bin`, and a vocabulary if there is
-            one: `vocab.json` of this project's exports, `vocab.txt` or `tokenizer.json` of others.
+        folder: Folder with `config.json`, `model.safetensors` or `pytorch_model.bin`, and optionally a
+            vocabulary: `vocab.json` in exports of this project, `vocab.txt` or `tokenizer.json` in others.
 
     Raises:
-        UserError: a file is missing or damaged, or the model computes what no BERT of this project does.
+        UserError: A file is missing or damaged (keys `missing-weights`, `unreadable-weights`), or the model
+            computes something that the BERT of this project does not (`unsupported-model`,
+            `untied-embeddings`).
     """
     config = _config(folder)
-    found = _by_stock_names(_tensors(folder))
+    tensors = _by_stock_names(_tensors(folder))
     for name, other in SHARED.items():
-        value = found.pop(name, None)
-        if value is not None and not np.array_equal(found.setdefault(other, value), value):
-            raise UserError(f"{folder}: {name} differs from {other}, and this model has one table for both")
+        value = tensors.pop(name, None)
+        if value is not None and not np.array_equal(tensors.setdefault(other, value), value):
+            raise UserError(
+                "untied-embeddings",
+                f"{folder}: {name} differs from {other}, but this model has one table for both. Use a model "
+                "with tied embeddings.",
+            )
     names = {theirs: ours for ours, theirs in parameter_names(config.num_hidden_layers).items()}
     weights = {
         names[name]: value.T.copy() if is_kernel_transposed(names[name]) else value
-        for name, value in found.items()
+        for name, value in tensors.items()
         if name in names
     }
-    left_out = sorted(set(found) - set(names) - set(NO_WEIGHTS))
-    if odd := [name for name in left_out if name.startswith("bert.")]:
+    left_out = sorted(set(tensors) - set(names) - set(NO_WEIGHTS))
+    if unexpected := [name for name in left_out if name.startswith("bert.")]:
         layers = config.num_hidden_layers
-        raise UserError(f"{folder} holds {shown(odd)}, which no BERT of {layers} layers has: take another")
+        raise UserError(
+            "unsupported-model",
+            f"{folder} has {shown(unexpected)}, which a BERT of {layers} layers does not have. Use another "
+            "model.",
+        )
     encoder = {theirs for theirs, ours in names.items() if ours.startswith("encoder/")}
-    if lost := sorted(encoder - set(found)):
-        raise UserError(f"{folder} lacks {shown(lost)}: take a folder that `save_pretrained` wrote whole")
+    if missing := sorted(encoder - set(tensors)):
+        raise UserError(
+            "missing-weights",
+            f"{shown(missing)} is missing from {folder}. Use a complete folder of `save_pretrained`.",
+        )
     vocabulary = _vocabulary(folder)
     mask_id, cls_id = _special_ids(folder, vocabulary)
     return Pretrained(config, weights, folder, vocabulary, mask_id, cls_id, tuple(left_out))
@@ -85,20 +98,24 @@ def read_hugging_face(folder: Path) -> Pretrained:
 def _config(folder: Path) -> ModelConfig:
     values = read_json(folder / "config.json")
     if (kind := values.get("model_type", "bert")) != "bert":
-        raise UserError(f"{folder} holds a model of type {kind}: take one of type bert")
+        raise UserError(
+            "unsupported-model", f"{folder} has a model of type {kind}. Use a model of type bert."
+        )
     if (positions := values.get("position_embedding_type", "absolute")) != "absolute":
-        raise UserError(f"{folder} has {positions} positions: take a BERT with absolute ones")
+        raise UserError(
+            "unsupported-model", f"{folder} has {positions} positions. Use a BERT with absolute positions."
+        )
     stock = STOCK.to_dict()
     shape = stock | {key: values[key] for key in stock if values.get(key) is not None}
     shape["hidden_act"] = ACTIVATION_ALIASES.get(shape["hidden_act"], shape["hidden_act"])
     try:
         return ModelConfig.from_dict(shape)
     except UserError as error:
-        raise UserError(f"{folder / 'config.json'}: {error}") from None
+        raise error.prefixed(f"{folder / 'config.json'}: ") from None
 
 
 def _tensors(folder: Path) -> dict[str, np.ndarray]:
-    """All tensors of a folder, in float32."""
+    """Return all tensors of a folder, in float32."""
     for name, load in zip(WEIGHT_FILES, (load_file, _load_pickled), strict=True):
         index = folder / f"{name}.index.json"
         if (folder / name).exists():
@@ -107,21 +124,25 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
             files = sorted({folder / part for part in read_json(index)["weight_map"].values()})
         else:
             continue
-        found: dict[str, np.ndarray] = {}
+        tensors: dict[str, np.ndarray] = {}
         for file in files:
             try:
-                found |= load(file)
-            except Exception as error:  # each library and format has errors of its own
+                tensors |= load(file)
+            except Exception as error:  # each library and format raises different errors
                 reason = str(error).splitlines()[0]
-                raise UserError(f"{file} can't be read: {reason} (copy it again, or take another)") from error
-        return {name: value.astype(np.float32) for name, value in found.items()}
+                raise UserError(
+                    "unreadable-weights",
+                    f"{file} cannot be read: {reason}. Copy it again, or use another model.",
+                ) from error
+        return {name: value.astype(np.float32) for name, value in tensors.items()}
     raise UserError(
-        f"{folder} holds neither {' nor '.join(WEIGHT_FILES)}: take a folder of `save_pretrained`"
+        "missing-weights",
+        f"{folder} has neither {' nor '.join(WEIGHT_FILES)}. Use a folder of `save_pretrained`.",
     )
 
 
 def _load_pickled(file: Path) -> dict[str, np.ndarray]:
-    """The tensors of a pickle, which may name nothing but tensors and plain values."""
+    """Return the tensors of a pickle, which may contain only tensors and plain values."""
     import torch
 
     loaded = torch.load(file, map_location="cpu", weights_only=True)
@@ -129,15 +150,15 @@ def _load_pickled(file: Path) -> dict[str, np.ndarray]:
 
 
 def _by_stock_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors under the names that they have in `BertForPreTraining` of today."""
+    """Return the tensors by their names in the current `BertForPreTraining`."""
     bare = not any(name.startswith("bert.") for name in tensors)
-    found = {}
+    renamed = {}
     for name, value in tensors.items():
         for older, newer in _OLDER_LEAVES.items():
             if name.endswith(older):
                 name = name.removesuffix(older) + newer
-        found[f"bert.{name}" if bare and not name.startswith("cls.") else name] = value
-    return found
+        renamed[f"bert.{name}" if bare and not name.startswith("cls.") else name] = value
+    return renamed
 
 
 def _vocabulary(folder: Path) -> Vocabulary | None:
@@ -149,12 +170,12 @@ def _vocabulary(folder: Path) -> Vocabulary | None:
             try:
                 return Vocabulary.from_types(ids)
             except UserError as error:
-                raise UserError(f"{file}: {error}") from None
+                raise error.prefixed(f"{file}: ") from None
     return None
 
 
 def _fast_tokenizer(file: Path) -> dict[str, int] | None:
-    """The tokens of a `tokenizer.json`; None where it holds none, as in this project's exports."""
+    """Return the tokens of a `tokenizer.json`. None if it has none, as in exports of this project."""
     values = json.loads(file.read_text(encoding="utf-8"))
     ids = values.get("model", {}).get("vocab")
     if not isinstance(ids, dict):
@@ -163,14 +184,14 @@ def _fast_tokenizer(file: Path) -> dict[str, int] | None:
 
 
 def _special_ids(folder: Path, vocabulary: Vocabulary | None) -> tuple[int | None, int | None]:
-    """The ids that hide a code, and lead a patient, as far as they are known."""
+    """Return the id that hides a code and the id at the start of each patient, if they are known."""
     if vocabulary is None:
         return None, None
     file = folder / "tokenizer_config.json"
-    told = read_json(file) if file.exists() else {}
+    tokenizer = read_json(file) if file.exists() else {}
 
     def id_of(key: str, usual: SpecialToken) -> int | None:
-        token = told.get(key, usual.value)
+        token = tokenizer.get(key, usual.value)
         token = token["content"] if isinstance(token, dict) else token
         return None if token is None else vocabulary.ids.get(token)
 

@@ -1,6 +1,6 @@
-"""A model's weights for another vocabulary: rows are matched by token, and new ones made of old ones.
+"""Weights for another vocabulary: rows are matched by token, and new rows are computed from old ones.
 
-Legend: V rows of the new table, P rows of the parent's, H the width.
+Shapes: V rows of the new table, Q rows of the parent's table, H hidden size.
 """
 
 from collections import defaultdict
@@ -19,17 +19,17 @@ from ehr_bert.vocabulary import Vocabulary
 from ehr_bert.weights.pretrained import Pretrained
 
 NewCodes = Literal["category", "mean", "random"]
-"""What rows of new codes begin as: the mean of the parent's codes of the same category (of all codes, where
-it has none), the mean of all its codes, or random values."""
+"""How rows of new codes are initialised: by the mean of the parent's codes of the same category (of all codes
+if there are none), by the mean of all its codes, or at random."""
 
 TOKEN_EMBEDDINGS, OUTPUT_BIAS = "encoder/embeddings/tokens/embeddings", "masked_codes/bias"
-"""The weights that have a row for each token."""
+"""Weights with one row per token."""
 
-LONGEST = {
+SIZE_KEYS = {
     "encoder/embeddings/positions/embeddings": "max_position_embeddings",
     "encoder/embeddings/visits/embeddings": "type_vocab_size",
 }
-"""The tables of which a smaller model takes the first rows, and the keys that tell their size."""
+"""Tables of which a smaller model takes the first rows, and the keys of their size."""
 
 SHAPE_KEYS = (
     "hidden_size",
@@ -39,23 +39,23 @@ SHAPE_KEYS = (
     "hidden_act",
     "layer_norm_eps",
 )
-"""The keys of a config in which a model and its parent must agree."""
+"""Keys of a config that must be equal in a model and its parent."""
 
 NEW = -1
-"""Stands for a row that the parent hasn't."""
+"""Marks a row that is not in the parent."""
 
 
 @dataclass(frozen=True)
 class RowMatching:
-    """Which row of the parent's each row is.
+    """The rows of the parent's table that a new table is made of.
 
     Attributes:
-        rows: The parent's row, or `NEW`, int64 [V].
-        tokens: The token of each row, V of them.
-        parent_tokens: The token of each of the parent's rows, P of them.
-        parent_codes: Those of its rows that stand for codes or context, int64.
-        new: Codes that the parent lacks.
-        dropped: How many of the parent's codes the vocabulary lacks.
+        rows: Row of the parent for each row, or `NEW`. int64 `[V]`.
+        tokens: Token of each row, V strings.
+        parent_tokens: Token of each row of the parent, Q strings.
+        parent_codes: Rows of the parent for codes and context tokens. int64.
+        new: Codes that are not in the parent's vocabulary.
+        dropped: Number of the parent's codes that are not in the new vocabulary.
     """
 
     rows: np.ndarray
@@ -67,13 +67,13 @@ class RowMatching:
 
 
 def row_names(vocabulary: Vocabulary, rows: int) -> tuple[str, ...]:
-    """The tokens of a table with so many rows; those past the vocabulary are `[unused<row>]`."""
+    """Return the tokens of a table with `rows` rows. Rows past the vocabulary are `[unused<row>]`."""
     unused = (f"[unused{row}]" for row in range(len(vocabulary), rows))
     return tuple(islice((*vocabulary.tokens, *unused), rows))
 
 
 def same_rows(parent: Pretrained, vocabulary: Vocabulary | None) -> bool:
-    """Whether the parent's rows can stay as they are: as far as is known, each means what it meant."""
+    """Return whether all rows of the parent keep their meaning, as far as the vocabularies are known."""
     rows = parent.config.vocab_size or 0
     if vocabulary is None or len(vocabulary) > rows:
         return vocabulary is None
@@ -87,26 +87,28 @@ def match_rows(
     mask_id: int | None,
     cls_id: int | None,
 ) -> RowMatching:
-    """Matches rows by token, or by number where either side's tokens are unknown.
+    """Match rows by token, or by id if the tokens of either side are unknown.
 
-    The rows that hide a code and lead a patient are those that did so in the parent, whatever their tokens.
+    The rows of `mask_id` and `cls_id` are matched to the rows with the same role in the parent, whatever
+    their tokens.
 
     Args:
-        parent: The model that another one begins with.
-        vocabulary: The new tokens.
-        vocab_size: V; may be more than the vocabulary has.
-        mask_id: The id that hides a code in the new examples.
-        cls_id: The id that leads each patient in them.
+        parent: Model to initialise from.
+        vocabulary: New tokens.
+        vocab_size: Number of rows V. May exceed the vocabulary.
+        mask_id: Id that hides a code in the new examples.
+        cls_id: Id at the start of each patient in the new examples.
 
     Raises:
-        UserError: rows are taken by number, and the parent has too few.
+        UserError: Rows are matched by id, but the parent has fewer (key `missing-vocabulary`).
     """
-    parent_rows = parent.config.vocab_size or 0  # P
+    parent_rows = parent.config.vocab_size or 0  # Q
     if parent.vocabulary is None or vocabulary is None:
         if vocab_size > parent_rows:
             raise UserError(
-                f"{parent.source} has {parent_rows:,} tokens, {vocab_size:,} are asked for, and without a "
-                "vocabulary on both sides they can't be matched: put its vocab.txt into it"
+                "missing-vocabulary",
+                f"{parent.source} has {parent_rows:,} tokens, but the model has {vocab_size:,}. They cannot "
+                "be matched unless both vocabularies are known. Add its vocab.txt.",
             )
         return RowMatching(np.arange(vocab_size), (), (), np.arange(0), (), 0)
     tokens, parent_tokens = row_names(vocabulary, vocab_size), row_names(parent.vocabulary, parent_rows)
@@ -135,87 +137,89 @@ def fitted_weights(
     new_codes: NewCodes,
     own: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """The parent's weights for a model of another vocabulary, and no longer windows.
+    """Return the parent's weights for a model with another vocabulary and windows of at most the same length.
 
-    Kept rows are the parent's bit for bit. What the parent lacks, such as a head, is left out.
+    Matched rows are copied unchanged. Weights that the parent does not have, such as a head, are left out.
 
     Args:
-        parent: The model that another one begins with.
-        config: That one's shape.
-        matching: Of their rows.
-        new_codes: What rows of new codes begin as.
-        own: The model's weights as they are, by the same names.
+        parent: Model to initialise from.
+        config: Shape of the new model.
+        matching: Matching of the rows.
+        new_codes: How rows of new codes are initialised.
+        own: Current weights of the new model, by the same names.
 
     Raises:
-        UserError: the shapes don't fit.
+        UserError: The shapes do not fit (key `shape-mismatch`).
     """
     check_shapes(parent, config)
     fitted = {}
     for name, value in parent.weights.items():
         if name in (TOKEN_EMBEDDINGS, OUTPUT_BIAS):
             value = _token_rows(value, matching, new_codes, own[name])
-        elif name in LONGEST:
+        elif name in SIZE_KEYS:
             value = value[: len(own[name])]
         if value.shape != own[name].shape:
             raise UserError(
-                f"{parent.source}: {name} is {list(value.shape)}, not {list(own[name].shape)}: "
-                "its config and its weights don't belong together"
+                "shape-mismatch",
+                f"{name} in {parent.source} has shape {list(value.shape)} instead of "
+                f"{list(own[name].shape)}. Correct its config.",
             )
         fitted[name] = value
     return fitted
 
 
 def check_shapes(parent: Pretrained, config: ModelConfig) -> None:
-    """Refuses a model that can't take the parent's weights, or would compute something else with them.
+    """Refuse a model that cannot take the parent's weights, or would compute something else with them.
 
     Raises:
-        UserError: it differs, with all keys that do.
+        UserError: The shapes differ (key `shape-mismatch`). The message lists all differing keys.
     """
-    odd = [
-        f"{key} {theirs}, not {ours}"
-        for key in (*SHAPE_KEYS, *LONGEST.values())
+    differing = [
+        f"{key} {theirs} instead of {ours}"
+        for key in (*SHAPE_KEYS, *SIZE_KEYS.values())
         if (theirs := getattr(parent.config, key)) != (ours := getattr(config, key))
-        and not (key in LONGEST.values() and ours < theirs)
+        and not (key in SIZE_KEYS.values() and ours < theirs)
     ]
-    if odd:
+    if differing:
         raise UserError(
-            f"{parent.source} has {'; '.join(odd)}: leave [model] out of the recipe to take its shape, or "
-            "state the same"
+            "shape-mismatch",
+            f"{parent.source} has {', '.join(differing)}. Remove [model] from the recipe to take the shape "
+            "of that model, or set the same values.",
         )
 
 
 def _token_rows(
     values: np.ndarray, matching: RowMatching, new_codes: NewCodes, own: np.ndarray
 ) -> np.ndarray:
-    """`own`, [V, H] or [V], with the rows of the parent's `values`, [P, H] or [P], and those made of them."""
+    """Fill `own`, `[V, H]` or `[V]`, with matched rows of the parent's `values`, `[Q, H]` or `[Q]`, and new rows."""
     kept = matching.rows != NEW  # [V]
-    made = own.copy()
-    made[kept] = values[matching.rows[kept]]
+    filled = own.copy()
+    filled[kept] = values[matching.rows[kept]]
     if new_codes != "random" and not kept.all():
         new = [matching.tokens[row] for row in np.flatnonzero(~kept)]
-        made[~kept] = _means(values, matching, new if new_codes == "category" else [""] * len(new))
-    return made
+        filled[~kept] = _means(values, matching, new if new_codes == "category" else [""] * len(new))
+    return filled
 
 
 def _means(values: np.ndarray, matching: RowMatching, new: Sequence[str]) -> np.ndarray:
-    """For each new token the mean row of the parent's nearest relatives; of all its codes if it has none."""
+    """Return, for each new token, the mean of the parent's rows under its nearest common heading, or of all codes."""
     below: dict[str, list[int]] = defaultdict(list)
     codes = [int(row) for row in matching.parent_codes]
     for row in codes:
         for heading in _headings(matching.parent_tokens[row]):
             below[heading].append(row)
     below[""] = [row for row in codes if not is_context(matching.parent_tokens[row])]
-    nearest = [next((each for each in _headings(token) if each in below), "") for token in new]
+    nearest = [next((heading for heading in _headings(token) if heading in below), "") for token in new]
     groups = {heading: number for number, heading in enumerate(dict.fromkeys(nearest))}
     sizes = np.array([len(below[heading]) for heading in groups])
     members = np.concatenate([below[heading] for heading in groups])
     sums = np.add.reduceat(values[members], np.cumsum(sizes) - sizes, dtype=np.float64)
-    means = (sums.T / sizes).T  # a row a group
+    means = (sums.T / sizes).T  # one row per group
     return means[[groups[heading] for heading in nearest]]
 
 
 def _headings(token: str) -> Iterator[str]:
-    """A token and the headings above it, the nearest first; a context token's is its kind."""
+    """Yield a token and the headings above it, nearest first. The heading of a context token is its kind."""
     yield token
     if is_context(token):
         yield token.partition("_")[0]

@@ -1,7 +1,7 @@
-"""Which weight of the Keras model is which parameter of Hugging Face's `BertForPreTraining`.
+"""Names of the weights: the Keras model and Hugging Face's `BertForPreTraining`.
 
-The table reads both ways. Parameters that share another's storage (the output layer's table and its bias)
-are no parameters of their own, as `torch.nn.Module.named_parameters` has it.
+The table is used in both directions. Parameters that share storage with another one (table and bias of the
+output layer) are not listed, as in `torch.nn.Module.named_parameters`.
 """
 
 TABLE = {"embeddings": "weight"}
@@ -33,7 +33,7 @@ INSIDE_A_BLOCK = {
 
 
 def parameter_names(num_hidden_layers: int) -> dict[str, str]:
-    """The name of each Keras weight, below the model's own, to the name of its PyTorch parameter."""
+    """Map the name of each Keras weight, without the name of the model, to its PyTorch parameter."""
     layers = OUTSIDE_BLOCKS | {
         f"encoder/block_{block}/{layer}": (f"bert.encoder.layer.{block}.{module}", leaves)
         for block in range(num_hidden_layers)
@@ -47,5 +47,5 @@ def parameter_names(num_hidden_layers: int) -> dict[str, str]:
 
 
 def is_kernel_transposed(name: str) -> bool:
-    """Whether a Keras weight is turned: a kernel is [in, out] in Keras, [out, in] in PyTorch."""
+    """Return whether the layouts differ: a kernel is `[in, out]` in Keras and `[out, in]` in PyTorch."""
     return name.endswith("/kernel")

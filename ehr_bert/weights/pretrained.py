@@ -1,4 +1,4 @@
-"""A model that another one can begin with, whatever form it was read from."""
+"""A model to initialise another one from, in whatever format it was read."""
 
 import hashlib
 from collections.abc import Iterable
@@ -15,17 +15,17 @@ from ehr_bert.weights.names import parameter_names
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model's shape, its weights by name, and what its ids mean.
+    """The shape of a model, its weights by name, and the meaning of its ids.
 
     Attributes:
-        config: The model's shape, with its `vocab_size`.
-        weights: float32 arrays under the names of `parameter_names`, as Keras lays them out. Those of a head
-            that it never had are absent.
-        source: The folder or checkpoint that it was read from.
-        vocabulary: Its tokens by id, if they are known; those past the table's last row have no weights.
-        mask_id: The id that hid a code, if it is known.
-        cls_id: The id that led each patient; None if none did, or if it is unknown.
-        left_out: Names in `source` that are no weights of this model, such as another head's.
+        config: Shape of the model, with its `vocab_size`.
+        weights: float32 arrays by the Keras names of `parameter_names`, in Keras layout. Heads that the model
+            does not have are absent.
+        source: Folder or checkpoint that it was read from.
+        vocabulary: Tokens by id, if they are known. Tokens past the last row of the table have no weights.
+        mask_id: Id that hides a code, if it is known.
+        cls_id: Id at the start of each patient. None if there is none or if it is unknown.
+        left_out: Names in `source` that are not weights of this model, such as those of another head.
     """
 
     config: ModelConfig
@@ -37,13 +37,13 @@ class Pretrained:
     left_out: tuple[str, ...] = ()
 
     @cached_property
-    def lacking(self) -> list[str]:
-        """The names of weights that a model of its shape has, and it has not."""
+    def missing(self) -> list[str]:
+        """Names of weights that a model of this shape has, but this one does not."""
         return sorted(set(parameter_names(self.config.num_hidden_layers)) - set(self.weights))
 
     @cached_property
     def sha256(self) -> str:
-        """A fingerprint of the weights: the same for a checkpoint and its export."""
+        """Fingerprint of the weights, equal for a checkpoint and its export."""
         digest = hashlib.sha256()
         for name in sorted(self.weights):
             value = self.weights[name]
@@ -53,7 +53,7 @@ class Pretrained:
 
 
 def shown(names: Iterable[str], most: int = 3) -> str:
-    """Some names for a message, and how many more there are."""
+    """Return the first `most` names for a message, and the number of further ones."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

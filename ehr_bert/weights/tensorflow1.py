@@ -1,7 +1,8 @@
-"""TensorFlow 1 checkpoints of google-research/bert and Med-BERT, read and written.
+"""TensorFlow 1 checkpoints of google-research/bert and Med-BERT.
 
-Their names are Hugging Face's with slashes, as `bert/encoder/layer_0/attention/self/query/kernel`. Kernels
-are [in, out] as in Keras; only `cls/seq_relationship/output_weights` is [out, in].
+Their names are those of Hugging Face with slashes, such as
+`bert/encoder/layer_0/attention/self/query/kernel`. Kernels are `[in, out]` as in Keras. Only
+`cls/seq_relationship/output_weights` is `[out, in]`.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -18,13 +19,13 @@ from ehr_bert.weights.pretrained import Pretrained, shown
 from ehr_bert.weights.tensorflow1_config import read_config
 
 WORD_EMBEDDINGS = "bert/embeddings/word_embeddings"
-"""A variable of every such checkpoint, and of no other."""
+"""A variable that identifies such a checkpoint."""
 
 OPTIMIZER_SLOTS = (
     *("adam_m", "adam_v", "lamb_m", "lamb_v"),
     *("AdamWeightDecayOptimizer", "AdamWeightDecayOptimizer_1"),
 )
-"""The last part of the names under which optimizers keep their moments of a weight."""
+"""Last part of the names of the moments of a weight, by optimizer."""
 
 GLOBAL_STEP = "global_step"
 
@@ -32,11 +33,11 @@ CONFIG_FILES = ("bert_config.json", "config.json")
 VOCABULARY_FILES = ("*.types", "vocab.txt", VOCABULARY_TABLE)
 
 OUTPUT_LEAVES = {"kernel": "output_weights", "bias": "output_bias"}
-"""What the published programs call the weights that they make without a layer."""
+"""Names of the weights that the published programs create without a layer."""
 
 
 def variable_names(num_hidden_layers: int) -> dict[str, str]:
-    """The name of each Keras weight, below the model's own, to the name of its TensorFlow 1 variable."""
+    """Map the name of each Keras weight, without the name of the model, to its TensorFlow 1 variable."""
     names = {}
     for name, parameter in parameter_names(num_hidden_layers).items():
         leaf = name.rpartition("/")[2]
@@ -51,35 +52,37 @@ def variable_names(num_hidden_layers: int) -> dict[str, str]:
 
 
 def is_transposed_in_tensorflow1(variable: str) -> bool:
-    """Whether a TensorFlow 1 variable is the transpose of the Keras weight."""
+    """Return whether a TensorFlow 1 variable is the transpose of the Keras weight."""
     return variable == "cls/seq_relationship/output_weights"
 
 
 def is_tensorflow1(checkpoint: Path) -> bool:
-    """Whether there is a checkpoint of that prefix, and one of the published programs wrote it."""
+    """Return whether the prefix names a checkpoint of the published programs."""
     return Path(f"{checkpoint}.index").exists() and WORD_EMBEDDINGS in checkpoint_shapes(checkpoint)
 
 
 def pretrained_tensorflow1(
     checkpoint: Path, config_file: Path | None = None, vocabulary_file: Path | None = None
 ) -> Pretrained:
-    """A model of the published programs.
+    """Read a model of the published programs.
 
     Args:
-        checkpoint: The prefix, `folder/model.ckpt-<step>`.
-        config_file: Its `bert_config.json`; the one beside the checkpoint if none is named.
-        vocabulary_file: `.types`, `vocab.txt` or `vocabulary.tsv`; the one beside the checkpoint, if there is
-            one, if none is named.
+        checkpoint: Prefix, `folder/model.ckpt-<step>`.
+        config_file: `bert_config.json`. If None, the one next to the checkpoint.
+        vocabulary_file: `.types`, `vocab.txt` or `vocabulary.tsv`. If None, the one next to the checkpoint,
+            if there is one.
 
     Raises:
-        UserError: a file is missing, or doesn't fit.
+        UserError: A file is missing (key `missing-config`), several vocabularies are possible
+            (`ambiguous-vocabulary`), or the files do not fit together (`config-mismatch`).
     """
-    config_file = config_file or _beside(checkpoint, CONFIG_FILES)
+    config_file = config_file or _find_next_to(checkpoint, CONFIG_FILES)
     if config_file is None:
         raise UserError(
-            f"no {' or '.join(CONFIG_FILES)} lies beside {checkpoint}: name it (--bert_config_file)"
+            "missing-config",
+            f"there is no {' or '.join(CONFIG_FILES)} next to {checkpoint}. Name it (--bert_config_file).",
         )
-    vocabulary_file = vocabulary_file or _beside(checkpoint, VOCABULARY_FILES)
+    vocabulary_file = vocabulary_file or _find_next_to(checkpoint, VOCABULARY_FILES)
     vocabulary = Vocabulary.read(vocabulary_file) if vocabulary_file else None
     ids = (read_types(vocabulary_file) or vocabulary.ids) if vocabulary_file and vocabulary else None
     config, conventions = read_config(config_file, checkpoint, ids)
@@ -93,87 +96,94 @@ def pretrained_tensorflow1(
     )
 
 
-def _beside(checkpoint: Path, names: Iterable[str]) -> Path | None:
-    """The first of the named files, which may be globs, in the checkpoint's folder.
+def _find_next_to(checkpoint: Path, names: Iterable[str]) -> Path | None:
+    """Return the first of the named files, which may be globs, in the folder of the checkpoint.
 
     Raises:
-        UserError: a glob finds several.
+        UserError: A glob matches several files (key `ambiguous-vocabulary`).
     """
     for name in names:
-        found = sorted(checkpoint.parent.glob(name))
-        if len(found) > 1:
+        files = sorted(checkpoint.parent.glob(name))
+        if len(files) > 1:
             raise UserError(
-                f"{found[0]} and {found[1].name} lie beside {checkpoint.name}: name the one (--vocab_file)"
+                "ambiguous-vocabulary",
+                f"both {files[0]} and {files[1].name} are next to {checkpoint.name}. Name one of them "
+                "(--vocab_file).",
             )
-        if found:
-            return found[0]
+        if files:
+            return files[0]
     return None
 
 
 def read_tensorflow1(checkpoint: Path, config: ModelConfig) -> dict[str, np.ndarray]:
-    """The weights of a checkpoint of the published programs, float32, under the names of our model.
+    """Return the weights of a checkpoint of the published programs, in float32, by their Keras names.
 
-    An optimizer's moments and the step are passed over.
+    The moments of an optimizer and the step are ignored.
 
     Args:
-        checkpoint: The prefix.
-        config: The model's shape.
+        checkpoint: Prefix.
+        config: Shape of the model.
 
     Raises:
-        UserError: a weight is missing or left over, or has another shape than the config says.
+        UserError: A weight is missing, unexpected, or has another shape than in the config (key
+            `config-mismatch`).
     """
     names = variable_names(config.num_hidden_layers)
     variables = set(names.values())
-    found = checkpoint_shapes(checkpoint)
-    if lacking := sorted(variables - found.keys()):
+    shapes = checkpoint_shapes(checkpoint)
+    if missing := sorted(variables - shapes.keys()):
         raise UserError(
-            f"{checkpoint} lacks {shown(lacking)}: "
-            "name a checkpoint of pretraining and the config it was trained with"
+            "config-mismatch",
+            f"{shown(missing)} is missing from {checkpoint}. Name a checkpoint of pretraining and the "
+            "config that it was trained with.",
         )
-    if odd := sorted(name for name in found.keys() - variables if not _is_of_training(name, variables)):
+    unexpected = sorted(name for name in shapes.keys() - variables if not _is_training_state(name, variables))
+    if unexpected:
         raise UserError(
-            f"{checkpoint} holds {shown(odd)}, which a pretrained model of this config has not: "
-            "name a checkpoint of pretraining and the config it was trained with"
+            "config-mismatch",
+            f"{checkpoint} has {shown(unexpected)}, which a pretrained model with this config does not "
+            "have. Name a checkpoint of pretraining and the config that it was trained with.",
         )
     values = read_checkpoint(checkpoint, variables.__contains__)
-    weights = {name: _turned(variable, values[variable]) for name, variable in names.items()}
+    weights = {name: _transposed(variable, values[variable]) for name, variable in names.items()}
     for name, shape in _shapes(config).items():
         if weights[name].shape != shape:
-            wanted = list(shape[::-1] if is_transposed_in_tensorflow1(names[name]) else shape)
+            expected = list(shape[::-1] if is_transposed_in_tensorflow1(names[name]) else shape)
             raise UserError(
-                f"{names[name]} in {checkpoint} is {found[names[name]]}, by the config it is {wanted}: "
-                "name the config it was trained with"
+                "config-mismatch",
+                f"{names[name]} in {checkpoint} has shape {shapes[names[name]]}, but {expected} with the "
+                "config. Name the config that it was trained with.",
             )
     return weights
 
 
 def write_tensorflow1(checkpoint: Path, weights: Mapping[str, np.ndarray], config: ModelConfig) -> None:
-    """Writes a checkpoint that the published programs read.
+    """Write a checkpoint that the published programs read.
 
     Args:
-        checkpoint: The prefix.
-        weights: All of a model's, under the names of our model.
-        config: The model's shape.
+        checkpoint: Prefix.
+        weights: All weights of a model, by their Keras names.
+        config: Shape of the model.
     """
     names = variable_names(config.num_hidden_layers)
     write_checkpoint(
-        checkpoint, {variable: _turned(variable, weights[name]) for name, variable in names.items()}
+        checkpoint, {variable: _transposed(variable, weights[name]) for name, variable in names.items()}
     )
 
 
-def _is_of_training(name: str, variables: Collection[str]) -> bool:
-    """Whether a name is the step's, or of an optimizer's moment of one of `variables`."""
+def _is_training_state(name: str, variables: Collection[str]) -> bool:
+    """Return whether a name is the step, or a moment of one of `variables`."""
     weight, _, slot = name.rpartition("/")
     return name == GLOBAL_STEP or (slot in OPTIMIZER_SLOTS and weight in variables)
 
 
-def _turned(variable: str, value: np.ndarray) -> np.ndarray:
-    """A TensorFlow 1 variable's value as Keras lays it out, or the other way."""
+def _transposed(variable: str, value: np.ndarray) -> np.ndarray:
+    """Convert the value of a TensorFlow 1 variable to Keras layout, or back."""
     return np.ascontiguousarray(value.T if is_transposed_in_tensorflow1(variable) else value, np.float32)
 
 
 def _shapes(config: ModelConfig) -> dict[str, tuple[int | None, ...]]:
-    """The shape of each Keras weight."""
+    """Return the shape of each Keras weight."""
     hidden, inner = config.hidden_size, config.intermediate_size
     shapes: dict[str, tuple[int | None, ...]] = {
         "embeddings/tokens/embeddings": (config.vocab_size, hidden),

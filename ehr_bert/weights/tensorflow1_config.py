@@ -1,14 +1,15 @@
-"""The config of a TensorFlow 1 checkpoint: the `bert_config.json` of the published programs.
+"""The config of a TensorFlow 1 checkpoint: `bert_config.json` of the published programs.
 
-It says nothing of what those programs keep in their code. Further keys say it here, which the programs pass
-over:
+Those programs hard-code some settings. The following additional keys state them here, and the programs ignore
+these keys:
 
     layer_norm_eps, stay_pooling    as in `ModelConfig`
     gelu                            "tanh" or "erf": the form of a `hidden_act` of "gelu"
-    mask_id, cls_id                 the id that hid codes; the id that led each patient, or null
+    mask_id, cls_id                 id that hides codes; id at the start of each patient, or null
 """
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,85 +17,97 @@ from typing import Any
 
 from ehr_bert.errors import UserError
 from ehr_bert.files import read_json
+from ehr_bert.logs import warn
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.schemas import SpecialToken
 from ehr_bert.settings import Natural, Settings
 from ehr_bert.weights.tensorflow1_graph import graph_file, graph_settings
 
+logger = logging.getLogger(__name__)
+
 OURS = {"layer_norm_eps", "stay_pooling", "pad_token_id"}
-"""Keys of `ModelConfig` that the published config lacks."""
+"""Keys of `ModelConfig` that are not in the published config."""
 
 PUBLISHED = {field.name for field in fields(ModelConfig)} - OURS
 
 GELU_FORMS = {"tanh": "gelu_new", "erf": "gelu"}
-"""The form of `gelu`, and its name in `ModelConfig`. The published programs compute the first."""
+"""The form of `gelu` and its name in `ModelConfig`. The published programs use the first."""
 
 IN_PUBLISHED_CODE = {"layer_norm_eps": 1e-12, "hidden_act": GELU_FORMS["tanh"]}
-"""What google-research/bert computes, whatever the config says of it."""
+"""Settings that google-research/bert hard-codes."""
 
 
 @dataclass(frozen=True)
 class Conventions(Settings):
-    """What the ids of a TensorFlow 1 model mean.
+    """The meaning of ids in a TensorFlow 1 model.
 
     Attributes:
-        mask_id: The id that hid a code; None if that is unknown.
-        cls_id: The id that led each patient; None if none did, or if that is unknown.
+        mask_id: Id that hides a code. None if it is unknown.
+        cls_id: Id at the start of each patient. None if there is none or if it is unknown.
     """
 
     mask_id: Natural | None
     cls_id: Natural | None
 
     @property
-    def codes_lead(self) -> bool:
-        """Whether a patient's first position is known to be a code."""
+    def starts_with_code(self) -> bool:
+        """Whether the first position of a patient is known to be a code."""
         return self.mask_id is not None and self.cls_id is None
 
 
 def read_config(
     file: Path, checkpoint: Path, ids: Mapping[str, int] | None
 ) -> tuple[ModelConfig, Conventions]:
-    """A model's shape and what its ids mean, by its config, its graph and its vocabulary, or as published.
+    """Return the shape of a model and the meaning of its ids.
+
+    They follow from its config, its graph and its vocabulary, or else from the published programs.
 
     Args:
-        file: Its `bert_config.json`.
-        checkpoint: The prefix of the checkpoint, beside which its graph may lie.
-        ids: The ids of the tokens that it was trained with, if they are known.
+        file: `bert_config.json` of the model.
+        checkpoint: Prefix of the checkpoint. Its graph may be next to it.
+        ids: Ids of the tokens that the model was trained with, if they are known.
 
     Raises:
-        UserError: the file is missing, a key is missing or doesn't fit, or config and graph differ.
+        UserError: The file is missing (key `unreadable-file`), a key is missing (`missing-setting`) or has an
+            invalid value, or config and graph differ (`config-mismatch`).
     """
     values = read_json(file)
     for key in sorted(PUBLISHED):
         if values.get(key) is None:
-            raise UserError(f"{file} says no {key}: name the config that the model was trained with")
+            raise UserError(
+                "missing-setting", f"{file} has no {key}. Name the config that the model was trained with."
+            )
     try:
-        said = _said(values)
-        shape = ModelConfig.from_dict({key: values[key] for key in PUBLISHED} | IN_PUBLISHED_CODE | said)
+        stated = _stated_settings(values)
+        shape = ModelConfig.from_dict({key: values[key] for key in PUBLISHED} | IN_PUBLISHED_CODE | stated)
         conventions = _conventions(values, ids, shape.vocab_size or 0)
     except UserError as error:
-        raise UserError(f"{file}: {error}") from None
+        raise error.prefixed(f"{file}: ") from None
     graph = graph_settings(checkpoint)
-    for key in sorted(said.keys() & graph.keys()):
-        if said[key] != graph[key]:
+    for key in sorted(stated.keys() & graph.keys()):
+        if stated[key] != graph[key]:
             raise UserError(
-                f"{file} says {key} = {said[key]}, the graph {graph_file(checkpoint)} computes {graph[key]}: "
-                "correct the config"
+                "config-mismatch",
+                f"{key} is {stated[key]} in {file}, but {graph[key]} in the graph {graph_file(checkpoint)}. "
+                "Correct the config.",
             )
-    if untold := IN_PUBLISHED_CODE.keys() - said.keys() - graph.keys():
-        print(
-            f"no graph {graph_file(checkpoint)} tells {' and '.join(sorted(untold))}: taken as published, "
-            f"layer_norm_eps 1e-12 and gelu in its tanh form (the keys layer_norm_eps and gelu in {file} say "
-            "otherwise)"
+    if unknown := IN_PUBLISHED_CODE.keys() - stated.keys() - graph.keys():
+        warn(
+            logger,
+            "assumed-settings",
+            f"{' and '.join(sorted(unknown))} cannot be read because there is no graph "
+            f"{graph_file(checkpoint)}. The published values are used: layer_norm_eps 1e-12 and gelu in its "
+            f"tanh form. To change them, add layer_norm_eps and gelu to {file}.",
         )
-    reads: dict[str, Any] = {"stay_pooling": "first" if conventions.codes_lead else "cls"}
-    return dataclasses.replace(shape, **reads | graph | said), conventions
+    reads: dict[str, Any] = {"stay_pooling": "first" if conventions.starts_with_code else "cls"}
+    return dataclasses.replace(shape, **reads | graph | stated), conventions
 
 
 def _conventions(values: Mapping[str, Any], ids: Mapping[str, int] | None, rows: int) -> Conventions:
-    """What the config says, or else what follows from the tokens that have rows.
+    """Return the ids in the config, or else the ids that follow from the tokens with rows.
 
-    Without a `[MASK]` among them id 0 hid codes, as in Med-BERT; without a `[CLS]` none led patients.
+    Without a `[MASK]` token, id 0 hides codes as in Med-BERT. Without a `[CLS]` token, patients start with a
+    code.
     """
     own = {token: index for token, index in (ids or {}).items() if index < rows}
     conventions = Conventions(
@@ -103,24 +116,26 @@ def _conventions(values: Mapping[str, Any], ids: Mapping[str, int] | None, rows:
     )
     for key, index in vars(conventions).items():
         if index is not None and index >= rows:
-            raise UserError(f"{key} is {index}, and the model has {rows} tokens")
+            raise UserError(
+                "ids-out-of-range", f"{key} is {index}, but the model has {rows} tokens. Correct the id."
+            )
     return conventions
 
 
-def _said(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the config states of what the published programs keep in their code."""
-    said = {key: values[key] for key in ("layer_norm_eps", "stay_pooling") if key in values}
+def _stated_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in the config that the published programs hard-code."""
+    stated = {key: values[key] for key in ("layer_norm_eps", "stay_pooling") if key in values}
     activation = str(values["hidden_act"]).lower()
     form = values.get("gelu")
     if form not in (None, *GELU_FORMS):
-        raise UserError(f"gelu must be one of {', '.join(GELU_FORMS)}, not {form}")
+        raise UserError("invalid-setting", f"gelu is {form}. It must be one of {', '.join(GELU_FORMS)}.")
     if activation != "gelu":
-        return said | {"hidden_act": activation}
-    return said | {"hidden_act": GELU_FORMS[form]} if form else said
+        return stated | {"hidden_act": activation}
+    return stated | {"hidden_act": GELU_FORMS[form]} if form else stated
 
 
 def published_config(config: ModelConfig, conventions: Conventions) -> dict[str, Any]:
-    """The config that the published programs read, and the further keys; `read_config` reads it back."""
+    """Return the config for the published programs with the additional keys. `read_config` reads it back."""
     values = config.to_dict()
     forms = {name: form for form, name in GELU_FORMS.items()}
     form = {"gelu": forms[config.hidden_act]} if config.hidden_act in forms else {}

@@ -1,7 +1,7 @@
-"""What the graph beside a TensorFlow 1 checkpoint computes.
+"""Settings read from the graph of a TensorFlow 1 checkpoint.
 
-The published programs keep the epsilon of layer normalisation, the form of `gelu` and what the stay head
-reads in their code, and copies of that code differ in all three. TensorFlow's saver writes the graph as
+The published programs hard-code the epsilon of layer normalisation, the form of `gelu` and the pooling of the
+stay head, and copies of that code differ in all three. TensorFlow's saver writes the graph as
 `model.ckpt-<step>.meta`.
 """
 
@@ -18,28 +18,29 @@ INNER = "bert/encoder/layer_0/intermediate/"
 STAY_PRODUCT = "cls/seq_relationship/MatMul"
 
 ACTIVATION_BY_OPERATION = {"Erf": "gelu", "Tanh": "gelu_new", "Relu": "relu"}
-"""The operation that tells an activation, and the activation's name in `ModelConfig`."""
+"""The operation that identifies an activation, and the name of the activation in `ModelConfig`."""
 
 SUMMED = {"Sum": "sum", "Mean": "mean"}
-"""The operation that makes what the stay head reads, and its `StayPooling`; else it is BERT's pooler."""
+"""The operation that pools the input of the stay head, and its `StayPooling`. Otherwise it is BERT's pooler."""
 
 
 def graph_file(checkpoint: Path) -> Path:
-    """Where TensorFlow's saver writes the graph of a checkpoint."""
+    """Return the file to which TensorFlow's saver writes the graph of a checkpoint."""
     return Path(f"{checkpoint}.meta")
 
 
 def graph_settings(checkpoint: Path) -> dict[str, Any]:
-    """What the graph tells of a model: `layer_norm_eps`, `hidden_act`, and a `stay_pooling` by sum or mean.
+    """Return settings of a model from its graph: `layer_norm_eps`, `hidden_act`, and sum or mean pooling.
 
     Args:
-        checkpoint: The prefix, `folder/model.ckpt-<step>`.
+        checkpoint: Prefix, `folder/model.ckpt-<step>`.
 
     Returns:
-        Keys of `ModelConfig`; those that the graph doesn't tell, or all if there is no graph, are left out.
+        Values by key of `ModelConfig`. Settings that are not in the graph are left out. The result is empty
+        if there is no graph.
 
     Raises:
-        UserError: the file is no graph.
+        UserError: The file is not a graph (key `unreadable-graph`).
     """
     file = graph_file(checkpoint)
     if not file.exists():
@@ -48,13 +49,15 @@ def graph_settings(checkpoint: Path) -> dict[str, Any]:
     try:
         meta.ParseFromString(file.read_bytes())
     except DecodeError as error:
-        raise UserError(f"{file} is no TensorFlow graph: copy it again, or remove it") from error
+        raise UserError(
+            "unreadable-graph", f"{file} is not a TensorFlow graph. Copy it again, or remove it."
+        ) from error
     nodes = {node.name: node for node in meta.graph_def.node}
     return _epsilon(nodes) | _activation(nodes) | _pooling(nodes)
 
 
 def _epsilon(nodes: dict[str, Any]) -> dict[str, Any]:
-    """Layer normalisation is one fused operation, or a sum with a constant."""
+    """Return the epsilon of layer normalisation, which is a fused operation or a sum with a constant."""
     for name, node in nodes.items():
         if not name.startswith(NORM_SCOPE):
             continue
@@ -66,7 +69,7 @@ def _epsilon(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shortest(value: float) -> float:
-    """The decimal number that was meant by one of float32."""
+    """Return the shortest decimal number that rounds to a float32 value."""
     return float(str(tf.float32.as_numpy_dtype(value)))
 
 
@@ -80,5 +83,5 @@ def _activation(nodes: dict[str, Any]) -> dict[str, Any]:
 def _pooling(nodes: dict[str, Any]) -> dict[str, Any]:
     if STAY_PRODUCT not in nodes:
         return {}
-    read = nodes[nodes[STAY_PRODUCT].input[0].partition(":")[0]].op
-    return {"stay_pooling": SUMMED[read]} if read in SUMMED else {}
+    operation = nodes[nodes[STAY_PRODUCT].input[0].partition(":")[0]].op
+    return {"stay_pooling": SUMMED[operation]} if operation in SUMMED else {}

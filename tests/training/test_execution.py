@@ -378,7 +378,7 @@ def test_the_original_program_s_examples_need_a_vocabulary_or_its_size(tmp_path)
 
 def test_a_folder_that_holds_another_training_is_refused_by_the_key_that_differs(trained):
     def assert_refused(*mentioned: str, **changes) -> None:
-        with raises_user_error("another-training", trained.folder / "D", *mentioned):
+        with raises_user_error("output-of-other-settings", trained.folder / "D", *mentioned):
             pretrain(asked(trained.folder, **changes))
 
     rate = "phases.1.learning_rate is 0.01, not 0.02"

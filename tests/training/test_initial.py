@@ -211,7 +211,7 @@ def test_a_checkpoint_is_read_with_all_that_its_ids_mean(tmp_path):
     found = read_pretrained(training_folder(tmp_path / "D", model, mask_id=0, cls_id=None))
     assert found.config == SMALL
     assert (found.vocabulary, found.mask_id, found.cls_id) == (VOCABULARY, 0, None)
-    assert not found.lacking
+    assert not found.missing
     for variable in model.weights:
         np.testing.assert_array_equal(found.weights[variable.path.partition("/")[2]], variable.numpy())
 

@@ -282,7 +282,7 @@ def test_ctrl_c_stops_after_the_update_and_a_second_one_at_once(quick, tmp_path,
 
 
 def test_told_to_stop_before_the_first_update_it_leaves_a_checkpoint(quick, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.Stopping, "by", "SIGTERM")
+    monkeypatch.setattr(loop.Interruption, "signal_name", "SIGTERM")
     _, outcome = trained(tmp_path)
     assert (outcome.steps, outcome.reason.exit_code) == (0, 75)
     assert newest_checkpoint(tmp_path).endswith("model.ckpt-0")
@@ -338,7 +338,7 @@ def test_it_ends_early_when_patience_is_at_its_end(quick, tmp_path, caplog):
         assert (outcome.steps, outcome.reason, outcome.reason.exit_code) == (8, StopReason.EARLY_STOP, 0)
         assert outcome.evaluation is not None
         assert outcome.evaluation.global_step == 8
-        assert "ended early: 2 evaluations in a row without a lower loss" in caplog.text
+        assert "early stop: 2 consecutive evaluations" in caplog.text
         assert newest_checkpoint(tmp_path).endswith("model.ckpt-8")
         assert newest_checkpoint(tmp_path / "best").endswith("model.ckpt-4")
         assert [line["step"] for line in metrics(tmp_path)] == [2, 4, 5, 6, 8, 8]

@@ -76,8 +76,8 @@ def test_every_stock_class_is_read_and_the_heads_that_it_lacks_are_told(tmp_path
     found = read_hugging_face(saved(tmp_path, cls))
     assert_same(found.weights, expected(cls))
     lacking = HEADS[cls.__name__]
-    assert all(any(name.startswith(head) for name in found.lacking) for head in lacking)
-    assert all(name.startswith(("stay/pooler", *lacking)) for name in found.lacking) or not lacking
+    assert all(any(name.startswith(head) for name in found.missing) for head in lacking)
+    assert all(name.startswith(("stay/pooler", *lacking)) for name in found.missing) or not lacking
     assert (found.config.hidden_size, found.config.type_vocab_size) == (6, 2)
     assert (found.vocabulary, found.mask_id, found.left_out) == (None, None, ())
 
@@ -112,7 +112,7 @@ def test_names_of_older_programs_are_read(tmp_path):
 def test_another_head_is_left_out_and_told(tmp_path):
     found = read_hugging_face(saved(tmp_path, BertForSequenceClassification))
     assert found.left_out == ("classifier.bias", "classifier.weight")
-    assert "masked_codes/bias" in found.lacking
+    assert "masked_codes/bias" in found.missing
     assert "stay/pooler/kernel" in found.weights
 
 

@@ -1,9 +1,9 @@
 """Checkpoints: everything that a training needs to resume with the same result as without an interruption.
 
-A checkpoint contains the weights, and the optimizer with the number of updates, which determines the position
-in the examples. The values are copied to host memory and written by a thread while training continues.
-TensorFlow writes a checkpoint to a temporary file and renames it. The file `checkpoint`, which names the newest
-one, is written last.
+A checkpoint contains the weights, and the optimizer with the number of updates, which determines the
+position in the examples. The values are copied to host memory and written by a thread while training
+continues. TensorFlow writes a checkpoint to a temporary file and renames it. The file `checkpoint`, which
+names the newest one, is written last.
 
 The names `model/encoder/block_0/...` and `optimizer/...` are assigned here because TensorFlow does not track
 the lists of a Keras layer. `tf.train.load_checkpoint` reads them.
@@ -150,9 +150,7 @@ class Checkpoints:
 
     def _write(self, step: int, values: dict[str, np.ndarray]) -> None:
         prefix = self._folder / f"{CHECKPOINT_NAME}-{step}"
-        with writing(
-            f"checkpoint {prefix}", "Free disk space and run again. The previous checkpoint is valid."
-        ):
+        with writing(f"checkpoint {prefix}", "The previous checkpoint is valid. Free disk space and resume."):
             for leftover in self._folder.glob(f"{CHECKPOINT_NAME}-*.tempstate*"):
                 leftover.unlink()
             write_checkpoint(prefix, values)

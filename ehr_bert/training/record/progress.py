@@ -196,8 +196,8 @@ class Progress:
             first = step - int(self._sums["skipped_in_a_row"]) + 1
             raise UserError(
                 "not-finite",
-                f"the loss or its gradient was not finite in updates {first} to {step}. These updates were "
-                'skipped, and the checkpoints are valid. Lower the learning rate, or set precision = "float32".',
+                f"the loss or its gradient was not finite in updates {first} to {step}, which were skipped. "
+                'The checkpoints are valid. Lower the learning rate, or set precision = "float32".',
             )
 
     def _stop_clock(self) -> bool:

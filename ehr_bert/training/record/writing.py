@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from ehr_bert.errors import UserError
 
+FIX = "Free disk space or correct the permissions, and run again."
+
 
 @contextmanager
-def writing(
-    name: object, fix: str = "Free disk space or correct the permissions, and run again."
-) -> Iterator[None]:
+def writing(name: object, fix: str = FIX) -> Iterator[None]:
     """Turn a full disk or an unwritable folder within the block into a `UserError`.
 
     Args:
