@@ -73,7 +73,7 @@ def row_names(vocabulary: Vocabulary, rows: int) -> tuple[str, ...]:
 
 
 def same_rows(parent: Pretrained, vocabulary: Vocabulary | None) -> bool:
-    """Return whether all rows of the parent keep their meaning, as far as the vocabularies are known."""
+    """Return whether no row of the parent is known to change its meaning."""
     rows = parent.config.vocab_size or 0
     if vocabulary is None or len(vocabulary) > rows:
         return vocabulary is None
@@ -191,7 +191,7 @@ def check_shapes(parent: Pretrained, config: ModelConfig) -> None:
 def _token_rows(
     values: np.ndarray, matching: RowMatching, new_codes: NewCodes, own: np.ndarray
 ) -> np.ndarray:
-    """Fill `own`, `[V, H]` or `[V]`, with matched rows of the parent's `values`, `[Q, H]` or `[Q]`, and new rows."""
+    """Fill a copy of `own`, `[V, H]` or `[V]`, with matched and new rows of `values`, `[Q, H]` or `[Q]`."""
     kept = matching.rows != NEW  # [V]
     filled = own.copy()
     filled[kept] = values[matching.rows[kept]]
@@ -202,7 +202,7 @@ def _token_rows(
 
 
 def _means(values: np.ndarray, matching: RowMatching, new: Sequence[str]) -> np.ndarray:
-    """Return, for each new token, the mean of the parent's rows under its nearest common heading, or of all codes."""
+    """Return the mean of the parent's rows under the nearest common heading, or of all codes, per new token."""
     below: dict[str, list[int]] = defaultdict(list)
     codes = [int(row) for row in matching.parent_codes]
     for row in codes:
