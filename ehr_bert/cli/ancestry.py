@@ -5,16 +5,16 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "model",
         type=Path,
-        help="training folder for its newest checkpoint, `best` or a checkpoint in one, or export folder",
+        help="training folder (for its newest checkpoint), `best` or a checkpoint in one, or an export",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints the trainings that made a model, the newest first."""
+    """Print the trainings behind a model, the newest first."""
     from ehr_bert.quiet import import_tensorflow
 
     import_tensorflow()

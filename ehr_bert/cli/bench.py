@@ -9,31 +9,39 @@ from ehr_bert.cli.training_arguments import add_features
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
-    parser.add_argument("recipes", type=Path, nargs="+", help="recipes to compare, as TOML")
-    add_features(parser, "of all trainings, as `ehr-bert pretrain` takes them")
-    add_path(parser, "--output", "folder for the trainings and the table; run again, what is missing is made")
+    """Add the arguments of the command."""
+    parser.add_argument("recipes", type=Path, nargs="+", help="recipes to compare (TOML)")
+    add_features(parser, "examples of all trainings, as for `ehr-bert pretrain`")
+    add_path(
+        parser,
+        "--output",
+        "folder for the trainings and the table; if it contains trainings, the missing ones are added",
+    )
     parser.add_argument(
-        "--seeds", type=count, default=5, metavar="N", help="trainings of each recipe, under seeds 1 to N"
+        "--seeds",
+        type=count,
+        default=5,
+        metavar="N",
+        help="number of trainings per recipe, with seeds 1 to N",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Makes the trainings one after another, then writes and prints their table."""
+    """Run the trainings one after another, then write and print their table."""
     from ehr_bert.files import atomic_files, write_json
     from ehr_bert.launching.grid import plan_trials, run_trials
     from ehr_bert.report.comparison import Comparison
 
     trials = plan_trials(arguments.recipes, arguments.seeds, arguments.output)
-    found: dict[str, dict[int, dict[str, float]]] = {}
+    evaluations: dict[str, dict[int, dict[str, float]]] = {}
     for number, (trial, summary) in enumerate(run_trials(trials, arguments.features), 1):
-        evaluation = found.setdefault(trial.name, {})[trial.seed] = summary["evaluation"]
+        evaluation = evaluations.setdefault(trial.name, {})[trial.seed] = summary["evaluation"]
         print(
             f"{number} of {len(trials)}: {trial.name}, seed {trial.seed}: "
             f"loss {evaluation['loss']:.4f} after {summary['seconds']:,.0f} s",
             flush=True,
         )
-        comparison = Comparison(found)
+        comparison = Comparison(evaluations)
         write_json(arguments.output / "results.json", comparison.to_dict())
         with atomic_files(arguments.output / "results.md") as (temporary,):
             temporary.write_text(f"{comparison}\n", encoding="utf-8")

@@ -9,44 +9,44 @@ from ehr_bert.cli.training_arguments import add_features
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
-    parser.add_argument("recipe", type=Path, help="how to train, as TOML")
-    add_features(parser, "as `ehr-bert pretrain` takes them")
+    """Add the arguments of the command."""
+    parser.add_argument("recipe", type=Path, help="settings of the training (TOML)")
+    add_features(parser, "examples, as for `ehr-bert pretrain`")
     add_path(
         parser,
         "--output",
-        "training folder, on a disk that all workers see; launched again, the training goes on",
+        "training folder on a disk shared by all workers; if it contains a training, that is resumed",
     )
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--slurm", action="store_true", help="as a job of Slurm, with a worker on each node")
-    where.add_argument("--local", type=count, metavar="N", help="as N workers on this machine")
+    where.add_argument("--slurm", action="store_true", help="submit a Slurm job with one worker per node")
+    where.add_argument("--local", type=count, metavar="N", help="run N workers on this machine")
     parser.add_argument(
         "--gpus-per-node",
         type=count,
         default=0,
         metavar="N",
-        help="GPUs of each node, or of each local worker; 0: they compute on CPUs",
+        help="GPUs per node or per local worker; 0: use the CPU",
     )
     slurm = parser.add_argument_group("Slurm")
-    slurm.add_argument("--nodes", type=count, default=1, metavar="N", help="nodes to train on")
+    slurm.add_argument("--nodes", type=count, default=1, metavar="N", help="number of nodes")
     slurm.add_argument(
         "--sbatch",
         action="append",
         default=[],
         metavar="OPTION",
-        help="an option of sbatch, such as --sbatch=--partition=gpu; may be given several times",
+        help="option for sbatch, such as --sbatch=--partition=gpu; can be repeated",
     )
-    slurm.add_argument("--dry-run", action="store_true", help="print the script, and submit nothing")
+    slurm.add_argument("--dry-run", action="store_true", help="print the script without submitting it")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints the job's script, submits it, or trains here until the workers end."""
+    """Submit or print the job, or run local workers until they end."""
     from ehr_bert.launching.command import pretrain_command
     from ehr_bert.launching.local import run_workers
     from ehr_bert.launching.slurm import batch_script, submit
     from ehr_bert.training.recipe import Recipe
 
-    Recipe.read(arguments.recipe)  # better a fault now than in the queue
+    Recipe.read(arguments.recipe)  # report an invalid recipe now rather than in the queue
     command = pretrain_command(arguments.recipe, arguments.features, arguments.output)
     if arguments.slurm:
         script = batch_script(command, arguments.nodes, arguments.gpus_per_node, arguments.sbatch)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
-    parser.add_argument("recipe", type=Path, help="how to train, as TOML")
+    """Add the arguments of the command."""
+    parser.add_argument("recipe", type=Path, help="settings of the training (TOML)")
     add_features(
         parser,
-        "as `ehr-bert pretrain` takes them; without them each example is a window of the phase's length",
+        "as for `ehr-bert pretrain`; default: each example fills one window of the phase",
         required=False,
     )
     parser.add_argument(
@@ -27,39 +27,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="SHARE",
-        help="without --features, the share of a window that holds real tokens",
+        help="share of each window that holds real tokens, without --features",
     )
     parser.add_argument(
         "--vocab-size",
         type=count,
         metavar="N",
-        help="without --features, codes of the vocabulary",
+        help="size of the vocabulary, without --features",
     )
-    parser.add_argument("--devices", type=count, default=1, metavar="N", help="devices that share an update")
+    parser.add_argument(
+        "--devices", type=count, default=1, metavar="N", help="number of devices that share an update"
+    )
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument(
         "--tokens-per-second",
         type=positive,
         metavar="R",
-        help="real tokens a second, on all devices together",
+        help="real tokens per second, over all devices",
     )
     speed.add_argument(
         "--summary",
         type=Path,
         metavar="FILE",
-        help="summary.json of another training on such devices, whose speed this one will have",
+        help="summary.json of another training on the same kind of device, to take its speed from",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints what the training takes."""
+    """Print the estimated work, memory and time of a training."""
     from ehr_bert.errors import UserError
     from ehr_bert.quiet import import_tensorflow
     from ehr_bert.training.recipe import Recipe
 
     recipe = Recipe.read(arguments.recipe)
     if not 0 < arguments.fill <= 1:
-        raise UserError(f"--fill is {arguments.fill}: it must be above 0 and at most 1")
+        raise UserError("fill-out-of-range", f"--fill is {arguments.fill}. It must be above 0 and at most 1.")
     import_tensorflow()
     from ehr_bert.report.plan import plan_table
     from ehr_bert.training.plan import plan_from_features, plan_from_recipe
@@ -75,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _seconds(arguments: argparse.Namespace) -> "Callable[[PhaseWork], float] | None":
-    """How long a phase takes, where a speed is given."""
+    """Return a function for the duration of a phase, if a speed is given."""
     from ehr_bert.training.plan import device_flops_per_second
 
     if arguments.tokens_per_second is not None:

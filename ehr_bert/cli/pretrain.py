@@ -15,48 +15,50 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
+    """Add the arguments of the command."""
     add_features(
         parser,
-        "what `ehr-bert features` made; several, packed at different lengths, for a recipe's phases; "
-        "NAME=FOLDER for a corpus that its mixtures name",
+        "output of `ehr-bert features`; several folders if the phases of the recipe have different window "
+        "lengths; NAME=FOLDER names a corpus for the mixtures of the recipe",
     )
-    add_path(parser, "--output", "training folder; run again, it goes on")
+    add_path(parser, "--output", "training folder; if it contains a training, that is resumed")
     _add_optional(
-        parser, "--recipe", Path, "how to train, as TOML; without it Med-BERT's shape and objectives"
+        parser, "--recipe", Path, "settings of the training (TOML); default: shape and objectives of Med-BERT"
     )
     parser.add_argument(
-        "--force", action="store_true", help="go on with a training of another recipe, or other examples"
+        "--force", action="store_true", help="resume a training that has another recipe or other examples"
     )
-    parser.add_argument("--profile", action="store_true", help="profile a few steps, for TensorBoard")
+    parser.add_argument("--profile", action="store_true", help="profile a few updates for TensorBoard")
 
-    group = parser.add_argument_group("where it is computed")
-    _add_optional(group, "--devices", int, "the first N GPUs, or N shares of a CPU; without it all GPUs")
-    _add_optional(group, "--tpu", str, "a TPU's name")
-
-    group = parser.add_argument_group("in place of the recipe's settings (docs/recipes.md)")
-    _add_optional(group, "--steps", int, "updates; a tenth of them warm up, unless --warmup-steps is given")
-    _add_optional(group, "--epochs", float, "times that all patients are seen, in place of --steps")
-    _add_optional(group, "--batch-patients", int, "patients an update, over all devices")
-    _add_optional(group, "--batch-tokens", int, "real tokens an update, in place of --batch-patients")
-    _add_optional(group, "--micro-batch-tokens", int, "positions that a device computes at a time")
-    _add_optional(group, "--max-seq-length", int, "tokens of a window at most")
-    _add_optional(group, "--learning-rate", float, "the peak")
-    _add_optional(group, "--warmup-steps", int, "updates until the peak")
-    _add_optional(group, "--seed", int, "of weights, masks, dropout and the order of patients")
-    _add_optional(group, "--precision", str, "auto, float32 or bfloat16")
+    group = parser.add_argument_group("devices")
     _add_optional(
-        group, "--init", str, "model to take the first weights from, such as a training or an export folder"
+        group, "--devices", int, "use the first N GPUs, or N virtual CPU devices; default: all GPUs"
     )
-    _add_optional(group, "--eval-steps", int, "updates between evaluations; 0 for one at the end alone")
+    _add_optional(group, "--tpu", str, "name of a TPU")
+
+    group = parser.add_argument_group("overrides of recipe settings (docs/recipes.md)")
+    _add_optional(
+        group, "--steps", int, "number of updates; 10%% of them are warm-up unless --warmup-steps is given"
+    )
+    _add_optional(group, "--epochs", float, "passes over all patients, instead of --steps")
+    _add_optional(group, "--batch-patients", int, "patients per update, over all devices")
+    _add_optional(group, "--batch-tokens", int, "real tokens per update, instead of --batch-patients")
+    _add_optional(group, "--micro-batch-tokens", int, "positions per micro-batch and device")
+    _add_optional(group, "--max-seq-length", int, "maximum tokens per window")
+    _add_optional(group, "--learning-rate", float, "peak learning rate")
+    _add_optional(group, "--warmup-steps", int, "updates until the peak learning rate")
+    _add_optional(group, "--seed", int, "random seed of weights, masks, dropout and the order of patients")
+    _add_optional(group, "--precision", str, "auto, float32 or bfloat16")
+    _add_optional(group, "--init", str, "model to initialise from, such as a training folder or an export")
+    _add_optional(group, "--eval-steps", int, "updates between evaluations; 0: only one at the end")
     _add_optional(group, "--checkpoint-steps", int, "updates between checkpoints")
     _add_optional(group, "--report-steps", int, "updates between reports")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Trains on the training split of the features, and evaluates on their validation split.
+    """Train on the training split and evaluate on the validation split.
 
-    After a training of several phases it exports the model at the end of each.
+    After a training with several phases, export the model at the end of each phase.
     """
     from ehr_bert.quiet import import_tensorflow
     from ehr_bert.training.recipe import Recipe
@@ -88,13 +90,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def export_phases(folder: Path, phases: int) -> None:
-    """Exports the model at the end of each phase to `exports/phase-<number>`, unless it is there.
+    """Export the model at the end of each phase to `exports/phase-<number>`, unless it exists.
 
-    Where several workers trained, one says how it is done.
+    With several workers, one of them prints the commands instead.
 
     Args:
-        folder: The training folder.
-        phases: How many the training has.
+        folder: Training folder.
+        phases: Number of phases.
     """
     from ehr_bert.training.devices import is_chief_of_tf_config
 
@@ -104,8 +106,8 @@ def export_phases(folder: Path, phases: int) -> None:
         output = folder / "exports" / name
         if output.exists() or not (folder / name).exists():
             continue
-        if "TF_CONFIG" in os.environ:  # the other workers have ended, and would be missed
-            print(f"to export the model after {name}: ehr-bert convert {folder / name} {output}")
+        if "TF_CONFIG" in os.environ:  # the export would wait for the other workers, which have ended
+            print(f"To export the model after {name}, run: ehr-bert convert {folder / name} {output}")
             continue
         from ehr_bert.export.folder import export
 
@@ -113,14 +115,14 @@ def export_phases(folder: Path, phases: int) -> None:
 
 
 def with_flags(recipe: "Recipe", given: Mapping[str, Any]) -> "Recipe":
-    """The recipe with the settings of flags in place of its own.
+    """Return the recipe with the settings of command-line options.
 
     Args:
-        recipe: The recipe.
-        given: By a flag's name its value; flags that were not given are absent.
+        recipe: Recipe.
+        given: Values by option name. Options that were not given are absent.
 
     Raises:
-        UserError: a value doesn't fit, or a flag would count for several phases that differ in it.
+        UserError: A value is invalid, or an option would apply to several phases (key `ambiguous-phase`).
     """
     from ehr_bert.errors import UserError
 
@@ -134,8 +136,9 @@ def with_flags(recipe: "Recipe", given: Mapping[str, Any]) -> "Recipe":
     for key in ("steps", "epochs", "max_seq_length"):
         if key in changes and len(recipe.phases) > 1:
             raise UserError(
-                f"--{key.replace('_', '-')} would count for each of the recipe's {len(recipe.phases)} "
-                "phases: change it in a copy of the recipe"
+                "ambiguous-phase",
+                f"--{key.replace('_', '-')} would apply to each of the {len(recipe.phases)} phases of the "
+                "recipe. Set it in a copy of the recipe.",
             )
     if "steps" in changes or "epochs" in changes:
         changes = {"steps": None, "epochs": None, "warmup_steps": None} | changes

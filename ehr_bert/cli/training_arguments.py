@@ -1,4 +1,4 @@
-"""The arguments that name a training's examples and folder, for every stage that trains or plans to."""
+"""Arguments shared by the commands that train or plan a training."""
 
 import argparse
 import re
@@ -21,19 +21,19 @@ def add_features(parser: argparse.ArgumentParser, purpose: str, required: bool =
 
 
 def named_features(given: Sequence[str]) -> "list[FeatureSource]":
-    """The features that are named, each as `FOLDER`, or as `NAME=FOLDER` for a corpus of that name.
+    """Return the features named as `FOLDER`, or as `NAME=FOLDER` for a named corpus.
 
     Raises:
-        UserError: a folder holds no examples.
+        UserError: A folder has no examples.
     """
     from ehr_bert.examples.reading import expand
     from ehr_bert.training.inputs import FeatureSource
 
-    found = []
+    sources = []
     for text in given:
         named = re.fullmatch(r"([^/=]+)=(.+)", text)
         name, folder = named.groups() if named else ("", text)
-        found.append(
+        sources.append(
             FeatureSource(expand(f"{folder}/train-*.tfrecord"), expand(f"{folder}/valid-*.tfrecord"), name)
         )
-    return found
+    return sources

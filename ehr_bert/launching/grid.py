@@ -48,26 +48,29 @@ class Trial:
 
 
 def plan_trials(recipes: Sequence[Path], seeds: int, folder: Path) -> list[Trial]:
-    """The trainings of a grid, each seed of all recipes before the next, with the recipes copied beside them.
+    """Return the trainings of a grid, ordered by seed and then by recipe, and copy the recipes to the grid.
 
     Args:
-        recipes: TOML files; a training is known by its file's name.
-        seeds: Trainings of each, under the seeds 1, 2, ...
-        folder: The grid's folder.
+        recipes: TOML files. The name of a file identifies its trainings.
+        seeds: Number of trainings per recipe, with seeds 1, 2, ...
+        folder: Folder of the grid.
 
     Raises:
-        UserError: a recipe is wrong, two have one name, or the folder holds trainings of another recipe.
+        UserError: A recipe is invalid, two recipes have the same name (key `duplicate-recipe`), or the folder
+            has trainings with other settings (`output-of-other-settings`).
     """
-    read = {path.stem: Recipe.read(path) for path in recipes}
-    if len(read) < len(recipes):
+    by_name = {path.stem: Recipe.read(path) for path in recipes}
+    if len(by_name) < len(recipes):
         names = [path.stem for path in recipes]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"two recipes are named {twice}: rename one of the files")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise UserError(
+            "duplicate-recipe", f"two recipes have the name {duplicate}. Rename one of the files."
+        )
     trials = [
-        Trial(name, seed, folder / name / f"seed-{seed}") for seed in range(1, seeds + 1) for name in read
+        Trial(name, seed, folder / name / f"seed-{seed}") for seed in range(1, seeds + 1) for name in by_name
     ]
-    for trial in trials[: len(read)]:
-        recipe, copy = read[trial.name], trial.recipe_file
+    for trial in trials[: len(by_name)]:
+        recipe, copy = by_name[trial.name], trial.recipe_file
         if copy.exists():
             refuse_changed_settings(copy.parent, Recipe.read(copy).differences(recipe))
         recipe.write(copy)

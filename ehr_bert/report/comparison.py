@@ -1,4 +1,4 @@
-"""Trainings compared: what each recipe reaches on held-out patients, over its seeds."""
+"""Comparison of trainings: held-out metrics of each recipe over its seeds."""
 
 import statistics
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from ehr_bert.report.markdown import markdown_table
 
 Figures = Mapping[str, float]
-"""Figures of an evaluation by name, as `summary.json` holds them."""
+"""Metrics of an evaluation by name, as in `summary.json`."""
 
 
 @dataclass(frozen=True)
@@ -16,41 +16,41 @@ class RecipeMeasure:
     """One column of the table.
 
     Attributes:
-        key: Its name among the figures.
-        title: Its title.
-        guess: The name of the figure that who knows nothing of the patient would get.
-        lower_is_better: Whether a lower value is.
+        key: Name of the metric.
+        title: Title of the column.
+        baseline: Name of the same metric for the baseline: training frequencies of codes, or prevalence.
+        lower_is_better: Whether lower values are better.
     """
 
     key: str
     title: str
-    guess: str
+    baseline: str
     lower_is_better: bool = False
 
 
 RECIPE_MEASURES = (
     RecipeMeasure("masked_lm_loss", "MLM loss", "code_frequencies_loss", lower_is_better=True),
     RecipeMeasure("masked_lm_accuracy", "MLM accuracy", "code_frequencies_accuracy"),
-    RecipeMeasure("masked_lm_accuracy_top_10", "among first 10", "code_frequencies_accuracy_top_10"),
+    RecipeMeasure("masked_lm_accuracy_top_10", "top-10 accuracy", "code_frequencies_accuracy_top_10"),
     RecipeMeasure("next_sentence_auroc", "stay AUROC", "prevalence_auroc"),
 )
 
 SHARED_FIGURES = ("patients", "code_frequencies_loss", "prevalence_loss")
-"""Figures that agree wherever the same held-out codes and patients were looked at."""
+"""Metrics that are equal whenever the same held-out codes and patients are evaluated."""
 
 NOT_COMPARABLE = (
-    "Not all were evaluated on the same masked codes and patients (another corpus, split, vocabulary or "
-    "masking): figures can't be compared where those differ."
+    "These recipes were not all evaluated on the same masked codes and patients. Metrics of different "
+    "corpora, splits, vocabularies or masking settings are not comparable."
 )
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over several seeds.
+    """Mean and standard deviation of a metric over seeds.
 
     Attributes:
-        mean: Its mean.
-        deviation: Its standard deviation, of the sample; None of a single one.
+        mean: Mean.
+        deviation: Sample standard deviation. None for a single seed.
     """
 
     mean: float
@@ -62,23 +62,23 @@ class Spread:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Held-out figures of trainings.
+    """Held-out metrics of several recipes.
 
     Attributes:
-        by_seed: By recipe and seed, the figures of the training's last evaluation.
+        by_seed: Metrics of the last evaluation of each training, by recipe and seed.
     """
 
     by_seed: Mapping[str, Mapping[int, Figures]]
 
     def spread(self, recipe: str, key: str) -> Spread | None:
-        """A recipe's figure over its seeds; None where a training has none."""
-        found = [figures[key] for figures in self.by_seed[recipe].values() if key in figures]
-        if not found or len(found) < len(self.by_seed[recipe]):
+        """Return the spread of a metric over the seeds of a recipe. None if a training does not have it."""
+        values = [figures[key] for figures in self.by_seed[recipe].values() if key in figures]
+        if not values or len(values) < len(self.by_seed[recipe]):
             return None
-        return Spread(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None)
+        return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures, by seed and summed up, for JSON."""
+        """Return all metrics by seed, and their spread, for JSON."""
         return {
             recipe: {
                 "seeds": {str(seed): dict(figures) for seed, figures in seeds.items()},
@@ -92,15 +92,18 @@ class Comparison:
         }
 
     def __str__(self) -> str:
-        """A Markdown table, with the best figure of each column in bold and the second underlined."""
+        """Return a Markdown table with the best value of each column in bold and the second best underlined."""
         evaluations = [figures for seeds in self.by_seed.values() for figures in seeds.values()]
-        guess = evaluations[0]
+        baseline = evaluations[0]
         columns = [
-            [*self.by_seed, "guessing"],
+            [*self.by_seed, "baseline"],
             [*map(self._updates, self.by_seed), ""],
             [*(str(len(seeds)) for seeds in self.by_seed.values()), ""],
             *(
-                [*self._cells(measure), f"{guess[measure.guess]:.4f}" if measure.guess in guess else ""]
+                [
+                    *self._cells(measure),
+                    f"{baseline[measure.baseline]:.4f}" if measure.baseline in baseline else "",
+                ]
                 for measure in RECIPE_MEASURES
             ),
         ]
@@ -110,13 +113,13 @@ class Comparison:
         return table if same else f"{table}\n\n{NOT_COMPARABLE}"
 
     def _updates(self, recipe: str) -> str:
-        """Updates of a recipe's trainings, which may differ where they end early."""
+        """Return the number of updates of a recipe's trainings, or their range after early stopping."""
         updates = [int(figures["step"]) for figures in self.by_seed[recipe].values()]
-        return " to ".join(f"{each:,}" for each in sorted({min(updates), max(updates)}))
+        return " to ".join(f"{count:,}" for count in sorted({min(updates), max(updates)}))
 
     def _cells(self, measure: RecipeMeasure) -> list[str]:
-        """A measure's column."""
+        """Return the column of a measure."""
         spreads = [self.spread(recipe, measure.key) for recipe in self.by_seed]
-        means = sorted({each.mean for each in spreads if each}, reverse=not measure.lower_is_better)
+        means = sorted({spread.mean for spread in spreads if spread}, reverse=not measure.lower_is_better)
         marks = dict(zip(means, ("**{}**", "<u>{}</u>"), strict=False))
-        return [marks.get(each.mean, "{}").format(each) if each else "" for each in spreads]
+        return [marks.get(spread.mean, "{}").format(spread) if spread else "" for spread in spreads]

@@ -1,4 +1,4 @@
-"""A plan as a table."""
+"""Table of a training plan."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,11 +7,11 @@ from ehr_bert.training.plan import PhaseWork, Plan, parameters
 
 
 def plan_table(plan: Plan, seconds: Callable[[PhaseWork], float] | None = None) -> str:
-    """What a training takes, by phase and in all, as Markdown.
+    """Return a Markdown table of work, memory and time, by phase and in total.
 
     Args:
-        plan: The plan.
-        seconds: How long a phase takes; no time is told if None.
+        plan: Plan of the training.
+        seconds: Returns the duration of a phase. If None, the table has no time.
     """
     phases = plan.phases
 
@@ -24,30 +24,28 @@ def plan_table(plan: Plan, seconds: Callable[[PhaseWork], float] | None = None) 
         return [title, *map(_gigabytes, by_phase), _gigabytes(max(by_phase))]
 
     rows = [
-        summed("updates", (each.updates for each in phases), _whole),
-        ["longest window", *(f"{each.layout.windows[-1][1]:,}" for each in phases), ""],
-        ["micro-batches a device", *(f"{each.micro_batches:,}" for each in phases), ""],
-        summed("patients" if plan.of_patients else "windows", (each.examples for each in phases), _whole),
-        summed("positions", (each.positions for each in phases), _whole),
-        summed("real tokens", (each.real_tokens for each in phases), _whole),
-        summed("masked codes", (each.masked_codes for each in phases), _whole),
-        summed("operations (FLOPs)", (each.flops for each in phases), "{:.3g}".format),
-        largest("memory a device, GB, at least", (each.memory.total for each in phases)),
-        largest("· weights", (each.memory.weights for each in phases)),
-        largest("· gradients", (each.memory.gradients for each in phases)),
-        largest("· moments", (each.memory.moments for each in phases)),
-        largest("· activations", (each.memory.activations for each in phases)),
+        summed("updates", (phase.updates for phase in phases), _whole),
+        ["longest window", *(f"{phase.layout.windows[-1][1]:,}" for phase in phases), ""],
+        ["micro-batches per device", *(f"{phase.micro_batches:,}" for phase in phases), ""],
+        summed("patients" if plan.of_patients else "windows", (phase.examples for phase in phases), _whole),
+        summed("positions", (phase.positions for phase in phases), _whole),
+        summed("real tokens", (phase.real_tokens for phase in phases), _whole),
+        summed("masked codes", (phase.masked_codes for phase in phases), _whole),
+        summed("operations (FLOPs)", (phase.flops for phase in phases), "{:.3g}".format),
+        largest("minimum memory per device, GB", (phase.memory.total for phase in phases)),
+        largest("· weights", (phase.memory.weights for phase in phases)),
+        largest("· gradients", (phase.memory.gradients for phase in phases)),
+        largest("· moments", (phase.memory.moments for phase in phases)),
+        largest("· activations", (phase.memory.activations for phase in phases)),
     ]
     if seconds:
         rows.append(summed("time", map(seconds, phases), _time))
     titles = [f"phase {number}" for number in range(1, len(phases) + 1)]
     vocabulary = plan.config.vocab_size
-    codes = (
-        f"a vocabulary of {vocabulary:,}" if vocabulary else "without a vocabulary, whose size is not known"
-    )
+    codes = f"vocabulary of {vocabulary:,}" if vocabulary else "without the vocabulary, whose size is unknown"
     devices = f"{plan.devices} device{'s' if plan.devices > 1 else ''}"
     head = f"{parameters(plan.config):,} parameters, {codes}; {plan.precision} on {devices}"
-    return f"{head}\n\n{markdown_table(['', *titles, 'in all'], rows)}"
+    return f"{head}\n\n{markdown_table(['', *titles, 'total'], rows)}"
 
 
 def _whole(number: float) -> str:

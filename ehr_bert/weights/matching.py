@@ -202,7 +202,7 @@ def _token_rows(
 
 
 def _means(values: np.ndarray, matching: RowMatching, new: Sequence[str]) -> np.ndarray:
-    """Return the mean of the parent's rows under the nearest common heading, or of all codes, per new token."""
+    """Return the mean of the parent's rows under the nearest common heading, per new token."""
     below: dict[str, list[int]] = defaultdict(list)
     codes = [int(row) for row in matching.parent_codes]
     for row in codes:

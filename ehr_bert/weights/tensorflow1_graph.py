@@ -21,7 +21,7 @@ ACTIVATION_BY_OPERATION = {"Erf": "gelu", "Tanh": "gelu_new", "Relu": "relu"}
 """The operation that identifies an activation, and the name of the activation in `ModelConfig`."""
 
 SUMMED = {"Sum": "sum", "Mean": "mean"}
-"""The operation that pools the input of the stay head, and its `StayPooling`. The default is BERT's pooler."""
+"""The operation that pools the input of the stay head, and its `StayPooling`. By default BERT's pooler."""
 
 
 def graph_file(checkpoint: Path) -> Path:
