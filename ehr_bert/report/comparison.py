@@ -92,7 +92,7 @@ class Comparison:
         }
 
     def __str__(self) -> str:
-        """Return a Markdown table with the best value of each column in bold and the second best underlined."""
+        """Return a Markdown table. The best value of each column is bold and the second best underlined."""
         evaluations = [figures for seeds in self.by_seed.values() for figures in seeds.values()]
         baseline = evaluations[0]
         columns = [
