@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ehr_bert.cli.counts import count
 from ehr_bert.cli.path_arguments import add_path
+from ehr_bert.prediction.heads import HEADS
 
-HEAD_NAMES = ("cls", "mean", "gru", "bigru", "retain")
 PROGRESS_LOG_SECONDS = 10.0
 """Between lines of progress in a file."""
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder for the runs, the tables and the plots; run again, what is missing is made",
     )
     parser.add_argument("--task", metavar="NAME", help="a binary task of the cohort, where it has several")
-    parser.add_argument("--head", choices=HEAD_NAMES, default="mean", help="what stands on BERT")
+    parser.add_argument("--head", choices=tuple(HEADS), default="mean", help="what stands on BERT")
     parser.add_argument(
         "--models",
         nargs="+",
@@ -63,12 +63,12 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.cohorts.cohort import read_cohort
     from ehr_bert.prediction.comparison.best_model import leave_model
     from ehr_bert.prediction.comparison.grid import Grid, default_processes, plan_runs, run_contenders
-    from ehr_bert.prediction.contenders.contender import contender, names
+    from ehr_bert.prediction.contenders.contender import contender, default_contenders
     from ehr_bert.prediction.contenders.problem import Problem, binary_task
     from ehr_bert.prediction.contenders.tuning import Tuning
     from ehr_bert.prediction.optimization import Runtime
 
-    models = arguments.models or names(arguments.head)
+    models = arguments.models or default_contenders(arguments.head)
     runs = plan_runs(arguments.output, models, arguments.train_sizes, arguments.seeds)
     cohort = read_cohort(arguments.cohort)
     task, tuning = binary_task(cohort, arguments.task), Tuning.read(arguments.settings)

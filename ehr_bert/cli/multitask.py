@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from ehr_bert.cli.counts import count
-from ehr_bert.cli.finetune import HEAD_NAMES
 from ehr_bert.cli.path_arguments import add_path
+from ehr_bert.prediction.heads import HEADS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "--output", "where trainings and results are kept; called again, it goes on with what is left"
     )
     parser.add_argument(
-        "--head", choices=HEAD_NAMES, default="mean", help="what stands on BERT, but for labels by visit"
+        "--head", choices=tuple(HEADS), default="mean", help="what stands on BERT, but for labels by visit"
     )
     parser.add_argument(
         "--seeds", type=count, default=3, metavar="N", help="times that all is trained, under seeds 1 to N"

@@ -1,4 +1,4 @@
-"""Fits a predictor to labels, as long as it gets better on the validation split."""
+"""Fitting of a predictor to labels, with early stopping on the validation split."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,21 +26,22 @@ from ehr_bert.prediction.predictor import Predictor
 from ehr_bert.prediction.reading import Encoded
 
 EVALUATION_TOKENS = FitSettings().batch_tokens
+"""Most tokens that are computed at a time during prediction, by default."""
 
 Score = Callable[[np.ndarray], dict[str, float]]
-"""Figures of the validation split by name, of logits `[N, outputs]`; the first is the better the higher."""
+"""Computes measures by name from the logits of the validation split, `[N, O]`. The first one is maximised."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit came to.
+    """The outcome of a fit.
 
     Attributes:
-        epochs: Passes over the training histories until its end, the last perhaps not whole.
-        updates: Updates until its end.
-        best_update: The update after which the weights were those that are kept.
-        valid: Their figures on the validation split.
-        seconds: How long it took.
+        epochs: Number of epochs, of which the last may be incomplete.
+        updates: Number of updates.
+        best_update: The update after which the weights had their best score; these weights are kept.
+        valid: Measures of the kept weights on the validation split.
+        seconds: Duration.
     """
 
     epochs: int
@@ -51,7 +52,7 @@ class Fitted:
 
     @property
     def score(self) -> float:
-        """The figure that decides."""
+        """The measure that is maximised."""
         return next(iter(self.valid.values()))
 
 
@@ -63,26 +64,32 @@ def fit(
     valid_labels: np.ndarray,
     settings: FitSettings,
     seed: int,
+    frozen: bool = False,
 ) -> Fitted:
-    """Fits a predictor to a binary outcome; its weights become the best that were seen, by validation AUROC.
+    """Fit a predictor to a binary outcome and keep the weights with the highest validation AUROC.
 
     Args:
-        predictor: Of one output; changed in place.
-        train: `N` histories; or `Reduced`, if the encoder is frozen.
-        train_labels: 0 or 1, `[N]`.
-        valid: `M` histories, of the same kind.
-        valid_labels: 0 or 1, `[M]`.
-        settings: How.
-        seed: Decides order and dropout.
+        predictor: A predictor with one output; changed in place.
+        train: The training histories, or their `FrozenVectors` if the encoder is frozen.
+        train_labels: 0 or 1 for each training history.
+        valid: The validation histories, of the same type.
+        valid_labels: 0 or 1 for each validation history.
+        settings: Settings of the fit.
+        seed: Seed of the order and of dropout.
+        frozen: Whether only the head is fitted.
 
     Raises:
-        UserError: a split has no cases, or no controls; or the loss is no number any more.
+        UserError: A split has no cases or no controls (key `one-class-only`), or the loss diverges
+            (`loss-not-finite`).
     """
     for name, labels in (("training", train_labels), ("validation", valid_labels)):
         if len(np.unique(labels)) < 2:
-            raise UserError(f"all {len(labels)} {name} labels are equal: there is nothing to learn from them")
+            raise UserError(
+                "one-class-only",
+                f"all {len(labels)} {name} labels are equal. Use a cohort with both cases and controls.",
+            )
     return fit_to(
-        predictor, train, binary_loss(train_labels), valid, binary_score(valid_labels), settings, seed
+        predictor, train, binary_loss(train_labels), valid, binary_score(valid_labels), settings, seed, frozen
     )
 
 
@@ -94,36 +101,38 @@ def fit_to(
     score: Score,
     settings: FitSettings,
     seed: int,
+    frozen: bool = False,
 ) -> Fitted:
-    """Fits a predictor to any task.
+    """Fit a predictor to any task and keep the weights with the best score.
 
     Args:
-        predictor: Changed in place: its weights become the best that were seen.
-        train: Histories; or `Reduced`, if the encoder is frozen.
-        loss: Of each training history.
-        valid: Histories of the same kind.
-        score: Figures of the validation split.
-        settings: How.
-        seed: Decides order and dropout.
+        predictor: The predictor; changed in place.
+        train: The training histories, or their `FrozenVectors` if the encoder is frozen.
+        loss: Loss of each training history.
+        valid: The validation histories, of the same type.
+        score: Measures of the validation split.
+        settings: Settings of the fit.
+        seed: Seed of the order and of dropout.
+        frozen: Whether only the head is fitted.
 
     Raises:
-        UserError: the loss is no number any more.
+        UserError: The loss diverges (key `loss-not-finite`).
     """
     started = time.perf_counter()
     runtime = Runtime(settings.precision)
     predictor.to(runtime.device)
-    if settings.head_first and not settings.frozen and isinstance(predictor.encoder, BertEncoder):
-        alone = replace(settings, frozen=True, learning_rate=settings.head_learning_rate)
-        fit_to(predictor, train, loss, valid, score, alone, seed)
+    if settings.head_first and not frozen and isinstance(predictor.encoder, BertEncoder):
+        head_settings = replace(settings, learning_rate=settings.head_learning_rate)
+        fit_to(predictor, train, loss, valid, score, head_settings, seed, frozen=True)
     for level in predictor.encoder.levels:
-        level.requires_grad_(not settings.frozen)
-    if settings.frozen:
+        level.requires_grad_(not frozen)
+    if frozen:
         train, valid = (_frozen(predictor, inputs, settings) for inputs in (train, valid))
     model = runtime.accelerator.prepare_model(predictor)
     epochs = epochs_of(settings, len(train))
     per_epoch = -(-len(train) // settings.batch_examples)
     update = OptimizerStep(
-        parameter_groups(predictor.encoder, predictor.head, settings),
+        parameter_groups(predictor.encoder, predictor.head, settings, frozen),
         len(epochs) * per_epoch,
         settings,
         runtime,
@@ -133,13 +142,13 @@ def fit_to(
     def losses() -> Iterator[float]:
         for _ in epochs:
             for rows in shuffled_rows(train.lengths, settings.batch_examples, rng):
-                _train_mode(predictor, settings.frozen)
+                _train_mode(predictor, frozen)
                 yield update(model, train, rows, loss)
 
-    def look() -> dict[str, float]:
+    def evaluate() -> dict[str, float]:
         return score(predict_logits(predictor, valid, settings.batch_tokens, runtime))
 
-    done, best = learn(predictor, losses(), len(epochs) * per_epoch, look, settings, seed)
+    done, best = learn(predictor, losses(), len(epochs) * per_epoch, evaluate, settings, seed)
     seconds = time.perf_counter() - started
     return Fitted(-(-done // per_epoch), done, best.update, best.figures, seconds)
 
@@ -148,39 +157,40 @@ def learn(
     model: nn.Module,
     losses: Iterator[float],
     total: int,
-    look: Callable[[], dict[str, float]],
+    evaluate: Callable[[], dict[str, float]],
     settings: FitSettings,
     seed: int,
 ) -> tuple[int, "Best"]:
-    """Makes updates as long as the validation split gets better; the weights become the best that were seen.
+    """Make updates with early stopping, and give the model its best weights.
 
     Args:
-        model: Changed in place.
-        losses: Makes an update whenever it is asked for the next loss.
-        total: How many updates it makes.
-        look: Figures of the validation split by name; the first is the better the higher.
-        settings: Tells when is looked, and the patience.
-        seed: Decides dropout.
+        model: The model; changed in place.
+        losses: Makes one update each time the next loss is requested.
+        total: Number of updates that `losses` can make.
+        evaluate: Computes measures of the validation split by name. The first one is maximised.
+        settings: Provides the evaluation interval and the patience.
+        seed: Seed of dropout.
 
     Returns:
-        How many updates were made, and the best look.
+        The number of updates and the best evaluation.
 
     Raises:
-        UserError: the loss is no number any more.
+        UserError: The loss diverges (key `loss-not-finite`).
     """
     best, done = Best(model, settings.patience), 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        best.look(0, look())
+        best.consider(0, evaluate())
         for done, value in enumerate(losses, 1):
             if not np.isfinite(value):
                 raise UserError(
-                    f"the loss became {value} at update {done}: take a lower learning_rate "
-                    f"than {settings.learning_rate}"
+                    "loss-not-finite",
+                    f"the loss became {value} at update {done}. Choose a learning rate below "
+                    f"{settings.learning_rate}.",
                 )
             if done % settings.evaluate_updates == 0 or done == total:
-                best.look(done, look())
-            if best.given_up:
+                best.consider(done, evaluate())
+            if best.patience_exhausted:
                 break
     best.restore()
     model.eval()
@@ -193,43 +203,43 @@ def predict_logits(
     batch_tokens: int = EVALUATION_TOKENS,
     runtime: Runtime | None = None,
 ) -> np.ndarray:
-    """The logits of histories: float32 `[N, outputs]`.
+    """Return the logits of histories: float32 `[N, O]`.
 
     Args:
-        predictor: Its dropout is turned off.
-        inputs: `N` histories, or what its frozen encoder made of them.
-        batch_tokens: Tokens that are computed at a time.
-        runtime: Where; by default as `Runtime()`.
+        predictor: The predictor. Its dropout is turned off.
+        inputs: `N` histories, or their `FrozenVectors`.
+        batch_tokens: Most tokens that are computed at a time.
+        runtime: Devices and precision; `Runtime()` by default.
     """
     runtime = runtime or Runtime()
     predictor.to(runtime.device).eval()
-    found = torch.zeros(len(inputs), predictor.head.outputs, device=runtime.device)
+    logits = torch.zeros(len(inputs), predictor.head.outputs, device=runtime.device)
     batches = rows_by_length(inputs.lengths, batch_tokens)
     with torch.inference_mode(), runtime.autocast():
-        for place in runtime.share(np.arange(len(batches))):
-            batch = batch_of(inputs, batches[place]).to(runtime.device)
-            found[batch.rows.to(runtime.device)] = predictor(batch)
-    return runtime.accelerator.reduce(found, "sum").cpu().numpy()
+        for number in runtime.share(np.arange(len(batches))):
+            batch = batch_of(inputs, batches[number]).to(runtime.device)
+            logits[batch.rows.to(runtime.device)] = predictor(batch)
+    return runtime.accelerator.reduce(logits, "sum").cpu().numpy()
 
 
 def binary_loss(labels: np.ndarray) -> Loss:
-    """The cross entropy of the first output: labels 0 or 1, `[N]`."""
+    """Return the cross-entropy of the first output: labels 0 or 1, `[N]`."""
     targets = torch.as_tensor(labels, dtype=torch.float32)
 
-    def loss(found: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def loss(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return F.binary_cross_entropy_with_logits(
-            found[:, 0], targets[rows].to(found.device), reduction="none"
+            logits[:, 0], targets[rows].to(logits.device), reduction="none"
         )
 
     return loss
 
 
 def binary_score(labels: np.ndarray) -> Score:
-    """AUROC and cross entropy of the first output: labels 0 or 1, `[N]`."""
+    """Return the AUROC and the cross-entropy of the first output: labels 0 or 1, `[N]`."""
     targets = np.asarray(labels, float)
 
-    def score(found: np.ndarray) -> dict[str, float]:
-        scores = found[:, 0].astype(float)
+    def score(logits: np.ndarray) -> dict[str, float]:
+        scores = logits[:, 0].astype(float)
         losses = np.logaddexp(0, scores) - targets * scores
         return {"auroc": auroc_of(targets, scores), "loss": float(losses.mean())}
 
@@ -237,31 +247,35 @@ def binary_score(labels: np.ndarray) -> Score:
 
 
 class Best:
-    """The best weights so far, by the first figure of the validation split.
+    """The best weights so far, by the first measure of the validation split.
+
+    Args:
+        model: The model whose weights are kept.
+        patience: Number of evaluations without an improvement that are allowed.
 
     Attributes:
-        update: The update after which they were so.
-        figures: The validation split's, with them.
+        update: The update after which the model had these weights.
+        figures: Measures of these weights on the validation split.
     """
 
     def __init__(self, model: nn.Module, patience: int) -> None:
         self._model, self._patience = model, patience
-        self._since = 0
+        self._since_best = 0
         self._weights: dict[str, torch.Tensor] = {}
         self.update = 0
         self.figures: dict[str, float] = {}
 
     @property
-    def given_up(self) -> bool:
-        """Whether there were too many looks without a better one."""
-        return self._since >= self._patience
+    def patience_exhausted(self) -> bool:
+        """Whether the last `patience` evaluations brought no improvement."""
+        return self._since_best >= self._patience
 
-    def look(self, update: int, figures: dict[str, float]) -> None:
-        """Keeps the weights if the figures are better."""
+    def consider(self, update: int, figures: dict[str, float]) -> None:
+        """Keep the current weights if their first measure is better than the best one."""
         if self.figures and not next(iter(figures.values())) > next(iter(self.figures.values())):
-            self._since += 1
+            self._since_best += 1
             return
-        self._since, self.update, self.figures = 0, update, figures
+        self._since_best, self.update, self.figures = 0, update, figures
         self._weights = {
             name: weight.detach().clone()
             for name, weight in self._model.named_parameters()
@@ -269,16 +283,19 @@ class Best:
         }
 
     def restore(self) -> None:
-        """Gives the model its best weights."""
+        """Give the model its best weights."""
         self._model.load_state_dict(self._weights, strict=False)
 
 
 def _train_mode(predictor: Predictor, frozen: bool) -> None:
-    """Dropout on, but in a frozen encoder, which always gives the same."""
+    """Turn dropout on, except in a frozen encoder, whose output must not vary."""
     predictor.train()
     if frozen:
         predictor.encoder.eval()
 
 
 def _frozen(predictor: Predictor, inputs: PredictorInputs, settings: FitSettings) -> PredictorInputs:
-    return frozen_vectors(predictor, inputs, settings.batch_tokens) if isinstance(inputs, Encoded) else inputs
+    """Return the frozen vectors of histories; those that were computed before are returned as they are."""
+    if not isinstance(inputs, Encoded):
+        return inputs
+    return frozen_vectors(predictor.encoder, predictor.head, inputs, settings.batch_tokens)

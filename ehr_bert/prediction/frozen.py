@@ -1,28 +1,26 @@
-"""What a frozen encoder gives a head, computed once and read in every epoch."""
+"""Vectors that a frozen encoder gives a head, computed once and read in every epoch."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ehr_bert.prediction.batches import PaddedBatch, collate, rows_by_length
+from ehr_bert.prediction.encoders import HistoryEncoder
+from ehr_bert.prediction.heads.head import Head
 from ehr_bert.prediction.reading import Encoded
 from ehr_bert.ragged import offsets_of, spans, starts_of
-
-if TYPE_CHECKING:
-    from ehr_bert.prediction.predictor import Predictor
 
 
 @dataclass(frozen=True)
 class FrozenBatch:
-    """What a head reads of `B` histories.
+    """The pooled vectors of `B` histories.
 
     Attributes:
-        values: `[B, H]`, or `[B, V, H]` for a head that reads visits.
-        rows: Which of the histories these are: int64 `[B]`, on the CPU.
-        visits: Visits of each: int64 `[B]`, on the CPU.
+        values: `[B, H]`, or `[B, K, H]` for a head that reads visits.
+        rows: Rows of these histories: int64 `[B]`, on the CPU.
+        visits: Number of visits of each history: int64 `[B]`, on the CPU.
     """
 
     values: torch.Tensor
@@ -33,18 +31,18 @@ class FrozenBatch:
         return len(self.rows)
 
     def to(self, device: torch.device) -> "FrozenBatch":
-        """The batch where a model is."""
+        """Return the batch with its vectors on a device."""
         return replace(self, values=self.values.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
 class FrozenVectors:
-    """What a head reads of `N` histories, `L` vectors in all: one a history, or one a visit.
+    """The pooled vectors of `N` histories, `L` vectors in all: one per history, or one per visit.
 
     Attributes:
         vectors: float32 `[L, H]`.
-        offsets: Where each history's vectors begin, and the end: int64 `[N + 1]`.
-        visits: Visits of each history: int64 `[N]`.
+        offsets: First vector of each history, and the end: int64 `[N + 1]`.
+        visits: Number of visits of each history: int64 `[N]`.
         by_visit: Whether the head reads visits.
     """
 
@@ -58,11 +56,11 @@ class FrozenVectors:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Vectors of each history: int64 `[N]`."""
+        """Number of vectors of each history: int64 `[N]`."""
         return np.diff(self.offsets)
 
     def take(self, rows: np.ndarray) -> "FrozenVectors":
-        """Some histories, in the order of `rows`: int64 `[M]`, or bool `[N]`."""
+        """Return some histories, in the order of `rows`: int64, or bool `[N]`."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         lengths = self.lengths[rows]
         return FrozenVectors(
@@ -73,11 +71,11 @@ class FrozenVectors:
         )
 
     def batch(self, rows: np.ndarray) -> FrozenBatch:
-        """The batch of some histories: `rows` is int64 `[B]`."""
+        """Return the batch of some histories: `rows` is int64 `[B]`."""
         lengths = self.lengths[rows]
         vectors = self.vectors[spans(self.offsets[rows], lengths)]
         if self.by_visit:
-            mask = np.arange(lengths.max()) < lengths[:, None]  # [B, V]
+            mask = np.arange(lengths.max()) < lengths[:, None]  # [B, K]
             padded = np.zeros((*mask.shape, vectors.shape[1]), vectors.dtype)
             padded[mask] = vectors
             vectors = padded
@@ -87,41 +85,44 @@ class FrozenVectors:
 
 
 PredictorInputs = Encoded | FrozenVectors
-"""Histories, or what a frozen encoder made of them."""
+"""Histories, or the vectors that a frozen encoder computed from them."""
 
 
 def batch_of(inputs: PredictorInputs, rows: np.ndarray) -> PaddedBatch | FrozenBatch:
-    """The batch of some histories: `rows` is int64 `[B]`."""
+    """Return the batch of some histories: `rows` is int64 `[B]`."""
     return inputs.batch(rows) if isinstance(inputs, FrozenVectors) else collate(inputs, rows)
 
 
 @torch.inference_mode()
-def frozen_vectors(predictor: "Predictor", encoded: Encoded, batch_tokens: int) -> FrozenVectors:
-    """What the head will read as long as the encoder stays as it is.
+def frozen_vectors(encoder: HistoryEncoder, head: Head, encoded: Encoded, batch_tokens: int) -> FrozenVectors:
+    """Compute the vectors that a head reads as long as its encoder does not change.
 
     Args:
-        predictor: Its dropout is off here.
+        encoder: The encoder. Its dropout is turned off.
+        head: The head that pools the vectors.
         encoded: `N` histories.
-        batch_tokens: Tokens that are computed at a time.
+        batch_tokens: Most tokens that are computed at a time.
     """
-    predictor.eval()
+    encoder.eval()
+    device = encoder.token_embedding.weight.device
     batches = rows_by_length(encoded.lengths, batch_tokens)
-    found, visits = [], np.zeros(len(encoded), np.int64)
-    by_visit = False
+    vectors, visits = [], np.zeros(len(encoded), np.int64)
     for rows in batches:
         batch = collate(encoded, rows)
-        there = batch.to(predictor.device)
-        values = predictor.head.reduce(predictor.encoder(there), there).float().cpu()  # [B, H] or [B, V, H]
-        by_visit = values.dim() == 3
+        on_device = batch.to(device)
+        pooled = head.reduce(encoder(on_device), on_device).float().cpu()  # [B, H] or [B, K, H]
         visits[rows] = batch.visits
-        if by_visit:
-            real = torch.arange(values.shape[1]) < batch.visits[:, None].clamp(min=1)  # [B, V]
-            values = values[real]
-        found.append(values.numpy())
+        if head.reads_visits:
+            is_visit = torch.arange(pooled.shape[1]) < batch.visits[:, None].clamp(min=1)  # [B, K]
+            pooled = pooled[is_visit]
+        vectors.append(pooled.numpy())
     order = np.concatenate(batches)
-    lengths = np.maximum(visits, 1) if by_visit else np.ones(len(encoded), np.int64)
-    sorted_starts = starts_of(lengths[order])
+    lengths = np.maximum(visits, 1) if head.reads_visits else np.ones(len(encoded), np.int64)
     starts = np.empty(len(encoded), np.int64)
-    starts[order] = sorted_starts
-    vectors = np.concatenate(found)[spans(starts, lengths)]
-    return FrozenVectors(vectors, offsets_of(lengths), visits, by_visit)
+    starts[order] = starts_of(lengths[order])
+    return FrozenVectors(
+        vectors=np.concatenate(vectors)[spans(starts, lengths)],
+        offsets=offsets_of(lengths),
+        visits=visits,
+        by_visit=head.reads_visits,
+    )

@@ -1,7 +1,7 @@
-"""One update of a fine-tuning: learning rates by level, precision, gradients of all processes together.
+"""Updates of a fine-tuning: learning rates by level, precision, and gradients over all processes.
 
-Started as `accelerate launch -m ehr_bert ...`, each process takes its share of a batch's histories, and the
-gradients are those of the whole batch.
+Under `accelerate launch -m ehr_bert ...`, each process computes its share of a batch, and the gradients are
+those of the whole batch.
 """
 
 from collections.abc import Callable
@@ -13,44 +13,42 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from ehr_bert.errors import UserError
 from ehr_bert.prediction.encoders import HistoryEncoder
 from ehr_bert.prediction.frozen import PredictorInputs, batch_of
 from ehr_bert.settings import Count, NonNegative, Positive, PositiveShare, Settings, Share
 
 CLIP_NORM = 1.0
-"""Gradients are scaled down to this norm."""
+"""Gradients with a larger norm are scaled down to this norm."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""What encoders compute in; `auto` is bfloat16 on a GPU that has it."""
+"""Precision of the encoder; `auto` is bfloat16 on a GPU that supports it, else float32."""
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""The loss of each history, `[B]`, of logits `[B, outputs]` and the histories' rows: `[B]`, on the CPU."""
+"""Computes the loss of each history, `[B]`, from logits `[B, O]` and the rows of the histories, `[B]`, on the
+CPU."""
 
 
 @dataclass(frozen=True)
-class FitSettings(Settings):
-    """How a predictor is fitted.
+class SearchFitSettings(Settings):
+    """Settings of the fits in a search over learning rates.
 
     Attributes:
-        learning_rate: Of the head, at its highest: it rises over the first updates and falls to 0 linearly.
-        layer_decay: What each level of the encoder multiplies the rate of the one above it by; the
-            embeddings, the lowest, have the smallest.
-        epochs: The most passes over the training histories, but for `least_updates`.
-        least_updates: Small training sets are passed over as often as it takes for so many updates.
-        batch_examples: Histories of an update.
-        batch_tokens: Tokens that are computed at a time where nothing is learnt; a GPU is quicker with more.
-        evaluate_updates: Updates from one look at the validation split to the next.
-        patience: Looks without a better one after which the fit ends.
-        warmup: Share of the updates over which the rate rises.
-        weight_decay: Of matrices; vectors such as biases have none.
-        frozen: Whether the encoder stays as it is, and the head alone learns.
-        head_first: Whether a BERT stays as it is until the head has learnt, so that a new head's first errors
-            don't spoil it (Kumar et al. 2022).
-        head_learning_rate: Of the head in that time.
-        precision: What the encoder computes in.
+        layer_decay: Ratio of the learning rate of each level of the encoder to that of the level above. The
+            embeddings, the lowest level, have the smallest rate.
+        epochs: Most epochs, unless `least_updates` requires more.
+        least_updates: Least number of updates; small training sets are repeated for more epochs.
+        batch_examples: Histories per update.
+        batch_tokens: Most tokens that are computed at a time during evaluation. A GPU is faster with more.
+        evaluate_updates: Number of updates between two evaluations on the validation split.
+        patience: Number of evaluations without an improvement after which the fit stops.
+        warmup: Share of the updates during which the learning rate rises.
+        weight_decay: Weight decay of matrices. Vectors such as biases have none.
+        head_first: Whether the head on a BERT is fitted alone first, with the encoder frozen, so that a new
+            head does not distort pretrained weights (Kumar et al. 2022).
+        precision: Precision of the encoder.
     """
 
-    learning_rate: Positive = 3e-4
     layer_decay: PositiveShare = 0.9
     epochs: Count = 10
     least_updates: Count = 300
@@ -60,18 +58,41 @@ class FitSettings(Settings):
     patience: Count = 4
     warmup: Share = 0.1
     weight_decay: NonNegative = 0.01
-    frozen: bool = False
     head_first: bool = True
-    head_learning_rate: Positive = 1e-3
     precision: Precision = "auto"
 
 
 @dataclass(frozen=True)
-class Runtime:
-    """Where and how precisely is computed.
+class FitSettings(SearchFitSettings):
+    """Settings of one fit of a predictor.
 
     Attributes:
-        precision: What the encoder computes in.
+        learning_rate: Peak learning rate of the head. The rate rises linearly during the warm-up and then
+            falls linearly to 0.
+        head_learning_rate: Peak learning rate of the head while it is fitted alone, with `head_first`.
+
+    Raises:
+        UserError: `head_learning_rate` is set although `head_first` is false (key `setting-without-effect`).
+    """
+
+    learning_rate: Positive = 3e-4
+    head_learning_rate: Positive = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.head_first and self.head_learning_rate != type(self).head_learning_rate:
+            raise UserError(
+                "setting-without-effect",
+                "head_learning_rate has no effect with head_first = false. Remove one of the two.",
+            )
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Devices and precision of a computation.
+
+    Attributes:
+        precision: Precision of the encoder.
         accelerator: The processes and their devices.
     """
 
@@ -80,29 +101,32 @@ class Runtime:
 
     @property
     def device(self) -> torch.device:
-        """The device of this process."""
+        """Device of this process."""
         return self.accelerator.device
 
     def autocast(self) -> torch.autocast:
-        """A context in which the encoder computes as `precision` says."""
+        """Return a context in which the encoder computes in `precision`."""
         on_gpu = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         lower = self.precision == "bfloat16" or (self.precision == "auto" and on_gpu)
         return torch.autocast(self.device.type, torch.bfloat16, enabled=lower)
 
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """What falls to this process of what all do together."""
+        """Return the share of this process in the rows that all processes compute together."""
         return rows[self.accelerator.process_index :: self.accelerator.num_processes]
 
 
-def parameter_groups(encoder: HistoryEncoder, head: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
-    """The weights that learn, by learning rate and weight decay, as PyTorch's optimizers take them.
+def parameter_groups(
+    encoder: HistoryEncoder, head: nn.Module, settings: FitSettings, frozen: bool = False
+) -> list[dict[str, Any]]:
+    """Group the trainable weights by learning rate and weight decay, as PyTorch's optimizers expect them.
 
     Args:
-        encoder: Its levels have the lower rates, the lowest the smallest; none if it is frozen.
-        head: Has the full rate; may hold several heads.
-        settings: Tells rate, decays and whether the encoder is frozen.
+        encoder: The encoder, whose levels have decreasing learning rates from the top to the embeddings.
+        head: The head, or several heads, with the full learning rate.
+        settings: Provides the learning rate and the decays.
+        frozen: Whether the encoder is left out.
     """
-    levels = [] if settings.frozen else encoder.levels
+    levels = [] if frozen else encoder.levels
     groups = []
     for depth, module in enumerate([head, *reversed(levels)]):
         weights = [weight for weight in module.parameters() if weight.requires_grad]
@@ -117,13 +141,13 @@ def parameter_groups(encoder: HistoryEncoder, head: nn.Module, settings: FitSett
 
 
 class OptimizerStep:
-    """The updates of a model.
+    """Updates a model, one call per update.
 
     Args:
-        groups: As `parameter_groups` gives them.
-        total: How many updates there will be at most.
-        settings: Tells the warm-up.
-        runtime: Where they are computed.
+        groups: The result of `parameter_groups`.
+        total: Most updates of the fit.
+        settings: Provides the warm-up share.
+        runtime: Devices and precision.
     """
 
     def __init__(
@@ -142,28 +166,29 @@ class OptimizerStep:
     def __call__(
         self, model: Callable[[Any], torch.Tensor], inputs: PredictorInputs, rows: np.ndarray, loss: Loss
     ) -> float:
-        """One update on some histories.
+        """Make one update on some histories.
 
         Args:
-            model: Gives the logits of a batch.
+            model: Computes the logits of a batch.
             inputs: All training histories.
-            rows: Those of this update: int64 `[B]`.
-            loss: Of each history.
+            rows: Rows of the histories of this update: int64 `[B]`.
+            loss: Loss of each history.
 
         Returns:
-            The mean loss of this process's share.
+            The mean loss over the share of this process.
         """
-        mine = self._runtime.share(rows)
-        # A process that gets none computes one for nothing, since all take part in every exchange.
-        weight = self._runtime.accelerator.num_processes / len(rows) if len(mine) else 0.0
-        batch = batch_of(inputs, mine if len(mine) else rows[:1]).to(self._runtime.device)
+        share = self._runtime.share(rows)
+        # A process without a share still computes one history, with weight 0, since all processes must take
+        # part in every exchange of gradients.
+        weight = self._runtime.accelerator.num_processes / len(rows) if len(share) else 0.0
+        batch = batch_of(inputs, share if len(share) else rows[:1]).to(self._runtime.device)
         with self._runtime.autocast():
             logits = model(batch)
         losses = loss(logits, batch.rows)  # [B]
-        # Processes' gradients are averaged, so that each multiplies its sum by how many there are.
+        # Gradients are averaged over the processes, so each process multiplies its sum by their number.
         self._runtime.accelerator.backward(losses.sum() * weight)
         torch.nn.utils.clip_grad_norm_(
-            [each for each in self._weights if each.grad is not None], CLIP_NORM, foreach=True
+            [tensor for tensor in self._weights if tensor.grad is not None], CLIP_NORM, foreach=True
         )
         self.optimizer.step()
         self._schedule.step()
@@ -171,7 +196,12 @@ class OptimizerStep:
         return float(losses.detach().mean())
 
 
-def epochs_of(settings: FitSettings, examples: int) -> range:
-    """The numbers of the passes over so many training histories, from 1."""
+def epochs_of(settings: SearchFitSettings, examples: int) -> range:
+    """Return the numbers of the epochs of a fit, from 1: range(1, epochs + 1).
+
+    Args:
+        settings: Provides the epochs and the least number of updates.
+        examples: Number of training histories.
+    """
     updates = -(-examples // settings.batch_examples)
     return range(1, max(settings.epochs, -(-settings.least_updates // updates)) + 1)

@@ -25,7 +25,8 @@ from ehr_bert.metrics.calibration import Calibration
 from ehr_bert.prediction.batches import PaddedBatch
 from ehr_bert.prediction.encoders import Attention, BertEncoder, HistoryEncoder, bert_encoder, quietly
 from ehr_bert.prediction.frozen import FrozenBatch
-from ehr_bert.prediction.heads import HEADS, Head, make_head
+from ehr_bert.prediction.heads import HEADS
+from ehr_bert.prediction.heads.head import Head
 from ehr_bert.prediction.reading import ModelVocabulary
 
 HEAD_FILE, PREDICTOR_FILE = "head.safetensors", "predictor.json"
@@ -67,11 +68,30 @@ class Predictor(nn.Module):
             return self.head(hidden.float(), batch)
 
 
-def make_predictor(encoder: HistoryEncoder, head: str, outputs: int = 1, seed: int = 0) -> Predictor:
-    """A predictor with a new head of that name, random by `seed`.
+def make_head(name: str, hidden_size: int, outputs: int = 1, seed: int = 0) -> Head:
+    """Create a head with random weights.
+
+    Args:
+        name: Name in `HEADS`.
+        hidden_size: H, the size of a token vector.
+        outputs: O, the number of logits.
+        seed: Seed of the weights.
 
     Raises:
-        UserError: there is no such head.
+        UserError: The name is unknown (key `unknown-head`).
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        head = HEADS[name](hidden_size, outputs).eval()
+    head.name = name
+    return head
+
+
+def make_predictor(encoder: HistoryEncoder, head: str, outputs: int = 1, seed: int = 0) -> Predictor:
+    """Create a predictor with a new head on an encoder. The arguments are those of `make_head`.
+
+    Raises:
+        UserError: The head is unknown (key `unknown-head`).
     """
     return Predictor(encoder, make_head(head, encoder.hidden_size, outputs, seed)).eval()
 
@@ -122,7 +142,7 @@ def save_predictor(
         write_json(
             temporary / PREDICTOR_FILE,
             {
-                "head": next(name for name, kind in HEADS.items() if type(head) is kind),
+                "head": head.name,
                 "outputs": head.outputs,
                 "max_length": max_length,
                 "calibration": calibration.to_dict() if calibration else None,

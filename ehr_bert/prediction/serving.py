@@ -108,7 +108,11 @@ def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings:
 def _predicted(cohort: Cohort, saved: SavedPredictor, embeddings: bool, runtime: Runtime) -> pa.Table:
     """`RISKS` of a part, and by option the vectors."""
     encoded = encode(cohort.histories, saved.vocabulary)
-    inputs = frozen_vectors(saved.predictor, encoded, BATCH_TOKENS) if embeddings else encoded
+    inputs = (
+        frozen_vectors(saved.predictor.encoder, saved.predictor.head, encoded, BATCH_TOKENS)
+        if embeddings
+        else encoded
+    )
     found = predict_logits(saved.predictor, inputs, BATCH_TOKENS, runtime)[:, 0]  # [N]
     risks = saved.calibration.probabilities(found) if saved.calibration else expit(found.astype(float))
     table = pa.table([cohort.patient_ids, cohort.index_date, risks], schema=RISKS)

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 
 from ehr_bert.cli import main
-from ehr_bert.cli.finetune import HEAD_NAMES
 from ehr_bert.cohorts.cohort import read_cohort
 from ehr_bert.prediction.comparison.runs import runs_done
 from ehr_bert.prediction.fitting import predict_logits
-from ehr_bert.prediction.heads import HEADS
 from ehr_bert.prediction.predictor import load_predictor
 from ehr_bert.prediction.reading import encode
 from tests.prediction.cohorts import write_cohort
@@ -105,10 +103,6 @@ def test_wrong_arguments_are_told(compared, capsys, tmp_path, flags, message):
     assert main(command) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_the_command_knows_all_heads():
-    assert tuple(HEADS) == HEAD_NAMES
 
 
 def test_a_size_is_a_number_or_all(compared, tmp_path):

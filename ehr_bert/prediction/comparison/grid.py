@@ -30,9 +30,9 @@ from ehr_bert.metrics.calibration import fit_calibration
 from ehr_bert.metrics.summary import binary_metrics
 from ehr_bert.prediction.comparison.held_out import HeldOut
 from ehr_bert.prediction.comparison.runs import ContenderRun
-from ehr_bert.prediction.contenders.contender import contender
+from ehr_bert.prediction.contenders.contender import contender, with_needs
 from ehr_bert.prediction.contenders.problem import Problem, Sides
-from ehr_bert.prediction.contenders.tuning import Tuning
+from ehr_bert.prediction.contenders.tuning import Tuning, without_ineffective
 from ehr_bert.prediction.optimization import Runtime
 
 GRID_FILE = "grid.json"
@@ -79,6 +79,8 @@ class Grid:
         facts["tuning"] = json.loads(json.dumps(self.tuning.to_dict()))  # with lists, as it is read again
         path = self.folder / GRID_FILE
         before = read_json(path) if path.exists() else {"about": {}}
+        if "tuning" in before:
+            before["tuning"] = without_ineffective(before["tuning"])
         refuse_foreign_folder(self.folder, "finetune", GRID_FILE)
         # Runs without a pretrained model may be in one folder with runs on any, but on one alone.
         refuse_changed_settings(
@@ -105,11 +107,7 @@ def plan_runs(
     Raises:
         UserError: there is no such contender.
     """
-    asked = [contender(name) for name in models]
-    needed = [need for each in asked for need in each.needs]
-    ordered = sorted(
-        {**dict.fromkeys(models), **dict.fromkeys(needed)}, key=lambda name: bool(contender(name).needs)
-    )
+    ordered = with_needs(models)
     by_size = sorted(set(sizes), key=lambda size: (size is None, size or 0))
     return [
         ContenderRun(folder, name, size, seed)

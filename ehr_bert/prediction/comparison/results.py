@@ -16,7 +16,7 @@ from ehr_bert.metrics.summary import binary_metrics
 from ehr_bert.prediction.comparison.grid import GRID_FILE
 from ehr_bert.prediction.comparison.held_out import HeldOut
 from ehr_bert.prediction.comparison.runs import ContenderRun, runs_done
-from ehr_bert.prediction.contenders.contender import contender, place
+from ehr_bert.prediction.contenders.contender import contender, table_position
 
 BOOTSTRAP_REPLICATES = 1000
 """Number of bootstrap replicates of the test patients."""
@@ -63,14 +63,14 @@ def read_cells(folder: Path) -> list[Cell]:
     runs: dict[tuple[int, str], list[tuple[ContenderRun, Mapping[str, Any]]]] = defaultdict(list)
     for run in runs_done(folder):
         record = run.record()
-        runs[record["size"], contender(run.model).name].append((run, record))
+        runs[record["size"], run.model].append((run, record))
     if not runs:
         raise UserError(
             "no-finished-run",
             f"{folder} contains no finished run. Run `ehr-bert finetune` with it as --output.",
         )
     cells = []
-    for size, model in sorted(runs, key=lambda key: (key[0], place(key[1]))):
+    for size, model in sorted(runs, key=lambda key: (key[0], table_position(key[1]))):
         ordered = sorted(runs[size, model], key=lambda pair: pair[0].seed)
         cells.append(Cell(model, size, [run for run, _ in ordered], [record for _, record in ordered]))
     return cells

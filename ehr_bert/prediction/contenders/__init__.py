@@ -1,1 +1,1 @@
-"""The models that are compared, and how each is fitted."""
+"""The models that a comparison includes, and how each is fitted."""

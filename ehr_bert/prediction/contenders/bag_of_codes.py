@@ -1,4 +1,4 @@
-"""Bags of codes: histories as rows of a sparse matrix, for models that know nothing of order."""
+"""Bags of codes: histories as rows of a sparse matrix, for models that ignore the order of the visits."""
 
 import numpy as np
 from scipy import sparse
@@ -8,64 +8,69 @@ from ehr_bert.schemas import is_context
 
 
 def visit_counts(histories: Histories) -> sparse.csr_array:
-    """In how many visits of each history each code stands; context tokens are no codes, and never do.
+    """Count the visits of each history with each code. Context tokens are not codes; their columns are empty.
 
     Args:
-        histories: `N` examples of `K` distinct codes.
+        histories: `N` histories with `U` distinct codes.
 
     Returns:
-        float32 `[N, K]`.
+        float32 `[N, U]`.
     """
     is_code = np.array([not is_context(code) for code in histories.vocabulary], bool)[histories.codes]
-    places = (
-        histories.example[is_code].astype(np.int32),
-        histories.codes[is_code],
-    )  # 64 bits aren't taken by all
+    # Indices have 32 bits, since some estimators do not accept 64.
+    indices = (histories.example[is_code].astype(np.int32), histories.codes[is_code])
     shape = len(histories), len(histories.vocabulary)
-    return sparse.coo_array((np.ones(len(places[0]), np.float32), places), shape).tocsr()
+    return sparse.coo_array((np.ones(len(indices[0]), np.float32), indices), shape).tocsr()
 
 
 def presence(counts: sparse.csr_array, train: np.ndarray) -> sparse.csr_array:
-    """1 where a code stands in a history: float32 `[N, F]`, a column a code of the training examples.
+    """Return 1 for each code of a history: float32 `[N, F]`, with one column per code of the training
+    examples.
 
     Args:
-        counts: `visit_counts`: `[N, K]`.
-        train: Rows of the training examples: int64 `[M]`.
+        counts: The result of `visit_counts`: `[N, U]`.
+        train: Rows of the training examples: int64.
     """
-    found = _seen(counts, train)
-    found.data = np.ones_like(found.data)
-    return found
+    features = _training_codes(counts, train)
+    features.data = np.ones_like(features.data)
+    return features
 
 
 def log_counts(counts: sparse.csr_array, train: np.ndarray) -> sparse.csr_array:
-    """`log(1 + n)` where a code stands in `n` visits; else as `presence`."""
-    return _seen(counts, train).log1p()
+    """Return `log(1 + n)` for each code in `n` visits of a history; otherwise as `presence`."""
+    return _training_codes(counts, train).log1p()
 
 
 def demographics(cohort: Cohort, train: np.ndarray) -> sparse.csr_array:
-    """Sex and age at the index date, as far as the training examples know them.
+    """Return sex and age at the index date.
 
-    Age is told as its distance from the mean of the training examples, in their standard deviations, and as
-    the square of that; both are 0 where it isn't known, which a column of its own tells.
+    Age is standardised by the mean and standard deviation of the training examples, and is given with its
+    square. Both are 0 if the age is unknown, which an indicator column marks. There is one column per sex
+    among the training examples.
 
     Args:
         cohort: `N` examples.
-        train: As in `presence`.
+        train: Rows of the training examples: int64.
 
     Returns:
-        float32 `[N, D]`: no column is the same for all training examples.
+        float32 `[N, F]`, without columns that are constant over the training examples.
     """
     known = ~np.isnan(cohort.age)
     age = np.zeros(len(cohort))
-    seen = cohort.age[train][known[train]]
-    if len(seen):
-        age[known] = (cohort.age[known] - seen.mean()) / (seen.std() or 1)
+    training_ages = cohort.age[train][known[train]]
+    if len(training_ages):
+        age[known] = (cohort.age[known] - training_ages.mean()) / (training_ages.std() or 1)
     sexes = sorted({sex for sex in cohort.sex[train] if sex is not None})
     columns = np.stack([age, age**2, ~known, *(cohort.sex == sex for sex in sexes)], axis=1)  # [N, 3 + sexes]
     varies = np.ptp(columns[train], axis=0) > 0
     return sparse.csr_array(columns[:, varies].astype(np.float32))
 
 
-def _seen(counts: sparse.csr_array, train: np.ndarray) -> sparse.csr_array:
-    """The columns of the codes that a training example has: `[N, F]`."""
+def with_demographics(features: sparse.csr_array, cohort: Cohort, train: np.ndarray) -> sparse.csr_array:
+    """Append the columns of `demographics` to features `[N, F]`."""
+    return sparse.hstack([features, demographics(cohort, train)], format="csr")
+
+
+def _training_codes(counts: sparse.csr_array, train: np.ndarray) -> sparse.csr_array:
+    """Return the columns of the codes that occur in the training examples: `[N, F]`."""
     return counts[:, np.unique(counts[train].indices)]

@@ -1,13 +1,17 @@
-"""Gradient-boosted trees on bags of codes, by LightGBM, chosen on the validation split."""
+"""Gradient-boosted trees on bags of codes, by LightGBM."""
+
+from collections.abc import Mapping
 
 import lightgbm
 import numpy as np
 from scipy import sparse
 
-from ehr_bert.prediction.contenders.problem import Scores, Sides
+from ehr_bert.prediction.contenders.bag_of_codes import log_counts, with_demographics
+from ehr_bert.prediction.contenders.contender import Contender
+from ehr_bert.prediction.contenders.problem import Problem, Scores, Sides
 
 CANDIDATES = ({"num_leaves": 4, "min_data_in_leaf": 5}, {"num_leaves": 16, "min_data_in_leaf": 20})
-"""Trees to choose from; how many of them, early stopping decides."""
+"""Candidates of the shape of the trees. Early stopping decides their number."""
 
 _MOST_TREES = 1000
 _PATIENCE = 50
@@ -27,18 +31,18 @@ _PARAMETERS = {
 
 
 def fit_boosting(features: sparse.csr_array, labels: np.ndarray, sides: Sides, seed: int) -> Scores:
-    """Fits one model a candidate, each until its AUROC on validation gets no better, and takes the best.
+    """Fit one model per candidate with early stopping, and return the scores of the best on validation.
 
     Args:
         features: float32 `[N, F]`.
         labels: 0 or 1, `[N]`.
-        sides: Which examples are for what.
-        seed: Decides which features and examples each tree sees.
+        sides: Rows of the training, validation and test examples.
+        seed: Seed of the sampling of features and examples.
 
     Returns:
-        Its scores; `chosen` tells the candidate and the number of `trees`.
+        The scores; `chosen` has the candidate, the number of `trees` and the number of `features`.
     """
-    features = sparse.csr_matrix(features)  # LightGBM doesn't know sparse arrays.
+    features = sparse.csr_matrix(features)  # LightGBM does not accept sparse arrays.
     best: tuple[float, dict[str, int], lightgbm.Booster] | None = None
     for candidate in CANDIDATES:
         train, valid = (lightgbm.Dataset(features[rows], labels[rows]) for rows in (sides.train, sides.valid))
@@ -49,9 +53,9 @@ def fit_boosting(features: sparse.csr_array, labels: np.ndarray, sides: Sides, s
             valid_sets=[valid.set_reference(train)],
             callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
         )
-        area = next(iter(model.best_score.values()))["auc"]
-        if best is None or area > best[0]:
-            best = area, candidate, model
+        auroc = next(iter(model.best_score.values()))["auc"]
+        if best is None or auroc > best[0]:
+            best = auroc, candidate, model
     assert best is not None
     _, candidate, model = best
     return Scores(
@@ -59,3 +63,13 @@ def fit_boosting(features: sparse.csr_array, labels: np.ndarray, sides: Sides, s
         test=model.predict(features[sides.test], raw_score=True),
         chosen={**candidate, "trees": model.best_iteration, "features": features.shape[1]},
     )
+
+
+def _fit(problem: Problem, sides: Sides, seed: int, scores: Mapping[str, Scores]) -> Scores:
+    counts = log_counts(problem.visit_counts, sides.train)
+    features = with_demographics(counts, problem.cohort, sides.train)
+    return fit_boosting(features, problem.labels, sides, seed)
+
+
+BOOSTING = Contender(_fit)
+"""Gradient-boosted trees on the number of visits with each code, sex and age."""

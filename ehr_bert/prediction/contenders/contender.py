@@ -1,121 +1,135 @@
-"""Who is compared: each contender's name, and how it is fitted."""
+"""Contenders by name, and what each declares.
 
-from collections.abc import Callable, Mapping
+A new contender is a `Contender` in a file of this package and one line in `CONTENDERS`, or in another
+installed package with an entry point in the group `ehr_bert.contenders`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-
-from scipy import sparse
+from typing import TYPE_CHECKING
 
 from ehr_bert.errors import UserError
-from ehr_bert.prediction.contenders.bag_of_codes import demographics, log_counts, presence
-from ehr_bert.prediction.contenders.boosting import fit_boosting
-from ehr_bert.prediction.contenders.logistic_regression import fit_logistic_regression
-from ehr_bert.prediction.contenders.neural import Start, fit_neural
-from ehr_bert.prediction.contenders.problem import Problem, Scores, Sides
-from ehr_bert.prediction.contenders.stack import fit_stack
 from ehr_bert.prediction.heads import HEADS
+from ehr_bert.registry import Registry
 
-LINEAR = ("logistic_regression", "logistic_regression_counts", "logistic_regression_demographics")
-FROM_SCRATCH = ("gru", "bigru", "retain")
-STACK = "stack"
+if TYPE_CHECKING:
+    from ehr_bert.prediction.contenders.problem import Problem, Scores, Sides
 
-Fit = Callable[[Problem, Sides, int, Mapping[str, Scores]], Scores]
-"""Fits on the training examples of some sides, by a seed, with the scores of those whom it needs."""
+FAMILY_SUFFIX = "_HEAD"
+"""Ends the name of a family of contenders with one member per prediction head, such as `frozen_HEAD`."""
+
+Fit = Callable[["Problem", "Sides", int, Mapping[str, "Scores"]], "Scores"]
+"""Fits a contender.
+
+It is called with the problem, the rows of the training, validation and test examples, the seed, and the
+scores of the contenders named in `needs` at the same training size and seed. It must not use test labels.
+"""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to predict.
+    """A model in a comparison.
 
     Attributes:
-        name: As it stands in the table.
-        fit: Fits it.
-        needs: Contenders whose scores, at the same size and seed, it builds on.
-        is_baseline: Whether it owes nothing to the pretraining.
+        fit: Fits the model and computes its scores.
+        needs: Names of the contenders whose scores it uses.
+        is_baseline: Whether it makes no use of the pretraining.
         reads_export: Whether it takes its shape or its weights from the export folder.
+        by_default: Whether it is compared unless the user names the contenders.
     """
 
-    name: str
     fit: Fit
     needs: tuple[str, ...] = ()
     is_baseline: bool = True
     reads_export: bool = False
+    by_default: bool = True
 
 
-def names(head: str) -> list[str]:
-    """All contenders, with a head of that name on BERT, in the order of the table."""
-    on_bert = [f"{start}_{head}" for start in (Start.UNTRAINED, Start.FROZEN, Start.PRETRAINED)]
-    return [*LINEAR, "boosting", *FROM_SCRATCH, *on_bert, f"{STACK}_{head}"]
+ContenderFamily = Callable[[str], Contender]
+"""Returns the member of a family for a prediction head, by the name of the head in `HEADS`."""
 
+_MODULES = "ehr_bert.prediction.contenders"
 
-def place(name: str) -> int:
-    """Where a contender stands in the table."""
-    starts = (Start.UNTRAINED, Start.FROZEN, Start.PRETRAINED, STACK)
-    order = [*LINEAR, "boosting", *FROM_SCRATCH, *(f"{start}_{head}" for start in starts for head in HEADS)]
-    return order.index(name)
+CONTENDERS: Registry[Contender | ContenderFamily] = Registry(
+    "contender",
+    "ehr_bert.contenders",
+    {
+        "logistic_regression": f"{_MODULES}.logistic_regression:ON_PRESENCE",
+        "logistic_regression_counts": f"{_MODULES}.logistic_regression:ON_COUNTS",
+        "logistic_regression_demographics": f"{_MODULES}.logistic_regression:WITH_DEMOGRAPHICS",
+        "boosting": f"{_MODULES}.boosting:BOOSTING",
+        "gru": f"{_MODULES}.from_scratch:GRU",
+        "bigru": f"{_MODULES}.from_scratch:BIGRU",
+        "retain": f"{_MODULES}.from_scratch:RETAIN",
+        "untrained_HEAD": f"{_MODULES}.on_bert:untrained_bert_contender",
+        "frozen_HEAD": f"{_MODULES}.on_bert:frozen_bert_contender",
+        "pretrained_HEAD": f"{_MODULES}.on_bert:pretrained_bert_contender",
+        "stack_HEAD": f"{_MODULES}.stack:stack_contender",
+    },
+)
+"""Contenders, and families whose names end in `_HEAD`, in the order in which tables list them."""
 
 
 def contender(name: str) -> Contender:
-    """The contender of that name: one of `names` of any head.
+    """Return a contender by its name, such as `boosting` or `frozen_mean`.
 
     Raises:
-        UserError: there is none.
+        UserError: The name is unknown (key `unknown-contender`).
     """
-    start, _, head = name.partition("_")
-    if name in _FEATURES:
-        return Contender(name, lambda problem, sides, seed, _: _linear(name, problem, sides))
-    if name == "boosting":
-        return Contender(name, lambda problem, sides, seed, _: _boosting(problem, sides, seed))
-    if name in FROM_SCRATCH:
-        return _neural(name, Start.SCRATCH, name)
-    if head in HEADS and start == STACK:
-        bert = f"{Start.PRETRAINED}_{head}"
-        return Contender(name, _stack(bert), (*LINEAR, bert), is_baseline=False)
-    if head in HEADS and start in (Start.UNTRAINED, Start.FROZEN, Start.PRETRAINED):
-        return _neural(name, Start(start), head)
-    raise UserError(f"there is no contender {name!r}: choose among {', '.join(names('HEAD'))}")
+    key, head = _parsed(name)
+    entry = CONTENDERS[key]
+    return entry if isinstance(entry, Contender) else entry(head)
 
 
-def _presence(problem: Problem, sides: Sides) -> sparse.csr_array:
-    return presence(problem.visit_counts, sides.train)
+def default_contenders(head: str) -> list[str]:
+    """Return the names of the contenders that are compared by default, in the order of the table.
+
+    Args:
+        head: Name of the prediction head of the families.
+    """
+    names = [key.removesuffix(FAMILY_SUFFIX) + f"_{head}" if _is_family(key) else key for key in CONTENDERS]
+    return [name for name in names if contender(name).by_default]
 
 
-def _counts(problem: Problem, sides: Sides) -> sparse.csr_array:
-    return log_counts(problem.visit_counts, sides.train)
+def table_position(name: str) -> tuple[int, int]:
+    """Return a sort key that puts contenders in the order of the table: by registry, then by head."""
+    key, head = _parsed(name)
+    return list(CONTENDERS).index(key), list(HEADS).index(head) if head else 0
 
 
-def _with_demographics(features: sparse.csr_array, problem: Problem, sides: Sides) -> sparse.csr_array:
-    return sparse.hstack([features, demographics(problem.cohort, sides.train)], format="csr")
+def with_needs(names: Iterable[str]) -> list[str]:
+    """Add the contenders that others need, and sort all so that each comes after those that it needs."""
+    depths: dict[str, int] = {}
+
+    def depth(name: str) -> int:
+        if name not in depths:
+            depths[name] = 1 + max(map(depth, contender(name).needs), default=-1)
+        return depths[name]
+
+    requested = list(names)
+    for name in requested:
+        depth(name)
+    return sorted({**dict.fromkeys(requested), **depths}, key=depths.__getitem__)
 
 
-_FEATURES: dict[str, Callable[[Problem, Sides], sparse.csr_array]] = {
-    "logistic_regression": _presence,
-    "logistic_regression_counts": _counts,
-    "logistic_regression_demographics": lambda problem, sides: _with_demographics(
-        _presence(problem, sides), problem, sides
-    ),
-}
+def _is_family(key: str) -> bool:
+    return key.endswith(FAMILY_SUFFIX)
 
 
-def _linear(name: str, problem: Problem, sides: Sides) -> Scores:
-    return fit_logistic_regression(_FEATURES[name](problem, sides), problem.labels, sides)
+def _parsed(name: str) -> tuple[str, str]:
+    """Split the name of a contender into its key in `CONTENDERS` and the name of its head, "" without one.
 
-
-def _boosting(problem: Problem, sides: Sides, seed: int) -> Scores:
-    features = _with_demographics(_counts(problem, sides), problem, sides)
-    return fit_boosting(features, problem.labels, sides, seed)
-
-
-def _neural(name: str, start: Start, head: str) -> Contender:
-    def fitted(problem: Problem, sides: Sides, seed: int, _: Mapping[str, Scores]) -> Scores:
-        return fit_neural(problem, sides, seed, start, head)[1]
-
-    is_baseline = start in (Start.SCRATCH, Start.UNTRAINED)
-    return Contender(name, fitted, is_baseline=is_baseline, reads_export=start is not Start.SCRATCH)
-
-
-def _stack(bert: str) -> Fit:
-    def fitted(problem: Problem, sides: Sides, _: int, others: Mapping[str, Scores]) -> Scores:
-        linear = [others[name] for name in LINEAR]
-        return fit_stack(others[bert], linear, problem.labels[sides.valid])
-
-    return fitted
+    Raises:
+        UserError: The name is unknown (key `unknown-contender`).
+    """
+    if name in CONTENDERS and not _is_family(name):
+        return name, ""
+    for key in filter(_is_family, CONTENDERS):
+        start = key.removesuffix(FAMILY_SUFFIX) + "_"
+        if name.startswith(start) and name.removeprefix(start) in HEADS:
+            return key, name.removeprefix(start)
+    raise UserError(
+        "unknown-contender",
+        f"unknown contender {name!r}. Choose one of {', '.join(CONTENDERS)}, where HEAD is one of "
+        f"{', '.join(HEADS)}.",
+    )

@@ -1,5 +1,6 @@
-"""Logistic regression, its penalty chosen on the validation split."""
+"""Logistic regression with a penalty chosen on the validation split."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -8,24 +9,26 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from ehr_bert.metrics.summary import auroc_of
-from ehr_bert.prediction.contenders.problem import Scores, Sides
+from ehr_bert.prediction.contenders.bag_of_codes import log_counts, presence, with_demographics
+from ehr_bert.prediction.contenders.contender import Contender
+from ehr_bert.prediction.contenders.problem import Problem, Scores, Sides
 
-STRENGTHS = tuple(float(f"{each:.1g}") for each in 10 ** np.arange(-4, 1.1, 0.5))
-"""Inverse strengths of the squared penalty to choose from: 0.0001, 0.0003, ..., 10."""
+STRENGTHS = tuple(float(f"{strength:.1g}") for strength in 10 ** np.arange(-4, 1.1, 0.5))
+"""Candidates of the inverse strength of the squared penalty: 0.0001, 0.0003, ..., 10."""
 
 FeatureMatrix: TypeAlias = sparse.csr_array | np.ndarray
 
-_STEPS = 2000
+_MOST_ITERATIONS = 2000
 
 
 @dataclass(frozen=True)
 class Penalized:
-    """The logistic regression whose penalty was best on validation.
+    """The logistic regression with the best penalty.
 
     Attributes:
         model: The model.
         inverse_penalty: One of `STRENGTHS`.
-        score: Its AUROC on validation.
+        score: AUROC on the validation split.
     """
 
     model: LogisticRegression
@@ -34,27 +37,58 @@ class Penalized:
 
 
 def search_penalty(features: FeatureMatrix, labels: np.ndarray, sides: Sides) -> Penalized:
-    """Fits one model a strength, and takes that of the highest AUROC on validation, the smallest of equals.
+    """Fit one model per strength and return the one with the highest validation AUROC, the first of equals.
 
     Args:
         features: float32 `[N, F]`.
         labels: 0 or 1, `[N]`.
-        sides: Which examples are for what.
+        sides: Rows of the training and validation examples.
     """
     train, valid = features[sides.train], features[sides.valid]
-    found = []
+    candidates = []
     for strength in STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=_STEPS).fit(train, labels[sides.train])
+        model = LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS).fit(train, labels[sides.train])
         score = auroc_of(labels[sides.valid], model.predict_proba(valid)[:, 1])
-        found.append(Penalized(model, strength, score))
-    return max(found, key=lambda each: each.score)
+        candidates.append(Penalized(model, strength, score))
+    return max(candidates, key=lambda candidate: candidate.score)
 
 
 def fit_logistic_regression(features: FeatureMatrix, labels: np.ndarray, sides: Sides) -> Scores:
-    """The scores of `search_penalty`; `chosen` tells `inverse_penalty` and the number of `features`."""
-    found = search_penalty(features, labels, sides)
+    """Return the scores of `search_penalty`; `chosen` has `inverse_penalty` and the number of `features`."""
+    best = search_penalty(features, labels, sides)
     return Scores(
-        valid=found.model.decision_function(features[sides.valid]),
-        test=found.model.decision_function(features[sides.test]),
-        chosen={"inverse_penalty": found.inverse_penalty, "features": features.shape[1]},
+        valid=best.model.decision_function(features[sides.valid]),
+        test=best.model.decision_function(features[sides.test]),
+        chosen={"inverse_penalty": best.inverse_penalty, "features": features.shape[1]},
     )
+
+
+def _on_features(features_of: Callable[[Problem, Sides], sparse.csr_array]) -> Contender:
+    """Return the contender that fits a logistic regression to some features."""
+
+    def fit(problem: Problem, sides: Sides, seed: int, scores: Mapping[str, Scores]) -> Scores:
+        return fit_logistic_regression(features_of(problem, sides), problem.labels, sides)
+
+    return Contender(fit)
+
+
+def _presence(problem: Problem, sides: Sides) -> sparse.csr_array:
+    return presence(problem.visit_counts, sides.train)
+
+
+def _log_counts(problem: Problem, sides: Sides) -> sparse.csr_array:
+    return log_counts(problem.visit_counts, sides.train)
+
+
+def _presence_and_demographics(problem: Problem, sides: Sides) -> sparse.csr_array:
+    return with_demographics(_presence(problem, sides), problem.cohort, sides.train)
+
+
+ON_PRESENCE = _on_features(_presence)
+"""Logistic regression on the presence of codes."""
+
+ON_COUNTS = _on_features(_log_counts)
+"""Logistic regression on the number of visits with each code: log(1 + n)."""
+
+WITH_DEMOGRAPHICS = _on_features(_presence_and_demographics)
+"""Logistic regression on the presence of codes, sex, age and squared age."""

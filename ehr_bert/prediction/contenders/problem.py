@@ -1,4 +1,4 @@
-"""What all contenders are given: examples, labels and sides, prepared once a process."""
+"""The data that all contenders share: examples, labels and splits, prepared once per process."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ from ehr_bert.schemas import LABEL, Split, TaskKind
 
 @dataclass(frozen=True)
 class Sides:
-    """Which examples are for what.
+    """Rows of the examples by their use.
 
     Attributes:
-        train: Rows of those to fit on: int64 `[M]`.
-        valid: Of those to choose by: int64 `[V]`.
-        test: Of those that nothing is chosen by: int64 `[T]`.
+        train: Training examples, to fit on: int64.
+        valid: Validation examples, to select models by: int64.
+        test: Test examples, for the final scores only: int64.
     """
 
     train: np.ndarray
@@ -39,12 +39,12 @@ class Sides:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a fitted contender says.
+    """The output of a fitted contender.
 
     Attributes:
-        valid: Logits of the validation examples: float64 `[V]`.
-        test: Of the test examples: float64 `[T]`.
-        chosen: What was chosen on the validation split, for JSON.
+        valid: Logits of the validation examples: float64, one per example.
+        test: Logits of the test examples: float64, one per example.
+        chosen: What was selected on the validation split, in JSON types.
     """
 
     valid: np.ndarray
@@ -57,11 +57,11 @@ class Problem:
     """A binary task on `N` examples.
 
     Attributes:
-        cohort: Those whose label is known.
+        cohort: The examples whose label is known.
         rows: Their rows in the cohort table: int64 `[N]`.
         labels: 0 or 1: int64 `[N]`.
-        model: The export folder of the pretrained model, for those who need one.
-        tuning: How neural contenders are fitted.
+        model: Export folder of the pretrained model, if one was given.
+        tuning: Settings of the neural contenders.
     """
 
     cohort: Cohort
@@ -72,26 +72,27 @@ class Problem:
 
     @classmethod
     def of(cls, cohort: Cohort, task: str, model: Path | None, tuning: Tuning) -> "Problem":
-        """The problem of a cohort's task.
+        """Return the problem of a task of a cohort.
 
         Raises:
-            UserError: a side lacks examples with the outcome, or without it.
+            UserError: A split has no cases or no controls (key `one-class-only`).
         """
         labels = cohort.labels(task)
         rows = np.flatnonzero(~np.isnan(labels))
         problem = cls(cohort.take(rows), rows, labels[rows].astype(np.int64), model, tuning)
         for split in Split:
-            found = problem.labels[problem.cohort.split == split.value]
-            if len(np.unique(found)) < 2:
+            of_split = problem.labels[problem.cohort.split == split.value]
+            if len(np.unique(of_split)) < 2:
                 raise UserError(
-                    f"the {split} split has {int(found.sum())} of {len(found)} examples with {task}: "
-                    "nothing can be told without some that have it and some that don't"
+                    "one-class-only",
+                    f"the {split} split has {int(of_split.sum())} cases of {task} in {len(of_split)} examples"
+                    ". Use a cohort with both cases and controls in every split.",
                 )
         return problem
 
     @cached_property
     def patients(self) -> np.ndarray:
-        """Whose each example is, by number: int64 `[N]`."""
+        """Patient number of each example: int64 `[N]`."""
         return np.unique(self.cohort.patient_ids.astype(str), return_inverse=True)[1]
 
     @cached_property
@@ -101,26 +102,41 @@ class Problem:
 
     @cached_property
     def training_patients(self) -> np.ndarray:
-        """Whose each training example is, counted from 0 among them: int64 `[M]`."""
+        """Patient number of each training example, from 0 without gaps: int64."""
         return np.unique(self.patients[self.train], return_inverse=True)[1]
 
     def check(self, sizes: Sequence[int | None]) -> None:
-        """Raises a `UserError` where a size isn't one of a part of the training patients."""
+        """Check training sizes.
+
+        Raises:
+            UserError: A size is below 2 or not below the number of training patients (key
+                `training-size-out-of-range`).
+        """
         patients = self.training_patients.max() + 1
         for size in sizes:
             if size is not None and not 2 <= size < patients:
                 raise UserError(
-                    f"a training size of {size}: the cohort has {patients} training patients, "
-                    "so name a number from 2 to below that, or `all`"
+                    "training-size-out-of-range",
+                    f"the training size {size} is out of range: the cohort has {patients} training patients. "
+                    f"Choose a number from 2 to {patients - 1}, or `all`.",
                 )
 
     def check_export(self) -> None:
-        """Raises a `UserError` where the pretrained model can't be read, or can't read the codes."""
-        _ = self.encoder  # reads its weights
+        """Check that the pretrained model can be read and can encode all codes of the cohort.
+
+        Raises:
+            UserError: It cannot, as in `bert_encoder` and `ModelVocabulary.read_as`.
+        """
+        _ = self.encoder  # Reads the weights.
         ModelVocabulary.of_folder(self.export).read_as(self.cohort.histories.vocabulary)
 
     def sides(self, size: int | None, seed: int) -> Sides:
-        """The examples of `size` training patients, or of all if None; validation and test are whole."""
+        """Return the examples of a run.
+
+        Args:
+            size: Number of training patients; all if None. Validation and test are always complete.
+            seed: Seed of the order of the training patients.
+        """
         order = training_order(self.training_patients, self.labels[self.train], seed)
         split = self.cohort.split
         return Sides(
@@ -131,7 +147,7 @@ class Problem:
 
     @cached_property
     def visit_counts(self) -> sparse.csr_array:
-        """See `bag_of_codes.visit_counts`: `[N, K]`."""
+        """The result of `bag_of_codes.visit_counts`: `[N, U]`."""
         return visit_counts(self.cohort.histories)
 
     @property
@@ -139,28 +155,33 @@ class Problem:
         """The export folder.
 
         Raises:
-            UserError: none was named.
+            UserError: No export folder was given (key `pretrained-model-needed`).
         """
         if self.model is None:
-            raise UserError("a pretrained model is needed: name its folder by --model")
+            raise UserError(
+                "pretrained-model-needed",
+                "a requested contender needs a pretrained model. Name its export folder by --model.",
+            )
         return self.model
 
     @cached_property
     def encoded(self) -> Encoded:
-        """All histories as the pretrained model reads them."""
+        """All histories, encoded for the pretrained model."""
         vocabulary = ModelVocabulary.of_folder(self.export)
         return encode(self.cohort.histories, vocabulary, self.tuning.max_length)
 
     @cached_property
     def encoder(self) -> BertEncoder:
-        """The pretrained encoder: to be copied before it is changed."""
+        """The pretrained encoder. Copy it before changing it."""
         return bert_encoder(self.export)
 
     def frozen_vectors(self, head: str) -> FrozenVectors:
-        """What the pretrained encoder, left as it is, gives a head; computed once."""
+        """Return the vectors that the frozen pretrained encoder gives a head, computed once per head."""
         if head not in self._frozen:
             predictor = make_predictor(self.encoder, head).to(Runtime().device)
-            self._frozen[head] = frozen_vectors(predictor, self.encoded, self.tuning.fit.batch_tokens)
+            self._frozen[head] = frozen_vectors(
+                predictor.encoder, predictor.head, self.encoded, self.tuning.fit.batch_tokens
+            )
         return self._frozen[head]
 
     @cached_property
@@ -168,19 +189,34 @@ class Problem:
         return {}
 
 
-def binary_task(cohort: Cohort, named: str | None) -> str:
-    """The task of that name, or the only binary one.
+def binary_task(cohort: Cohort, name: str | None) -> str:
+    """Return the name of the binary task to compare on.
+
+    Args:
+        cohort: The cohort.
+        name: The requested task. By default `label`, or the only binary task.
 
     Raises:
-        UserError: there is no such task, or several.
+        UserError: The task is unknown (key `unknown-task`) or not binary (`task-not-binary`), the cohort has
+            no binary task (`no-binary-task`), or it has several and none was requested (`several-tasks`).
     """
-    binary = [name for name in cohort.tasks if cohort.kind(name) is TaskKind.BINARY]
-    if named is not None and named not in cohort.tasks:
-        raise UserError(f"the cohort has no task {named!r}: it has {', '.join(cohort.tasks) or 'none'}")
-    if named is not None and named not in binary:
-        raise UserError(f"{named} is a task of kind {cohort.kind(named)}: only binary ones are compared here")
-    if named is None and not binary:
-        raise UserError("the cohort has no binary task: only such are compared here")
-    if named is None and len(binary) != 1 and LABEL not in binary:
-        raise UserError(f"the cohort has the binary tasks {', '.join(binary)}: choose one by --task")
-    return named or (LABEL if LABEL in binary else binary[0])
+    binary = [task for task in cohort.tasks if cohort.kind(task) is TaskKind.BINARY]
+    if name is not None and name not in cohort.tasks:
+        raise UserError(
+            "unknown-task",
+            f"the cohort has no task {name!r}. Choose one of {', '.join(cohort.tasks) or 'none'} by --task.",
+        )
+    if name is not None and name not in binary:
+        raise UserError(
+            "task-not-binary",
+            f"the task {name} is of kind {cohort.kind(name)}. Choose a binary task by --task.",
+        )
+    if name is None and not binary:
+        raise UserError(
+            "no-binary-task", "the cohort has no binary task. Use a cohort with a column of labels 0 and 1."
+        )
+    if name is None and len(binary) != 1 and LABEL not in binary:
+        raise UserError(
+            "several-tasks", f"the cohort has the binary tasks {', '.join(binary)}. Choose one by --task."
+        )
+    return name or (LABEL if LABEL in binary else binary[0])

@@ -1,22 +1,22 @@
-"""A small search for hyper-parameters, on the validation split alone."""
+"""A small hyperparameter search on the validation split."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ehr_bert.prediction.fitting import Fitted
-from ehr_bert.prediction.optimization import FitSettings
+from ehr_bert.prediction.optimization import FitSettings, SearchFitSettings
 from ehr_bert.prediction.predictor import Predictor
 
 
 @dataclass(frozen=True)
-class Found:
-    """The best candidate.
+class SearchResult:
+    """The best candidate of a search.
 
     Attributes:
-        predictor: Fitted.
-        settings: How.
-        fitted: What its fit came to.
-        tried: The deciding figure of each candidate, in their order.
+        predictor: The fitted predictor.
+        settings: Its settings.
+        fitted: The outcome of its fit.
+        tried: Score of each candidate, in their order.
     """
 
     predictor: Predictor
@@ -27,27 +27,28 @@ class Found:
 
 def search(
     make: Callable[[], Predictor],
-    fitted_by: Callable[[Predictor, FitSettings], Fitted],
+    fit_candidate: Callable[[Predictor, FitSettings], Fitted],
     candidates: Sequence[FitSettings],
-) -> Found:
-    """Fits a new predictor by each candidate, and keeps the one of the best figure on the validation split.
+) -> SearchResult:
+    """Fit a new predictor with each candidate, and return the one with the best validation score.
 
     Args:
-        make: Makes a predictor to fit, the same each time.
-        fitted_by: Fits one.
-        candidates: Settings; of two equally good ones the first is kept.
+        make: Returns a predictor to fit, equal each time.
+        fit_candidate: Fits a predictor with some settings.
+        candidates: Settings; the first of equally good ones is returned.
     """
     best, tried = None, []
     for settings in candidates:
         predictor = make()
-        fitted = fitted_by(predictor, settings)
+        fitted = fit_candidate(predictor, settings)
         tried.append(fitted.score)
         if best is None or fitted.score > best[2].score:
             best = predictor, settings, fitted
     assert best is not None
-    return Found(*best, tried=tuple(tried))
+    return SearchResult(*best, tried=tuple(tried))
 
 
-def candidates(settings: FitSettings, learning_rates: Sequence[float]) -> list[FitSettings]:
-    """The same settings with each of some learning rates; how long each is fitted, early stopping decides."""
-    return [replace(settings, learning_rate=rate) for rate in learning_rates]
+def candidates(settings: SearchFitSettings, learning_rates: Sequence[float]) -> list[FitSettings]:
+    """Return the same settings with each learning rate, for fits in one step (`head_first` is false)."""
+    shared = settings.to_dict() | {"head_first": False}
+    return [FitSettings(**shared, learning_rate=rate) for rate in learning_rates]

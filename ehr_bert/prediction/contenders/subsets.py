@@ -1,40 +1,41 @@
-"""Nested subsets of the training patients, the same for every model."""
+"""Nested subsets of the training patients, the same for every contender."""
 
 import numpy as np
 
 
 def training_order(patients: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """The patients in the order in which they are trained on: the first n make the subset of size n.
+    """Return the patients in the order in which training subsets include them: the first n are the subset of
+    size n.
 
-    Those with an outcome are spread evenly among the others, so that every subset has about the share of the
-    whole, and two patients have both where there are both.
+    Cases are spread evenly among the controls, so that every subset has about the prevalence of the whole,
+    and a subset of two patients has one case and one control if there are both.
 
     Args:
-        patients: Whose each training example is: int64 `[M]`, from 0 on, each number taken.
-        labels: 0 or 1, `[M]`.
-        seed: Another seed, another order.
+        patients: Patient number of each training example, int64: from 0, without gaps.
+        labels: 0 or 1 for each training example. A patient with a label of 1 is a case.
+        seed: Seed of the order.
 
     Returns:
-        int64 `[P]`.
+        int64, one number per patient.
     """
     random = np.random.default_rng(seed)
     shuffled = random.permutation(patients.max(initial=-1) + 1)
     is_case = np.bincount(patients, labels, minlength=len(shuffled))[shuffled] > 0
-    place = np.empty(len(shuffled))
-    for of_group in (is_case, ~is_case):
-        place[of_group] = np.arange(of_group.sum()) / max(1, of_group.sum())
-    return shuffled[np.lexsort((~is_case, place))]
+    position = np.empty(len(shuffled))
+    for is_member in (is_case, ~is_case):
+        position[is_member] = np.arange(is_member.sum()) / max(1, is_member.sum())
+    return shuffled[np.lexsort((~is_case, position))]
 
 
 def subset(patients: np.ndarray, order: np.ndarray, size: int | None) -> np.ndarray:
-    """The examples of the first patients of an order, as rows in rising order.
+    """Return the rows of the examples of the first patients of an order, ascending.
 
     Args:
-        patients: Whose each training example is: int64 `[M]`.
-        order: `training_order`: `[P]`.
-        size: Patients; all of them if None.
+        patients: Patient number of each training example: int64.
+        order: The result of `training_order`.
+        size: Number of patients; all if None.
 
     Returns:
-        int64, places among the `M` examples.
+        int64, rows among the training examples.
     """
     return np.flatnonzero(np.isin(patients, order[:size]))

@@ -9,7 +9,6 @@ from ehr_bert.errors import UserError
 from ehr_bert.metrics.calibration import Calibration, Method
 from ehr_bert.prediction.explaining.attention import attention_by_visit, attention_to_codes, attention_weights
 from ehr_bert.prediction.explaining.attributions import Attribution, attribute
-from ehr_bert.prediction.heads import ClsHead
 from ehr_bert.prediction.predictor import SavedPredictor
 from ehr_bert.prediction.reading import encode
 
@@ -90,7 +89,7 @@ def explain(saved: SavedPredictor, histories: Histories, output: int = 0) -> Exp
     calibration = saved.calibration or Calibration(Method.TEMPERATURE, temperature=1.0)
     risk, blank_risk = calibration.probabilities(np.array([attribution.logit, attribution.blank_logit]))
     weights = attention_weights(saved.predictor.encoder, encoded)
-    from_first = isinstance(saved.predictor.head, ClsHead)
+    from_first = saved.predictor.head.reads_first_token
     places = encoded.code_places[is_code]
     visits = histories.visit_ids[places].astype(np.int64)
     token = {index: token for token, index in saved.vocabulary.ids.items()}

@@ -65,9 +65,10 @@ class TaskData:
             predictor = Predictor(PastEncoder(encoder), visit_head).eval()
         else:
             predictor = make_predictor(encoder, head, labels.outputs, seed)
-        bias = predictor.head.get_parameter("linear.bias")
-        with torch.no_grad():
-            bias.copy_(torch.from_numpy(labels.guess[: len(bias)]))
+        bias = predictor.head.output_bias
+        if bias is not None:
+            with torch.no_grad():
+                bias.copy_(torch.from_numpy(labels.guess[: len(bias)]))
         return predictor
 
 

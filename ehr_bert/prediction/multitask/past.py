@@ -11,7 +11,8 @@ from torch import nn
 
 from ehr_bert.prediction.batches import PaddedBatch
 from ehr_bert.prediction.encoders import HistoryEncoder
-from ehr_bert.prediction.heads import DROPOUT, Head, visit_vectors
+from ehr_bert.prediction.heads.head import DROPOUT
+from ehr_bert.prediction.heads.visits import VisitSeriesHead
 
 
 def past_mask(batch: PaddedBatch) -> torch.Tensor:
@@ -49,7 +50,7 @@ class PastEncoder(HistoryEncoder):
         return self.encoder(replace(batch, attention_mask=past_mask(batch)))
 
 
-class VisitHead(Head):
+class VisitHead(VisitSeriesHead):
     """Linear on the mean of each visit's tokens.
 
     Args:
@@ -61,10 +62,6 @@ class VisitHead(Head):
         super().__init__(hidden_size, outputs)
         self.dropout = nn.Dropout(DROPOUT)
         self.linear = nn.Linear(hidden_size, 1)
-
-    def reduce(self, hidden: torch.Tensor, batch: PaddedBatch) -> torch.Tensor:
-        """`[B, V, H]`."""
-        return visit_vectors(hidden, batch)
 
     def predict(self, reduced: torch.Tensor, visits: torch.Tensor) -> torch.Tensor:
         """`[B, O]`: output v is of the visit with the id v + 1."""

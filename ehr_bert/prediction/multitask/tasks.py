@@ -63,8 +63,6 @@ class TaskFile(Settings):
             raise UserError(f"tasks: {', '.join(twice)} is the name of several: give each its own")
         if sum(task.joint for task in self.tasks) < 2:
             raise UserError("tasks: fewer than two take part in the joint training: name two or more")
-        if self.fit.frozen:
-            raise UserError("fit.frozen: the joint training is of the encoder, which can't be frozen")
 
     @classmethod
     def read(cls, path: Path) -> "TaskFile":

@@ -9,10 +9,10 @@ from ehr_bert.metrics.summary import auroc_of
 from ehr_bert.prediction.contenders.neural import Start, fit_neural
 from ehr_bert.prediction.contenders.problem import Problem
 from ehr_bert.prediction.contenders.tuning import Tuning
-from ehr_bert.prediction.optimization import FitSettings
+from ehr_bert.prediction.optimization import SearchFitSettings
 from tests.prediction.cohorts import cohort
 
-FIT = FitSettings(epochs=1, least_updates=12, evaluate_updates=4, batch_examples=16)
+FIT = SearchFitSettings(epochs=1, least_updates=12, evaluate_updates=4, batch_examples=16)
 TUNING = Tuning(
     learning_rates=(1e-3, 1e-2),
     head_learning_rates=(1e-2,),
@@ -58,7 +58,7 @@ def test_a_linear_head_on_a_frozen_encoder_is_logistic_regression_on_its_vectors
     problem = problem_of(export)
     sides = problem.sides(61, 1)
     _, scores = fit_neural(problem, sides, 1, Start.FROZEN, head)
-    vectors = problem.reduced(head).vectors.astype(float)
+    vectors = problem.frozen_vectors(head).vectors.astype(float)
     scaled = (vectors - vectors[sides.train].mean(axis=0)) / vectors[sides.train].std(axis=0)
     model = LogisticRegression(C=scores.chosen["head"]["inverse_penalty"], max_iter=2000)
     model.fit(scaled[sides.train], problem.labels[sides.train])

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from ehr_bert.errors import UserError
 from ehr_bert.prediction.batches import collate
-from ehr_bert.prediction.heads import HEADS, make_head, visit_vectors
+from ehr_bert.prediction.heads import HEADS
+from ehr_bert.prediction.heads.visits import visit_vectors
+from ehr_bert.prediction.predictor import make_head
 from ehr_bert.prediction.reading import ModelVocabulary, encode
 from tests.prediction.small import CODES, histories_of, random_patients
+from tests.user_errors import raises_user_error
 
 HIDDEN, OUTPUTS = 10, 3
 PATIENTS = [*random_patients(6), [], [CODES[:9]]]
@@ -101,5 +103,5 @@ def test_the_seed_decides_the_weights_and_nothing_else_does(name):
 
 
 def test_an_unknown_head_is_refused():
-    with pytest.raises(UserError, match="there is no head 'gnu': take one of cls, mean, gru"):
+    with raises_user_error("unknown-head", "'gnu'", "cls, mean, gru"):
         make_head("gnu", HIDDEN)
