@@ -88,20 +88,20 @@ def test_the_model_that_is_left_gives_the_risks_of_its_run(compared):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("flags", "key"),
     [
-        (["--train-sizes", "92"], "a training size of 92: the cohort has 91"),
-        (["--models", "oracle"], "no contender 'oracle'"),
-        (["--task", "died"], "no task 'died'"),
-        ([], "a pretrained model is needed"),
-        (["--model", "none"], "none holds no config.json"),
+        (["--train-sizes", "92"], "training-size-out-of-range"),
+        (["--models", "oracle"], "unknown-contender"),
+        (["--task", "died"], "unknown-task"),
+        ([], "pretrained-model-needed"),
+        (["--model", "none"], "not-an-export"),
     ],
 )
-def test_wrong_arguments_are_told(compared, capsys, tmp_path, flags, message):
+def test_wrong_arguments_are_refused(compared, capsys, tmp_path, flags, key):
     folder, _ = compared
     command = ["finetune", "--cohort", str(folder / "cohort"), "--output", str(tmp_path / "out"), *flags]
     assert main(command) == 1
-    assert message in capsys.readouterr().err
+    assert f"[{key}]" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

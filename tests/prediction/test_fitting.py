@@ -15,7 +15,7 @@ from ehr_bert.prediction.encoders import bert_encoder, code_embedding
 from ehr_bert.prediction.fitting import binary_loss, binary_score, fit, predict_logits
 from ehr_bert.prediction.frozen import batch_of, frozen_vectors
 from ehr_bert.prediction.heads import HEADS
-from ehr_bert.prediction.optimization import FitSettings, OptimizerStep, Runtime, parameter_groups
+from ehr_bert.prediction.optimization import FitSettings, OptimizerStep, Runtime, SearchFitSettings, parameter_groups
 from ehr_bert.prediction.predictor import make_predictor
 from ehr_bert.prediction.reading import ModelVocabulary, encode
 from tests.prediction.small import has_code, histories_of, random_patients
@@ -183,8 +183,9 @@ def test_a_search_keeps_the_best_on_validation(export, train, valid):
     def fitted_by(predictor, settings):
         return fit(predictor, train, has_code(TRAIN), valid, has_code(VALID), settings, seed=0)
 
+    settings = SearchFitSettings(epochs=1, least_updates=90, evaluate_updates=15, precision="float32")
     found = search(
-        lambda: make_predictor(bert_encoder(export), "mean"), fitted_by, candidates(QUICK, (1e-9, 3e-3))
+        lambda: make_predictor(bert_encoder(export), "mean"), fitted_by, candidates(settings, (1e-9, 3e-3))
     )
     assert found.settings.learning_rate == 3e-3
     assert found.tried[1] == found.fitted.score > found.tried[0]
