@@ -1,6 +1,6 @@
-"""Encoders: a vector for each token of a history.
+"""Encoders, which compute a vector for each token of a history.
 
-`BertEncoder` holds a stock `BertModel`; `CodeEmbedding` is what models from scratch begin with.
+`BertEncoder` wraps a stock `BertModel`. `CodeEmbedding` is the encoder of the networks from scratch.
 """
 
 from collections.abc import Iterator
@@ -18,37 +18,37 @@ from ehr_bert.errors import UserError
 from ehr_bert.prediction.batches import PaddedBatch
 
 EMBEDDING_SIZE = 128
-"""The width of the models from scratch."""
+"""Width of the networks from scratch."""
 
 Attention = Literal["sdpa", "eager"]
-"""PyTorch's fused attention, or the one that can tell its weights."""
+"""PyTorch's fused attention, or the implementation that can return its weights."""
 
 
 class HistoryEncoder(nn.Module):
-    """Base of the encoders."""
+    """Base class of the encoders."""
 
     @property
     def hidden_size(self) -> int:
-        """H, the size of a token's vector."""
+        """H, the size of a token vector."""
         return self.token_embedding.embedding_dim
 
     @property
     def token_embedding(self) -> nn.Embedding:
-        """The table of the tokens: `[V, H]`."""
+        """Embedding table of the tokens: `[V, H]`."""
         raise NotImplementedError
 
     @property
     def levels(self) -> list[nn.Module]:
-        """The parts from the lowest, the embeddings, to the highest."""
+        """The modules with weights, from the embeddings, the lowest, to the top layer."""
         raise NotImplementedError
 
     def forward(self, batch: PaddedBatch) -> torch.Tensor:
-        """The vectors of a batch's tokens: `[B, T, H]`."""
+        """Return the token vectors of a batch: `[B, T, H]`."""
         raise NotImplementedError
 
 
 class BertEncoder(HistoryEncoder):
-    """A stock `BertModel`. Its pooler isn't used, and kept as it is.
+    """A stock `BertModel`. Its pooler is not used, but kept unchanged.
 
     Args:
         bert: The model.
@@ -61,16 +61,16 @@ class BertEncoder(HistoryEncoder):
 
     @property
     def token_embedding(self) -> nn.Embedding:
-        """The table of the tokens: `[V, H]`."""
+        """Embedding table of the tokens: `[V, H]`."""
         return self.bert.embeddings.word_embeddings
 
     @property
     def levels(self) -> list[nn.Module]:
-        """The embeddings, then the layers."""
+        """The embeddings and the layers."""
         return [self.bert.embeddings, *self.bert.encoder.layer]
 
     def forward(self, batch: PaddedBatch) -> torch.Tensor:
-        """The last layer's vectors: `[B, T, H]`."""
+        """Return the vectors of the last layer: `[B, T, H]`."""
         return self.bert(
             input_ids=batch.token_ids,
             token_type_ids=batch.visit_ids,
@@ -79,12 +79,12 @@ class BertEncoder(HistoryEncoder):
 
 
 class CodeEmbedding(HistoryEncoder):
-    """A vector for each code, whatever stands around it.
+    """One vector per code, independent of its context.
 
     Args:
-        tokens: V, the first of which is padding.
+        tokens: V. The first token is padding.
         hidden_size: H.
-        dropout: Share of the vectors' numbers that are dropped in training.
+        dropout: Dropout rate of the vectors.
     """
 
     def __init__(self, tokens: int, hidden_size: int = EMBEDDING_SIZE, dropout: float = 0.2) -> None:
@@ -97,46 +97,51 @@ class CodeEmbedding(HistoryEncoder):
 
     @property
     def token_embedding(self) -> nn.Embedding:
-        """The table of the codes: `[V, H]`."""
+        """Embedding table of the codes: `[V, H]`."""
         return self.embedding
 
     @property
     def levels(self) -> list[nn.Module]:
-        """The table alone."""
+        """The embedding table."""
         return [self.embedding]
 
     def forward(self, batch: PaddedBatch) -> torch.Tensor:
-        """The codes' vectors: `[B, T, H]`."""
+        """Return the vectors of the codes: `[B, T, H]`."""
         return self.dropout(self.embedding(batch.token_ids))
 
 
 def bert_encoder(folder: Path, attention: Attention = "sdpa") -> BertEncoder:
-    """The pretrained encoder of an export folder, its dropout off.
+    """Load the pretrained encoder of an export folder, with its dropout off.
 
     Args:
         folder: An export folder, or a saved predictor.
-        attention: How attention is computed.
+        attention: Implementation of the attention.
 
     Raises:
-        UserError: the folder holds no BERT.
+        UserError: The folder has no BERT (key `not-an-export`), or its weights cannot be read
+            (`broken-weights`).
     """
     try:
         with quietly():
             bert = BertModel.from_pretrained(_with_config(folder), attn_implementation=attention)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"the weights in {folder} can't be read: {' '.join(str(error).split())}") from error
+        raise UserError(
+            "broken-weights",
+            f"the weights in {folder} cannot be read: {' '.join(str(error).split())}. "
+            "Make the folder again with `ehr-bert convert`.",
+        ) from error
     return BertEncoder(bert).eval()
 
 
 def untrained_bert(folder: Path, seed: int) -> BertEncoder:
-    """An encoder of an export folder's shape, its weights random.
+    """Create an encoder with the shape of an export folder's model and random weights.
 
     Args:
         folder: An export folder.
-        seed: Decides the weights.
+        seed: Seed of the weights.
 
     Raises:
-        UserError: the folder holds no BERT.
+        UserError: The folder has no BERT (key `not-an-export`).
     """
     config = BertConfig.from_pretrained(_with_config(folder), attn_implementation="sdpa")
     with torch.random.fork_rng():
@@ -145,7 +150,7 @@ def untrained_bert(folder: Path, seed: int) -> BertEncoder:
 
 
 def code_embedding(tokens: int, seed: int) -> CodeEmbedding:
-    """Vectors for so many tokens, random by `seed`."""
+    """Create an embedding of V tokens with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return CodeEmbedding(tokens).eval()
@@ -153,7 +158,9 @@ def code_embedding(tokens: int, seed: int) -> CodeEmbedding:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Transformers without progress bars, or a word on the pretraining's heads, which are left out."""
+    """Hide the progress bars of transformers and its warnings about the pretraining heads, which are not
+    loaded.
+    """
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -166,6 +173,10 @@ def quietly() -> Iterator[None]:
 
 
 def _with_config(folder: Path) -> Path:
+    """Return a folder with a `config.json`. Transformers would look for others on the network."""
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} holds no config.json: name a folder that `ehr-bert convert` made")
+        raise UserError(
+            "not-an-export",
+            f"{folder} has no config.json. Choose a folder that `ehr-bert convert` wrote.",
+        )
     return folder

@@ -3,12 +3,12 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from ehr_bert.errors import UserError
 from ehr_bert.export.history_tokenizer import HistoryTokenizer
 from ehr_bert.prediction.batches import collate
 from ehr_bert.prediction.encoders import bert_encoder, code_embedding, untrained_bert
 from ehr_bert.prediction.reading import ModelVocabulary, encode
 from tests.prediction.small import CODES, CONFIG, TOKENS, histories_of
+from tests.user_errors import raises_user_error
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def test_the_encoder_is_what_hugging_face_loads(export, batch):
     expected = AutoModel.from_pretrained(export)(**inputs).last_hidden_state
     real = batch.attention_mask
     for attention in ("sdpa", "eager"):
-        found = bert_encoder(export, attention)(batch)
-        torch.testing.assert_close(found[real], expected[real], rtol=1e-4, atol=1e-5)
+        vectors = bert_encoder(export, attention)(batch)
+        torch.testing.assert_close(vectors[real], expected[real], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def test_an_untrained_encoder_has_the_shape_and_random_weights(export, batch):
     assert not torch.allclose(one, other)
 
 
-def test_levels_hold_every_weight_but_the_poolers(export):
+def test_levels_contain_every_weight_except_the_poolers(export):
     encoder = bert_encoder(export)
     of_levels = {id(weight) for level in encoder.levels for weight in level.parameters()}
     assert of_levels == {id(weight) for weight in encoder.parameters() if weight.requires_grad}
@@ -45,19 +45,19 @@ def test_levels_hold_every_weight_but_the_poolers(export):
 
 
 def test_padding_and_unseen_codes_add_nothing(batch):
-    found = code_embedding(len(TOKENS), seed=0)(batch)
-    assert (found[batch.token_ids == 0] == 0).all()
-    assert (found[batch.token_ids != 0] != 0).all()
+    vectors = code_embedding(len(TOKENS), seed=0)(batch)
+    assert (vectors[batch.token_ids == 0] == 0).all()
+    assert (vectors[batch.token_ids != 0] != 0).all()
 
 
 @pytest.mark.parametrize("make", [bert_encoder, lambda folder: untrained_bert(folder, 0)])
-def test_a_folder_without_a_model_is_told(make, tmp_path):
-    with pytest.raises(UserError, match=r"holds no config\.json"):
+def test_a_folder_without_a_model_is_refused(make, tmp_path):
+    with raises_user_error("not-an-export", tmp_path, "config.json"):
         make(tmp_path)
 
 
-def test_broken_weights_are_told(export, tmp_path):
+def test_broken_weights_are_refused(export, tmp_path):
     (tmp_path / "config.json").write_text((export / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(UserError, match=r"the weights in .* can't be read"):
+    with raises_user_error("broken-weights", tmp_path):
         bert_encoder(tmp_path)

@@ -15,7 +15,13 @@ from ehr_bert.prediction.encoders import bert_encoder, code_embedding
 from ehr_bert.prediction.fitting import binary_loss, binary_score, fit, predict_logits
 from ehr_bert.prediction.frozen import batch_of, frozen_vectors
 from ehr_bert.prediction.heads import HEADS
-from ehr_bert.prediction.optimization import FitSettings, OptimizerStep, Runtime, SearchFitSettings, parameter_groups
+from ehr_bert.prediction.optimization import (
+    FitSettings,
+    OptimizerStep,
+    Runtime,
+    SearchFitSettings,
+    parameter_groups,
+)
 from ehr_bert.prediction.predictor import make_predictor
 from ehr_bert.prediction.reading import ModelVocabulary, encode
 from tests.prediction.small import has_code, histories_of, random_patients

@@ -23,7 +23,7 @@ def test_a_task_has_the_examples_whose_label_is_known(tasks):
         (tasks_text("binary", "visits", absent=("visits",)), "fewer than two take part"),
         (tasks_text("binary", "binary"), "tasks: binary is the name of several"),
         (tasks_text("binary", "other"), "task other: cohort has no column of labels 'other'"),
-        (tasks_text("binary", "visits", frozen="true"), "unknown key 'fit.frozen'"),
+        (tasks_text("binary", "visits", frozen="true"), "unknown setting 'fit.frozen'"),
         (tasks_text("binary", "visits", cohort="nowhere"), "nowhere holds no cohort"),
         ('[[tasks]]\nname = "a"\n', "tasks.1 lacks the key 'cohort'"),
         (tasks_text("binary", "a b"), "tasks.2.name must be a text, of letters"),
