@@ -34,6 +34,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
         self.kind = kind
+        self._key = kind.replace(" ", "-")
         self.group = group
         self._builtin = dict(builtin)
         self._loaded: dict[str, T] = {}
@@ -45,7 +46,7 @@ class Registry(Mapping[str, T], Generic[T]):
         for point in sorted(entry_points(group=self.group)):
             if points.get(point.name, point) != point or point.name in self._builtin:
                 raise UserError(
-                    f"duplicate-{self.kind}",
+                    f"duplicate-{self._key}",
                     f"{point.value} is installed as the {self.kind} {point.name!r}, which exists already. "
                     f"Rename the entry point in the group {self.group}.",
                 )
@@ -73,14 +74,14 @@ class Registry(Mapping[str, T], Generic[T]):
             return cast(T, getattr(importlib.import_module(module), attribute))
         if name not in self._installed:
             raise UserError(
-                f"unknown-{self.kind}", f"unknown {self.kind} {name!r}. Choose one of {', '.join(self)}."
+                f"unknown-{self._key}", f"unknown {self.kind} {name!r}. Choose one of {', '.join(self)}."
             )
         loaded: Any
         try:
             loaded = self._installed[name].load()
         except (ImportError, AttributeError) as error:
             raise UserError(
-                f"broken-{self.kind}",
+                f"broken-{self._key}",
                 f"the {self.kind} {name!r} ({self._installed[name].value}) cannot be imported: {error}. "
                 "Reinstall or remove the package that provides it.",
             ) from error

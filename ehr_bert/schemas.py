@@ -136,7 +136,7 @@ class TaskKind(StrEnum):
     VISITS = "visits"
 
 
-TASK_TYPES = {
+TASK_COLUMNS = {
     TaskKind.BINARY: pa.int32(),
     TaskKind.REGRESSION: pa.float64(),
     TaskKind.MULTILABEL: pa.list_(pa.string()),

@@ -1,36 +1,39 @@
-"""`ehr-bert multitask`."""
+"""`ehr-bert multitask`: train several tasks on one encoder, and compare with separate training."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from ehr_bert.cli.counts import count
 from ehr_bert.cli.path_arguments import add_path
 from ehr_bert.prediction.heads import HEADS
 
+logger = logging.getLogger(__name__)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
-    parser.add_argument("tasks", type=Path, help="the tasks and how they are trained, as TOML")
-    add_path(parser, "--model", "pretrained model, as `ehr-bert convert` exports it")
+    """Add the arguments of the command."""
+    parser.add_argument("tasks", type=Path, help="TOML file with the tasks and their training settings")
+    add_path(parser, "--model", "pretrained model, as exported by `ehr-bert convert`")
     add_path(
-        parser, "--output", "where trainings and results are kept; called again, it goes on with what is left"
+        parser, "--output", "folder for trainings and results; trainings that it contains are not repeated"
     )
     parser.add_argument(
-        "--head", choices=tuple(HEADS), default="mean", help="what stands on BERT, but for labels by visit"
+        "--head", choices=tuple(HEADS), default="mean", help="prediction head, except for labels per visit"
     )
     parser.add_argument(
-        "--seeds", type=count, default=3, metavar="N", help="times that all is trained, under seeds 1 to N"
+        "--seeds", type=count, default=3, metavar="N", help="repeat all trainings with the seeds 1 to N"
     )
     parser.add_argument(
         "--max-length",
         type=count,
         metavar="N",
-        help="most tokens of a history, its latest visits; the model's limit if not stated",
+        help="maximum tokens of a history, from its latest visits (default: the limit of the model)",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Trains, writes results.json and results.md, and prints the latter."""
+    """Train, write results.json and results.md, and print the tables."""
     from collections.abc import Iterator
 
     from tqdm import tqdm
@@ -39,12 +42,15 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.prediction.multitask.running import run_tasks
     from ehr_bert.prediction.multitask.stages import TaskRun
     from ehr_bert.report.multitask_table import multitask_report
+    from ehr_bert.report.prediction_report import RESULTS_TEXT
 
-    def shown(runs: list[TaskRun]) -> Iterator[TaskRun]:
-        with tqdm(runs, unit="training", dynamic_ncols=True, disable=not runs) as bar:
-            for each in bar:
-                bar.set_description(" ".join(filter(None, (each.stage, each.task, f"seed {each.seed}"))))
-                yield each
+    def progress(runs: list[TaskRun]) -> Iterator[TaskRun]:
+        is_hidden = not runs or not logger.isEnabledFor(logging.INFO)
+        with tqdm(runs, unit="training", dynamic_ncols=True, disable=is_hidden) as bar:
+            for task_run in bar:
+                parts = (task_run.stage, task_run.task, f"seed {task_run.seed}")
+                bar.set_description(" ".join(filter(None, parts)))
+                yield task_run
 
     results = run_tasks(
         arguments.tasks,
@@ -53,11 +59,11 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.head,
         arguments.seeds,
         arguments.max_length,
-        shown,
+        progress,
     )
-    if results is None:  # Another of several processes tells them.
+    if results is None:  # the first process prints them
         return
     text = multitask_report(results)
-    with atomic_files(arguments.output / "results.md") as (temporary,):
+    with atomic_files(arguments.output / RESULTS_TEXT) as (temporary,):
         temporary.write_text(text, encoding="utf-8")
     print(text)

@@ -19,7 +19,7 @@ from ehr_bert.cohorts.record import attached
 from ehr_bert.cohorts.source import Source
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
-from ehr_bert.schemas import COHORT, TASK_TYPES, ContextKind, TaskKind
+from ehr_bert.schemas import COHORT, TASK_COLUMNS, ContextKind, TaskKind
 from ehr_bert.splits import with_split
 
 _KEY = ("patient_id", "index_date")
@@ -67,7 +67,7 @@ def audit(source: Source, cohort: ir.Table, definition: Definition | None, seed:
     findings = [_nothing_later(source, cohort, events), one_side_each(source.engine, cohort)]
     findings.append(_sides_kept(source, cohort, seed))
     for name in cohort.columns:
-        if name not in COHORT.names and cohort.schema()[name].to_pyarrow() == TASK_TYPES[TaskKind.VISITS]:
+        if name not in COHORT.names and cohort.schema()[name].to_pyarrow() == TASK_COLUMNS[TaskKind.VISITS]:
             findings.append(_one_each_visit(source, cohort, name))
     if definition is None:
         return findings

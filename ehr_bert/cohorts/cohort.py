@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ehr_bert.cohorts.task_columns import kind_of_column
 from ehr_bert.errors import UserError
 from ehr_bert.files import SUMMARY_FILE, read_json
 from ehr_bert.ragged import offsets_of, spans
-from ehr_bert.schemas import COHORT, TASK_TYPES, Split, TaskKind
+from ehr_bert.schemas import COHORT, TASK_COLUMNS, Split
 
 COHORT_FOLDER = "cohort"
 """The folder of Parquet files inside what `ehr-bert cohort` writes."""
@@ -85,7 +86,7 @@ class Cohort:
         sex: Text, or None where it isn't known: object `[N]`.
         age: Completed years at the index date, NaN where it isn't known: float64 `[N]`.
         histories: Up to the index date.
-        tasks: The tasks' columns by name, `[N]` each, of a type of `TASK_TYPES`.
+        tasks: The tasks' columns by name, `[N]` each, of a type that `kind_of_column` knows.
         facts: What the folder's summary tells.
     """
 
@@ -101,9 +102,11 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.patient_ids)
 
-    def kind(self, task: str) -> TaskKind:
-        """What a task predicts."""
-        return next(kind for kind, type_ in TASK_TYPES.items() if type_ == self.tasks[task].type)
+    def kind(self, task: str) -> str:
+        """Return the task type of a task, by the type of its column."""
+        kind = kind_of_column(self.tasks[task].type)
+        assert kind is not None  # as `cohort_of` has checked
+        return kind
 
     def labels(self, task: str) -> np.ndarray:
         """The labels of a binary task or a regression, NaN where they aren't known: float64 `[N]`."""
@@ -173,10 +176,9 @@ def cohort_of(table: pa.Table, facts: dict[str, Any], where: str) -> Cohort:
 
 
 def _task(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
-    for type_ in TASK_TYPES.values():
-        if column.type == type_:
-            return pa.chunked_array(column.chunks, type_).combine_chunks()
-    known = ", ".join(f"{type_} ({kind})" for kind, type_ in TASK_TYPES.items())
+    if kind_of_column(column.type):
+        return column.combine_chunks()
+    known = ", ".join(f"{type_} ({kind})" for kind, type_ in TASK_COLUMNS.items())
     raise UserError(f"{where}: the task {name!r} is of type {column.type}, and must be of one of {known}")
 
 

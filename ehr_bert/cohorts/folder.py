@@ -22,9 +22,10 @@ from ehr_bert.cohorts.record import attached
 from ehr_bert.cohorts.rules import flow
 from ehr_bert.cohorts.shortcuts import shortcuts
 from ehr_bert.cohorts.source import Source
+from ehr_bert.cohorts.task_columns import kind_of_column
 from ehr_bert.engines import Engine
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
-from ehr_bert.schemas import COHORT, LABEL, TASK_TYPES, ContextKind, Split, TaskKind
+from ehr_bert.schemas import COHORT, LABEL, ContextKind, Split, TaskKind
 from ehr_bert.sources import read_diagnoses
 
 SHARD_EXAMPLES = 50_000
@@ -129,8 +130,7 @@ def _written_table(
     engine: Engine, parts: list[ir.Table], examples: LabelledExamples, folder: Path
 ) -> ir.Table:
     """Writes the cohort table, whose parts are in order; as it is read again."""
-    kinds = _task_kinds(examples)
-    schema = pa.schema([*COHORT, *(pa.field(name, TASK_TYPES[kind]) for name, kind in kinds.items())])
+    schema = pa.schema([*COHORT, *(pa.field(*column) for column in _task_columns(examples).items())])
     with tqdm(desc="writing the cohort", total=1, unit="table") as progress:
         engine.write_parquet(parts, folder / COHORT_FOLDER, schema, SHARD_EXAMPLES)
         progress.update()
@@ -146,26 +146,23 @@ def _summary(
         UserError: a finding of the leakage audit is more than a warning.
     """
     refuse_leaks(findings)
-    tasks = _task_kinds(examples)
+    tasks = {name: kind_of_column(type_) for name, type_ in _task_columns(examples).items()}
     return {
         "version": __version__,
         **facts,
-        "tasks": {name: kind.value for name, kind in tasks.items()},
+        "tasks": tasks,
         "flow": [asdict(step) for step in examples.flow],
         "splits": _splits(engine, examples, tasks),
         "audit": [finding.to_dict() for finding in findings],
     }
 
 
-def _task_kinds(examples: LabelledExamples) -> dict[str, TaskKind]:
-    """The kind of each task, by the type of its column."""
-    types = {name: examples.table.schema()[name].to_pyarrow() for name in examples.tasks}
-    return {
-        name: next(kind for kind, of_type in TASK_TYPES.items() if of_type == types[name]) for name in types
-    }
+def _task_columns(examples: LabelledExamples) -> dict[str, pa.DataType]:
+    """The type of each task's column."""
+    return {name: examples.table.schema()[name].to_pyarrow() for name in examples.tasks}
 
 
-def _splits(engine: Engine, examples: LabelledExamples, tasks: dict[str, TaskKind]) -> dict[str, Any]:
+def _splits(engine: Engine, examples: LabelledExamples, tasks: dict[str, str | None]) -> dict[str, Any]:
     """By split, how many examples, patients, and by task labels and ones."""
     table = examples.table
     binary = [name for name, kind in tasks.items() if kind == TaskKind.BINARY]

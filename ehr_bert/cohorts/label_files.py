@@ -8,8 +8,9 @@ import pyarrow.dataset as ds
 from pyarrow import csv
 
 from ehr_bert.cohorts.definition import is_task_name
+from ehr_bert.cohorts.task_columns import kind_of_column
 from ehr_bert.errors import UserError
-from ehr_bert.schemas import LABEL, TASK_TYPES
+from ehr_bert.schemas import LABEL
 
 RISK = "risk"
 """The column of a plain table that holds the true risk, where labels are simulated: no task."""
@@ -28,8 +29,8 @@ def read_labels(path: Path) -> pa.Table:
             values of one kind, which become the task `label`.
 
     Returns:
-        `patient_id` (string), `index_date` (date32), once each; a column a task, of a type of `TASK_TYPES`;
-        and `RISK`, if the table has it.
+        `patient_id` (string), `index_date` (date32), once each; a column a task, of a type that
+        `kind_of_column` knows; and `RISK`, if the table has it.
 
     Raises:
         UserError: the table can't be read, lacks a column, or holds something else.
@@ -151,6 +152,6 @@ def task_column(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArr
             raise UserError(f"{path}: the column {name} holds an infinite number: leave such rows out")
         is_binary = pc.all(pc.is_in(numbers.drop_null(), pa.array([0.0, 1.0]))).as_py()
         return numbers.cast(pa.int32()) if is_binary else numbers
-    if of_type in TASK_TYPES.values():
+    if kind_of_column(of_type):
         return column
     raise UserError(f"{path}: the column {name} is of {of_type}, and labels are numbers, or lists in Parquet")

@@ -10,7 +10,7 @@ from ibis.expr.datatypes import DataType
 from ehr_bert.cohorts.definition import OutcomeRule
 from ehr_bert.cohorts.record import Record, attached
 from ehr_bert.cohorts.rules import CohortRule, passed
-from ehr_bert.schemas import TASK_TYPES
+from ehr_bert.schemas import TASK_COLUMNS
 
 _KEY = ("patient_id", "index_date")
 _EPOCH = date.min
@@ -179,7 +179,7 @@ def _days_watched(asked: ir.Table) -> ir.IntegerValue:
 
 
 def _labels(asked: ir.Table, rules: list[CohortRule], label: ir.Value, outcome: OutcomeRule) -> OutcomeLabels:
-    told_as = DataType.from_pyarrow(TASK_TYPES[outcome.task_kind])
+    told_as = DataType.from_pyarrow(TASK_COLUMNS[outcome.task_kind])
     told = asked.select(*_KEY, passed=passed(rules), told=label.cast(told_as))
     known = ibis.ifelse(told.passed == len(rules), told.told, ibis.null(told_as))
     return OutcomeLabels(told.select(*_KEY, "passed", label=known), tuple(name for name, _ in rules))

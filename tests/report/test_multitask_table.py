@@ -36,21 +36,21 @@ RESULTS = {
 }
 
 REPORT = f"""\
-# Several tasks on one encoder
+# Multitask training
 
 {HOW_TO_READ}
 
 ## again
 
-Visits: 1,234 training, 5 validation and 67 test examples (19 labels 1); means over 2 seeds. 8 labels are of \
-visits that histories are too long for. Not in the joint training.
+Visits task with 1,234 training, 5 validation and 67 test examples (19 cases); 2 seeds. 8 labels belong to \
+visits that are not read because the history is too long. Not part of the joint training.
 
-| trained          |                  AUROC |                  Brier |          AUROC over alone |
-| ---------------- | ---------------------: | ---------------------: | ------------------------: |
-| alone            | 0.700 (0.610 to 0.790) |                  0.100 |                           |
-| alone after that |                        | 0.200 (0.100 to 0.300) | +0.012 (-0.100 to +0.100) |
+| training               |                  AUROC |            Brier score |          AUROC difference |
+| ---------------------- | ---------------------: | ---------------------: | ------------------------: |
+| single task            | 0.700 (0.610 to 0.790) |                  0.100 |                           |
+| joint, then fine-tuned |                        | 0.200 (0.100 to 0.300) | +0.012 (-0.100 to +0.100) |
 """
 
 
-def test_a_task_has_a_line_and_a_table():
+def test_a_task_has_a_caption_and_a_table():
     assert multitask_report(RESULTS) == REPORT

@@ -18,6 +18,9 @@ from ehr_bert.prediction.comparison.held_out import HeldOut
 from ehr_bert.prediction.comparison.runs import ContenderRun, runs_done
 from ehr_bert.prediction.contenders.contender import contender, table_position
 
+RESULTS_FILE = "results.json"
+"""File with all results of a comparison or of a multitask training."""
+
 BOOTSTRAP_REPLICATES = 1000
 """Number of bootstrap replicates of the test patients."""
 

@@ -1,1 +1,1 @@
-"""Several tasks on one encoder: trained together, and then each alone from what they learned."""
+"""Multitask training: several tasks on one encoder, and each task fine-tuned after that."""

@@ -1,4 +1,4 @@
-"""A task's examples as a model reads them, with their labels, by split."""
+"""The examples of tasks as a model reads them, with their labels, by split."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,21 +6,20 @@ from dataclasses import dataclass
 import torch
 
 from ehr_bert.prediction.encoders import HistoryEncoder
-from ehr_bert.prediction.multitask.labels import TaskLabels, labels_of
-from ehr_bert.prediction.multitask.past import PastEncoder, VisitHead
+from ehr_bert.prediction.multitask.task_type import TaskLabels
 from ehr_bert.prediction.multitask.tasks import PredictionTask
-from ehr_bert.prediction.predictor import Predictor, make_predictor
+from ehr_bert.prediction.predictor import Predictor
 from ehr_bert.prediction.reading import Encoded, ModelVocabulary, encode
-from ehr_bert.schemas import Split, TaskKind
+from ehr_bert.schemas import Split
 
 
 @dataclass(frozen=True)
-class Side:
-    """The examples of a split.
+class SplitExamples:
+    """The examples of one split of a task.
 
     Attributes:
         inputs: `N` histories.
-        labels: Of each.
+        labels: Their labels.
     """
 
     inputs: Encoded
@@ -29,67 +28,62 @@ class Side:
 
 @dataclass(frozen=True)
 class TaskData:
-    """All that is trained and measured on.
+    """A task with the examples that a model is trained and evaluated on.
 
     Attributes:
-        task: What is predicted.
-        sides: The examples of each split.
+        task: The task.
+        splits: Examples of each split.
     """
 
     task: PredictionTask
-    sides: dict[Split, Side]
+    splits: dict[Split, SplitExamples]
 
     @property
     def labels(self) -> TaskLabels:
-        """Those of the training split."""
-        return self.sides[Split.TRAIN].labels
+        """Labels of the training split."""
+        return self.splits[Split.TRAIN].labels
 
     def predictor(self, encoder: HistoryEncoder, head: str, seed: int) -> Predictor:
-        """A predictor of the task with a new head, random by `seed`.
+        """Return a predictor of the task with a new head.
 
-        Its bias is the guess of who knows nothing of a patient: an outcome's frequency need not be learnt.
+        Its bias is the baseline's logit, so that training does not have to learn the prevalence.
 
         Args:
-            encoder: Its encoder.
-            head: The name of the head; visits have one of their own.
-            seed: Decides the head's weights.
+            encoder: Encoder of the predictor.
+            head: Name of the head. Task types may have a head of their own, as labels per visit do.
+            seed: Random seed of the head's weights.
 
         Raises:
-            UserError: there is no such head.
+            UserError: The head is unknown (key `unknown-head`).
         """
-        labels = self.labels
-        if self.task.kind is TaskKind.VISITS:
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                visit_head = VisitHead(encoder.hidden_size, labels.outputs)
-            predictor = Predictor(PastEncoder(encoder), visit_head).eval()
-        else:
-            predictor = make_predictor(encoder, head, labels.outputs, seed)
+        predictor = self.task.type.predictor(encoder, head, self.labels.outputs, seed)
         bias = predictor.head.output_bias
         if bias is not None:
             with torch.no_grad():
-                bias.copy_(torch.from_numpy(labels.guess[: len(bias)]))
+                bias.copy_(torch.from_numpy(self.labels.baseline[: len(bias)]))
         return predictor
 
 
 def data_of(
     tasks: Sequence[PredictionTask], vocabulary: ModelVocabulary, max_length: int | None = None
 ) -> list[TaskData]:
-    """The tasks' examples as a model reads them.
+    """Return the examples of tasks as a model reads them.
 
     Args:
-        tasks: Several.
-        vocabulary: The model's.
-        max_length: The most tokens of a history; the model's own limit if None.
+        tasks: The tasks.
+        vocabulary: Vocabulary of the model.
+        max_length: Maximum number of tokens of a history, by default the model's limit.
 
     Raises:
-        UserError: as `encode` and `labels_of`.
+        UserError: The model cannot read the histories, or a task has nothing to learn.
     """
-    found = []
+    data = []
     for task in tasks:
         encoded = encode(task.cohort.histories, vocabulary, max_length)
-        labels = labels_of(task, encoded)
-        of_split = {split: task.cohort.split == split.value for split in Split}
-        sides = {split: Side(encoded.take(rows), labels.take(rows)) for split, rows in of_split.items()}
-        found.append(TaskData(task, sides))
-    return found
+        labels = task.type.labels(task.cohort, task.settings, encoded)
+        rows = {split: task.cohort.split == split.value for split in Split}
+        splits = {
+            split: SplitExamples(encoded.take(is_in), labels.take(is_in)) for split, is_in in rows.items()
+        }
+        data.append(TaskData(task, splits))
+    return data

@@ -1,4 +1,4 @@
-"""All trainings of a task file, one after the other; those that are finished are not made again."""
+"""All trainings of a task file. Finished trainings are not repeated."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,15 +10,17 @@ from ehr_bert import __version__
 from ehr_bert.cohorts.cohort import COHORT_FOLDER
 from ehr_bert.files import read_json, refuse_changed_settings, refuse_foreign_folder, write_json
 from ehr_bert.prediction.comparison.grid import fingerprint
+from ehr_bert.prediction.comparison.results import RESULTS_FILE
 from ehr_bert.prediction.multitask.data import data_of
-from ehr_bert.prediction.multitask.results import results
+from ehr_bert.prediction.multitask.results import multitask_results
 from ehr_bert.prediction.multitask.stages import TaskRun, make_run, runs_of
-from ehr_bert.prediction.multitask.tasks import TaskFile, read_tasks
+from ehr_bert.prediction.multitask.task_file import TaskFile
+from ehr_bert.prediction.multitask.tasks import read_tasks
 from ehr_bert.prediction.reading import ModelVocabulary
 from ehr_bert.settings import differences
 
 SETTINGS_FILE = "settings.json"
-RESULTS_FILE = "results.json"
+"""Settings that all trainings of a folder share."""
 
 
 def run_tasks(
@@ -28,24 +30,25 @@ def run_tasks(
     head: str,
     seeds: int,
     max_length: int | None = None,
-    shown: Callable[[list[TaskRun]], Iterable[TaskRun]] = list,
+    progress: Callable[[list[TaskRun]], Iterable[TaskRun]] = list,
 ) -> dict[str, Any] | None:
-    """Trains every task alone, all together, and each alone after that; and measures.
+    """Train every task alone, all tasks together, and each task after that; then evaluate.
 
     Args:
         path: The task file.
-        model: The export folder of the pretrained model.
-        output: Where all is kept; what an earlier call finished there is kept.
-        head: The name of the heads.
-        seeds: How often everything is trained, under the seeds 1, 2, ...
-        max_length: The most tokens of a history; the model's own limit if None.
-        shown: Goes through the trainings that are left, and shows how far they are.
+        model: Export folder of the pretrained model.
+        output: Output folder. Trainings that an earlier call finished are kept.
+        head: Name of the heads.
+        seeds: Number of times that everything is trained, with the seeds 1, 2, ...
+        max_length: Maximum number of tokens of a history, by default the model's limit.
+        progress: Iterates over the trainings that are left, for example with a progress bar.
 
     Returns:
-        What is written to `RESULTS_FILE`; None in other processes than the first.
+        The content of `RESULTS_FILE`; None in all processes but the first.
 
     Raises:
-        UserError: a task, the model or a setting doesn't fit, or `output` was begun with other settings.
+        UserError: A task, the model or a setting is invalid, or the folder was written with other settings
+            (key `output-of-other-settings`).
     """
     file = TaskFile.read(path)
     data = data_of(read_tasks(file, path.parent), ModelVocabulary.of_folder(model), max_length)
@@ -60,21 +63,21 @@ def run_tasks(
         "max_length": max_length,
     }
     processes = Accelerator()
-    left = [run for run in runs_of(file, seeds) if not run.finished(output)]
+    left = [run for run in runs_of(file, seeds) if not run.is_finished(output)]
     processes.wait_for_everyone()
     if processes.is_main_process:
-        _begin(output, settings)
-    for run in shown(left) if processes.is_main_process else left:
+        _start(output, settings)
+    for run in progress(left) if processes.is_main_process else left:
         make_run(run, file, data, model, head, output)
     if not processes.is_main_process:
         return None
-    found = {"version": __version__, "settings": settings, **results(data, seeds, output)}
-    write_json(output / RESULTS_FILE, found)
-    return found
+    content = {"version": __version__, "settings": settings, **multitask_results(data, seeds, output)}
+    write_json(output / RESULTS_FILE, content)
+    return content
 
 
-def _begin(output: Path, settings: dict[str, Any]) -> None:
-    """Keeps the settings beside the trainings.
+def _start(output: Path, settings: dict[str, Any]) -> None:
+    """Write the settings to a new folder, or compare them with those of an existing one.
 
     Raises:
         UserError: The folder was written with other settings (key `output-of-other-settings`), or contains

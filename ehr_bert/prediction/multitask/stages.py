@@ -1,11 +1,12 @@
-"""The three ways to train a task: alone, with the others, and alone after that.
+"""The three stages of training a task: alone, jointly with the others, and fine-tuned after that.
 
-    runs/single/TASK/seed-1/          the pretrained encoder, fine-tuned on the task alone
-    runs/joint/seed-1/                all tasks together; `encoder/` is what is left without the heads
-    runs/fine_tuned/TASK/seed-1/      that encoder, fine-tuned on the task, which may be a new one
+    runs/single/TASK/seed-1/          the pretrained encoder, fine-tuned on one task
+    runs/joint/seed-1/                all tasks together; `encoder/` is the encoder without the heads
+    runs/fine_tuned/TASK/seed-1/      that encoder, fine-tuned on one task, which may be a new one
 
-Each folder holds `summary.json`, facts of the training, and `predictions.npz`, the logits of its tasks'
-validation and test examples, in the cohort's order. It is whole or absent; a finished one isn't made again.
+Each folder contains `summary.json`, facts of the training, and `predictions.npz`, the logits of its tasks'
+validation and test examples in the order of the cohort. Folders are written atomically, and a finished
+training is not repeated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,21 +21,22 @@ from accelerate import Accelerator
 from ehr_bert.errors import UserError
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.prediction.arrays import read_arrays
+from ehr_bert.prediction.comparison.runs import PREDICTIONS_FILE
 from ehr_bert.prediction.encoders import HistoryEncoder, bert_encoder
 from ehr_bert.prediction.fitting import Fitted, fit_to, predict_logits
 from ehr_bert.prediction.multitask.data import TaskData
 from ehr_bert.prediction.multitask.joint import JointPredictor, fit_joint
-from ehr_bert.prediction.multitask.labels import loss_of, score_of
-from ehr_bert.prediction.multitask.tasks import TaskFile
+from ehr_bert.prediction.multitask.losses import loss_of, score_of
+from ehr_bert.prediction.multitask.task_file import TaskFile
 from ehr_bert.prediction.predictor import Predictor, save_encoder
 from ehr_bert.schemas import Split
 
-PREDICTIONS_FILE = "predictions.npz"
 ENCODER_FOLDER = "encoder"
+"""Folder of the jointly trained encoder."""
 
 
 class Stage(StrEnum):
-    """How a model came by its task."""
+    """A stage of training a task."""
 
     SINGLE = "single"
     JOINT = "joint"
@@ -46,9 +48,9 @@ class TaskRun:
     """One training.
 
     Attributes:
-        stage: How.
-        task: The task's name; None of the joint training.
-        seed: Its seed.
+        stage: Stage of the training.
+        task: Name of the task; None for the joint training.
+        seed: Random seed.
     """
 
     stage: Stage
@@ -56,54 +58,54 @@ class TaskRun:
     seed: int
 
     def folder(self, output: Path) -> Path:
-        """Where it is kept."""
+        """Return the folder of the training."""
         parts = (self.stage.value, *([self.task] if self.task else []), f"seed-{self.seed}")
         return output.joinpath("runs", *parts)
 
-    def finished(self, output: Path) -> bool:
-        """Whether it was made."""
+    def is_finished(self, output: Path) -> bool:
+        """Return whether the training is finished."""
         return (self.folder(output) / SUMMARY_FILE).exists()
 
 
 def runs_of(file: TaskFile, seeds: int) -> list[TaskRun]:
-    """All trainings, each after those that it needs."""
-    alone = [(task.name, seed) for seed in range(1, seeds + 1) for task in file.tasks]
+    """Return all trainings, each after those that it needs."""
+    task_seeds = [(task.name, seed) for seed in range(1, seeds + 1) for task in file.tasks]
     return [
-        *(TaskRun(Stage.SINGLE, task, seed) for task, seed in alone),
+        *(TaskRun(Stage.SINGLE, task, seed) for task, seed in task_seeds),
         *(TaskRun(Stage.JOINT, None, seed) for seed in range(1, seeds + 1)),
-        *(TaskRun(Stage.FINE_TUNED, task, seed) for task, seed in alone),
+        *(TaskRun(Stage.FINE_TUNED, task, seed) for task, seed in task_seeds),
     ]
 
 
 def make_run(
     run: TaskRun, file: TaskFile, data: Sequence[TaskData], model: Path, head: str, output: Path
 ) -> None:
-    """Trains, predicts, and keeps both.
+    """Train a model, predict with it, and write its folder.
 
     Args:
-        run: What.
-        file: How.
-        data: The file's tasks.
-        model: The export folder of the pretrained model.
-        head: The name of the heads.
-        output: Where the folders of runs are.
+        run: The training.
+        file: Settings of the training.
+        data: Tasks of the file.
+        model: Export folder of the pretrained model.
+        head: Name of the heads.
+        output: Output folder of all trainings.
 
     Raises:
-        UserError: the model can't be read, or a loss is no number any more.
+        UserError: The model cannot be read, or the loss is not finite (key `loss-not-finite`).
     """
     if run.stage is Stage.JOINT:
-        chosen = [each for each in data if each.task.settings.joint]
-        joint = JointPredictor(bert_encoder(model), chosen, head, run.seed)
-        fitted = fit_joint(joint, chosen, file.fit, file.power, run.seed)
-        predictors = {each.task.name: joint.of(number) for number, each in enumerate(chosen)}
-        _keep(run, fitted, chosen, predictors, output, joint.encoder, model)
+        joint_data = [task_data for task_data in data if task_data.task.settings.joint]
+        joint = JointPredictor(bert_encoder(model), joint_data, head, run.seed)
+        fitted = fit_joint(joint, joint_data, file.fit, file.power, run.seed)
+        predictors = {task_data.task.name: joint.of(number) for number, task_data in enumerate(joint_data)}
+        _write_run(run, fitted, joint_data, predictors, output, joint.encoder, model)
         return
-    (one,) = (each for each in data if each.task.name == run.task)
+    (task_data,) = (task_data for task_data in data if task_data.task.name == run.task)
     source = model
     if run.stage is Stage.FINE_TUNED:
         source = TaskRun(Stage.JOINT, None, run.seed).folder(output) / ENCODER_FOLDER
-    predictor = one.predictor(bert_encoder(source), head, run.seed)
-    train, valid = one.sides[Split.TRAIN], one.sides[Split.VALID]
+    predictor = task_data.predictor(bert_encoder(source), head, run.seed)
+    train, valid = task_data.splits[Split.TRAIN], task_data.splits[Split.VALID]
     fitted = fit_to(
         predictor,
         train.inputs,
@@ -113,28 +115,31 @@ def make_run(
         file.fit,
         run.seed,
     )
-    _keep(run, fitted, [one], {one.task.name: predictor}, output)
+    _write_run(run, fitted, [task_data], {task_data.task.name: predictor}, output)
 
 
-def read_predictions(run: TaskRun, task: str, output: Path) -> dict[Split, np.ndarray]:
-    """The logits of a task's validation and test examples: `[N, outputs]` each.
+def read_task_logits(run: TaskRun, task: str, output: Path) -> dict[Split, np.ndarray]:
+    """Return the logits of a task's validation and test examples: `[N, O]` each.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: The file is missing or damaged (key `damaged-run`).
     """
     folder = run.folder(output)
-    mend = f"remove {folder}, and `ehr-bert multitask` makes it again"
+    names = {split: f"{task}.{split}" for split in (Split.VALID, Split.TEST)}
     try:
         arrays = read_arrays(folder / PREDICTIONS_FILE)
+        if missing := set(names.values()) - arrays.keys():
+            raise UserError(
+                "damaged-run", f"{folder / PREDICTIONS_FILE} has no array {', '.join(sorted(missing))}."
+            )
     except UserError as error:
-        raise UserError(f"{error}: {mend}") from error
-    names = {split: f"{task}.{split}" for split in (Split.VALID, Split.TEST)}
-    if not arrays.keys() >= set(names.values()):
-        raise UserError(f"{folder / PREDICTIONS_FILE} lacks the predictions of {task}: {mend}")
+        raise UserError(
+            "damaged-run", f"{error.message} Remove {folder} and run `ehr-bert multitask` again."
+        ) from error
     return {split: arrays[name] for split, name in names.items()}
 
 
-def _keep(
+def _write_run(
     run: TaskRun,
     fitted: Fitted,
     data: Sequence[TaskData],
@@ -144,13 +149,15 @@ def _keep(
     source: Path | None = None,
 ) -> None:
     arrays = {
-        f"{each.task.name}.{split}": predict_logits(predictors[each.task.name], each.sides[split].inputs)
-        for each in data
+        f"{task_data.task.name}.{split}": predict_logits(
+            predictors[task_data.task.name], task_data.splits[split].inputs
+        )
+        for task_data in data
         for split in (Split.VALID, Split.TEST)
     }
     facts: dict[str, Any] = {
         "stage": run.stage.value,
-        "tasks": _names(data),
+        "tasks": [task_data.task.name for task_data in data],
         "seed": run.seed,
         "epochs": fitted.epochs,
         "updates": fitted.updates,
@@ -166,7 +173,3 @@ def _keep(
                 save_encoder(temporary / ENCODER_FOLDER, encoder, source)
             write_json(temporary / SUMMARY_FILE, facts)
     processes.wait_for_everyone()
-
-
-def _names(data: Sequence[TaskData]) -> list[str]:
-    return [each.task.name for each in data]

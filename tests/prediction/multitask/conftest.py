@@ -1,7 +1,8 @@
 import pytest
 
 from ehr_bert.prediction.multitask.data import data_of
-from ehr_bert.prediction.multitask.tasks import TaskFile, read_tasks
+from ehr_bert.prediction.multitask.task_file import TaskFile
+from ehr_bert.prediction.multitask.tasks import read_tasks
 from ehr_bert.prediction.reading import ModelVocabulary
 from ehr_bert.schemas import TaskKind
 from tests.prediction.multitask.small import tasks_text, write_cohort

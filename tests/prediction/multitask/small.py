@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from ehr_bert.cohorts.cohort import COHORT_FOLDER
 from ehr_bert.files import SUMMARY_FILE
-from ehr_bert.schemas import TASK_TYPES, TaskKind
+from ehr_bert.schemas import TASK_COLUMNS, TaskKind
 from tests.prediction.small import CODES, cohort_table
 
 FIRST = CODES[0]
@@ -41,7 +41,7 @@ def write_cohort(folder, patients=90, seed=0, first=0, splits=None):
     }
     columns = {
         kind.value: pa.array(
-            [None if number % 10 == 9 else value for number, value in enumerate(values)], TASK_TYPES[kind]
+            [None if number % 10 == 9 else value for number, value in enumerate(values)], TASK_COLUMNS[kind]
         )
         for kind, values in labels.items()
     }

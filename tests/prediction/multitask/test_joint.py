@@ -6,8 +6,8 @@ from ehr_bert.prediction.batches import collate
 from ehr_bert.prediction.encoders import bert_encoder
 from ehr_bert.prediction.fitting import predict_logits
 from ehr_bert.prediction.multitask.joint import JointPredictor, fit_joint
-from ehr_bert.prediction.multitask.labels import loss_of, score_of
-from ehr_bert.prediction.multitask.past import PastEncoder, past_mask
+from ehr_bert.prediction.multitask.losses import loss_of, score_of
+from ehr_bert.prediction.multitask.visits import PastEncoder, past_mask
 from ehr_bert.prediction.optimization import FitSettings, OptimizerStep, Runtime, parameter_groups
 from ehr_bert.schemas import Split, TaskKind
 
@@ -22,7 +22,7 @@ def test_an_update_for_one_task_leaves_the_other_heads_as_they_are(folder, data)
     update = OptimizerStep(parameter_groups(joint.encoder, joint.heads, settings), 100, settings, Runtime())
 
     def step(task):
-        side = data[task].sides[Split.TRAIN]
+        side = data[task].splits[Split.TRAIN]
         update(lambda batch: joint(batch, task), side.inputs, np.arange(7), loss_of(side.labels))
 
     for task in range(len(data)):  # so that every head has moments, which could move it
@@ -49,8 +49,8 @@ def test_an_update_for_one_task_leaves_the_other_heads_as_they_are(folder, data)
 
 
 def test_a_visit_sees_itself_and_earlier_ones_alone(folder, data):
-    (number,) = (place for place, each in enumerate(data) if each.task.kind is TaskKind.VISITS)
-    inputs = data[number].sides[Split.TRAIN].inputs
+    (number,) = (place for place, each in enumerate(data) if each.task.type.name == TaskKind.VISITS)
+    inputs = data[number].splits[Split.TRAIN].inputs
     predictor = joint_of(folder, data).predictors[number]
     row = int(np.argmax(inputs.lengths))
     batch = collate(inputs, np.array([row, 0, 1]))
@@ -71,8 +71,8 @@ def test_a_visit_sees_itself_and_earlier_ones_alone(folder, data):
 
 
 def test_an_earlier_visit_is_seen(folder, data):
-    (number,) = (place for place, each in enumerate(data) if each.task.kind is TaskKind.VISITS)
-    inputs = data[number].sides[Split.TRAIN].inputs
+    (number,) = (place for place, each in enumerate(data) if each.task.type.name == TaskKind.VISITS)
+    inputs = data[number].splits[Split.TRAIN].inputs
     predictor = joint_of(folder, data).predictors[number]
     batch = collate(inputs, np.array([int(np.argmax(inputs.lengths))]))
     found = predictor(batch)[0].detach()
@@ -94,7 +94,7 @@ def test_all_tasks_are_learnt_together(trained, data):
         np.mean([fitted.valid[f"{each.task.name}.explained"] for each in data])
     )
     for each, predictor in zip(data, joint.predictors, strict=True):
-        valid = each.sides[Split.VALID]
+        valid = each.splits[Split.VALID]
         explained = score_of(valid.labels)(predict_logits(predictor, valid.inputs))["explained"]
         assert explained == pytest.approx(fitted.valid[f"{each.task.name}.explained"], abs=1e-5)
         assert explained > 0.1, each.task.name

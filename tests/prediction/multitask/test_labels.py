@@ -1,3 +1,7 @@
+# Covers: ehr_bert.prediction.multitask.task_type, ehr_bert.prediction.multitask.losses,
+# ehr_bert.prediction.multitask.binary, ehr_bert.prediction.multitask.regression,
+# ehr_bert.prediction.multitask.multilabel, ehr_bert.prediction.multitask.visits,
+# ehr_bert.prediction.multitask.data
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -5,26 +9,27 @@ import torch
 from sklearn.metrics import log_loss, r2_score
 
 from ehr_bert.cohorts.cohort import cohort_of
-from ehr_bert.errors import UserError
 from ehr_bert.prediction.encoders import bert_encoder
 from ehr_bert.prediction.fitting import predict_logits
 from ehr_bert.prediction.heads import HEADS
 from ehr_bert.prediction.multitask.data import data_of
-from ehr_bert.prediction.multitask.labels import loss_of, score_of, visit_labels
+from ehr_bert.prediction.multitask.losses import loss_of, score_of
+from ehr_bert.prediction.multitask.visits import visit_labels
 from ehr_bert.prediction.reading import ModelVocabulary, encode
-from ehr_bert.schemas import COHORT, TASK_TYPES, Split, TaskKind
+from ehr_bert.schemas import COHORT, TASK_COLUMNS, Split, TaskKind
 from tests.prediction.small import CODES, TOKENS
+from tests.user_errors import raises_user_error
 
 IDS = {token: place for place, token in enumerate(TOKENS)}
 
 
 def side(data, kind, split=Split.TRAIN):
-    return next(each.sides[split] for each in data if each.task.kind is kind)
+    return next(each.splits[split] for each in data if each.task.type.name == kind)
 
 
 def lines(tasks, kind):
     """The examples of a task's training split."""
-    task = next(task for task in tasks if task.kind is kind)
+    task = next(task for task in tasks if task.type.name == kind)
     cohort = task.cohort.of(Split.TRAIN)
     return cohort, cohort.tasks[kind.value].to_pylist()
 
@@ -37,7 +42,7 @@ def test_a_regression_is_standardised_by_its_training_labels(tasks, data):
     np.testing.assert_allclose(labels.values[:, 0] * labels.scale + labels.center, expected, rtol=1e-5)
 
 
-def test_codes_have_an_output_each_where_enough_have_them(tasks, data):
+def test_each_frequent_code_has_an_output(tasks, data):
     cohort, expected = lines(tasks, TaskKind.MULTILABEL)
     labels = side(data, TaskKind.MULTILABEL).labels
     counts = {code: sum(code in each for each in expected) for code in CODES}
@@ -62,7 +67,7 @@ def visits_cohort(labels, codes=None, visit_ids=None):
     row = {"patient_id": "a", "split": "train", "codes": codes, "visit_ids": visit_ids}
     row |= {name: [0] * max(visit_ids) for name in ("los_days", "days_to_next")}
     table = pa.Table.from_pylist([row | {"admit_date": [None] * max(visit_ids)}], schema=COHORT)
-    column = pa.array([labels], TASK_TYPES[TaskKind.VISITS])
+    column = pa.array([labels], TASK_COLUMNS[TaskKind.VISITS])
     return cohort_of(table.append_column("again", column), {}, "here")
 
 
@@ -74,7 +79,7 @@ def visits_cohort(labels, codes=None, visit_ids=None):
         (4, 23, [0, 1, np.nan], 2),  # from the third on visits share an id
     ],
 )
-def test_visits_that_are_not_told_apart_have_no_label(visits, length, expected, skipped):
+def test_visits_that_share_an_id_or_are_not_read_have_no_label(visits, length, expected, skipped):
     cohort = visits_cohort([0, 1, None, 1, 0])
     vocabulary = ModelVocabulary(IDS, 0, 1, 2, type_vocab_size=visits, max_length=length)
     values, left_out = visit_labels(cohort, "again", encode(cohort.histories, vocabulary))
@@ -82,7 +87,7 @@ def test_visits_that_are_not_told_apart_have_no_label(visits, length, expected, 
     assert left_out == skipped
 
 
-def test_a_visit_of_which_nothing_is_read_keeps_the_others_labels_in_place():
+def test_a_visit_without_known_codes_keeps_the_labels_of_the_others_in_place():
     cohort = visits_cohort([0, 1, 0], [CODES[0], "AGE_40", CODES[2]], [1, 2, 3])
     vocabulary = ModelVocabulary(IDS, 0, 1, 2, type_vocab_size=9, max_length=23)
     values, skipped = visit_labels(cohort, "again", encode(cohort.histories, vocabulary))
@@ -93,14 +98,14 @@ def test_a_visit_of_which_nothing_is_read_keeps_the_others_labels_in_place():
 def test_visits_with_too_few_labels_are_refused():
     cohort = visits_cohort([0, 1])
     vocabulary = ModelVocabulary(IDS, 0, 1, 2, type_vocab_size=9, max_length=23)
-    with pytest.raises(UserError, match="a label, or null, for each visit"):
+    with raises_user_error("visit-count-mismatch", "again"):
         visit_labels(cohort, "again", encode(cohort.histories, vocabulary))
 
 
 @pytest.mark.parametrize("kind", TaskKind)
-def test_the_guess_costs_1_an_example_and_explains_nothing(data, kind):
+def test_the_baseline_has_loss_1_per_example_and_explains_nothing(data, kind):
     labels = side(data, kind).labels
-    found = np.tile(labels.guess, (len(labels.values), 1))
+    found = np.tile(labels.baseline, (len(labels.values), 1))
     losses = loss_of(labels)(torch.tensor(found), torch.arange(len(labels.values)))
     assert losses.shape == (len(labels.values),)
     assert float(losses.mean()) == pytest.approx(1)
@@ -108,10 +113,10 @@ def test_the_guess_costs_1_an_example_and_explains_nothing(data, kind):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_a_new_predictor_guesses(folder, data, head):
+def test_a_new_predictor_starts_at_the_baseline(folder, data, head):
     encoder = bert_encoder(folder / "model")
     for each in data:
-        valid = each.sides[Split.VALID]
+        valid = each.splits[Split.VALID]
         predictor = each.predictor(encoder, head, seed=2)
         with torch.no_grad():
             predictor.head.linear.weight.zero_()
@@ -133,8 +138,8 @@ def test_scores_are_those_of_scikit_learn(data, tasks):
 
 
 def test_a_task_with_nothing_to_learn_is_refused(tasks):
-    task = next(task for task in tasks if task.kind is TaskKind.BINARY)
+    task = next(task for task in tasks if task.type.name == TaskKind.BINARY)
     same = task.cohort.take(task.cohort.labels("binary") == 1)
     vocabulary = ModelVocabulary(IDS, 0, 1, 2, type_vocab_size=9, max_length=23)
-    with pytest.raises(UserError, match=r"the task binary: all .* training labels are equal"):
-        data_of([type(task)(task.settings, task.kind, same)], vocabulary)
+    with raises_user_error("constant-labels", "binary"):
+        data_of([type(task)(task.settings, task.type, same)], vocabulary)

@@ -1,3 +1,5 @@
+# Covers: ehr_bert.prediction.multitask.running, ehr_bert.prediction.multitask.stages,
+# ehr_bert.prediction.multitask.results, ehr_bert.cli.multitask
 import json
 import shutil
 
@@ -6,10 +8,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ehr_bert.cli import main
+from ehr_bert.prediction.comparison.results import RESULTS_FILE
 from ehr_bert.prediction.encoders import bert_encoder
-from ehr_bert.prediction.multitask.running import RESULTS_FILE, run_tasks
-from ehr_bert.prediction.multitask.stages import ENCODER_FOLDER, Stage, TaskRun, read_predictions, runs_of
-from ehr_bert.prediction.multitask.tasks import TaskFile
+from ehr_bert.prediction.multitask.running import run_tasks
+from ehr_bert.prediction.multitask.stages import ENCODER_FOLDER, Stage, TaskRun, read_task_logits, runs_of
+from ehr_bert.prediction.multitask.task_file import TaskFile
 from ehr_bert.prediction.reading import ModelVocabulary
 from ehr_bert.report.multitask_table import multitask_report
 from ehr_bert.schemas import Split, TaskKind
@@ -29,7 +32,7 @@ def made(folder):
     return path, output, run_tasks(path, folder / "model", output, "mean", 2)
 
 
-def test_every_task_goes_through_its_stages(made):
+def test_every_task_is_trained_in_its_stages(made):
     _, _, found = made
     stages = {kind: [row["stage"] for row in found["table"] if row["task"] == kind] for kind in TaskKind}
     assert stages.pop(ABSENT) == ["single", "fine_tuned"]
@@ -38,16 +41,16 @@ def test_every_task_goes_through_its_stages(made):
     assert len(found["records"]) == 2 * len(found["table"]) == 2 * 11
 
 
-def test_figures_are_those_of_the_test_split_averaged_over_seeds(made, data):
+def test_metrics_are_means_over_the_seeds_on_the_test_split(made, data):
     _, output, found = made
-    (binary,) = (each for each in data if each.task.kind is TaskKind.BINARY)
-    labels = binary.sides[Split.TEST].labels.values[:, 0]
+    (binary,) = (each for each in data if each.task.type.name == TaskKind.BINARY)
+    labels = binary.splits[Split.TEST].labels.values[:, 0]
     for row in found["table"]:
         if row["task"] == "binary":
             task = None if row["stage"] == Stage.JOINT else "binary"
             runs = [TaskRun(Stage(row["stage"]), task, seed) for seed in (1, 2)]
             aurocs = [
-                roc_auc_score(labels, read_predictions(run, "binary", output)[Split.TEST][:, 0])
+                roc_auc_score(labels, read_task_logits(run, "binary", output)[Split.TEST][:, 0])
                 for run in runs
             ]
             auroc = row["test"]["auroc"]
@@ -55,7 +58,7 @@ def test_figures_are_those_of_the_test_split_averaged_over_seeds(made, data):
             assert auroc["low"] <= auroc["value"] <= auroc["high"]
 
 
-def test_the_stripped_encoder_is_another_export(made, folder):
+def test_the_jointly_trained_encoder_is_an_export_folder(made, folder):
     _, output, _ = made
     encoder = TaskRun(Stage.JOINT, None, 1).folder(output) / ENCODER_FOLDER
     assert list(ModelVocabulary.of_folder(encoder).ids) == TOKENS
@@ -63,7 +66,7 @@ def test_the_stripped_encoder_is_another_export(made, folder):
     assert (after != before).any()
 
 
-def test_what_is_finished_is_not_made_again_and_the_rest_comes_out_the_same(made, folder, tmp_path):
+def test_unfinished_trainings_resume_with_the_same_results(made, folder, tmp_path):
     path, output, found = made
     again = tmp_path / "again"
     shutil.copytree(output, again)
@@ -76,11 +79,11 @@ def test_what_is_finished_is_not_made_again_and_the_rest_comes_out_the_same(made
         shutil.rmtree(run.folder(again))
     left = []
 
-    def shown(runs):
+    def progress(runs):
         left.extend(runs)
         return runs
 
-    repeated = run_tasks(path, folder / "model", again, "mean", 2, shown=shown)
+    repeated = run_tasks(path, folder / "model", again, "mean", 2, progress=progress)
     assert set(left) == set(gone)
     assert repeated["table"] == found["table"]
     assert json.loads((again / RESULTS_FILE).read_text())["table"] == found["table"]
@@ -92,7 +95,7 @@ def test_other_settings_are_refused(made, folder):
         run_tasks(path, folder / "model", output, "cls", 2)
 
 
-def test_a_folder_of_something_else_is_left_alone(made, folder):
+def test_a_folder_of_another_program_is_refused(made, folder):
     with raises_user_error("output-not-empty", "settings.json"):
         run_tasks(made[0], folder / "model", folder / "cohort", "mean", 1)
 
@@ -104,11 +107,11 @@ def test_each_training_comes_after_those_it_needs(made):
         assert all(joint < runs.index(TaskRun(Stage.FINE_TUNED, kind.value, seed)) for kind in TaskKind)
 
 
-def test_the_report_tells_no_patient_and_every_stage(made):
+def test_the_report_has_every_stage_and_no_patient(made):
     text = multitask_report(made[2])
-    assert text.count("alone after that") == 4
-    assert text.count("with the others") == 3
-    assert "Not in the joint training." in text
+    assert text.count("joint, then fine-tuned") == 4
+    assert text.count("| joint training ") == 3
+    assert "Not part of the joint training." in text
     assert "patient 1" not in json.dumps(made[2])
 
 

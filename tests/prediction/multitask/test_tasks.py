@@ -1,9 +1,11 @@
+# Covers: ehr_bert.prediction.multitask.task_file, ehr_bert.prediction.multitask.tasks
 import pytest
 
-from ehr_bert.errors import UserError
-from ehr_bert.prediction.multitask.tasks import TaskFile, read_tasks
+from ehr_bert.prediction.multitask.task_file import TaskFile
+from ehr_bert.prediction.multitask.tasks import read_tasks
 from ehr_bert.schemas import TaskKind
 from tests.prediction.multitask.small import tasks_text, write_cohort
+from tests.user_errors import raises_user_error
 
 
 def read(folder, text):
@@ -12,30 +14,41 @@ def read(folder, text):
 
 
 def test_a_task_has_the_examples_whose_label_is_known(tasks):
-    assert [task.kind for task in tasks] == list(TaskKind)
+    assert [task.type.name for task in tasks] == list(TaskKind)
     assert {len(task.cohort) for task in tasks} == {81}
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "key", "value"),
     [
-        (tasks_text("binary"), "fewer than two take part"),
-        (tasks_text("binary", "visits", absent=("visits",)), "fewer than two take part"),
-        (tasks_text("binary", "binary"), "tasks: binary is the name of several"),
-        (tasks_text("binary", "other"), "task other: cohort has no column of labels 'other'"),
-        (tasks_text("binary", "visits", frozen="true"), "unknown setting 'fit.frozen'"),
-        (tasks_text("binary", "visits", cohort="nowhere"), "nowhere holds no cohort"),
-        ('[[tasks]]\nname = "a"\n', "tasks.1 lacks the key 'cohort'"),
-        (tasks_text("binary", "a b"), "tasks.2.name must be a text, of letters"),
+        (tasks_text("binary"), "too-few-joint-tasks", ""),
+        (tasks_text("binary", "visits", absent=("visits",)), "too-few-joint-tasks", ""),
+        (tasks_text("binary", "binary"), "repeated-task", "binary"),
+        (tasks_text("binary", "other"), "unknown-column", "other"),
+        (tasks_text("binary", "visits", frozen="true"), "unknown-setting", "fit.frozen"),
+        (tasks_text("binary", "visits", cohort="nowhere"), "not-a-cohort", "nowhere"),
+        ('[[tasks]]\nname = "a"\n', "missing-setting", "cohort"),
+        (tasks_text("binary", "a b"), "invalid-setting", "tasks.2.name"),
         (
             tasks_text("binary", "visits").replace('column = "visits"', 'kind = "visits"\ncolumn = "binary"'),
+            "wrong-task-type",
             "column binary is binary, not visits",
+        ),
+        (
+            tasks_text("binary", "visits").replace('column = "visits"', 'column = "visits"\nkind = "visit"'),
+            "unknown-task-type",
+            "tasks.2.kind",
+        ),
+        (
+            tasks_text("binary", "visits").replace('column = "visits"', 'column = "visits"\nmin_positives=3'),
+            "setting-without-effect",
+            "min_positives",
         ),
     ],
 )
-def test_a_wrong_file_is_refused_with_the_reason(folder, tmp_path, text, words):
+def test_invalid_files_are_refused(folder, tmp_path, text, key, value):
     (tmp_path / "cohort").symlink_to(folder / "cohort")
-    with pytest.raises(UserError, match=words):
+    with raises_user_error(key, value):
         read(tmp_path, text)
 
 
@@ -49,9 +62,7 @@ def test_patients_that_cross_splits_are_refused_and_counted(tmp_path):
         for kind, name in (("binary", "one"), ("visits", "other"), ("regression", "apart"))
     )
     assert len(read(tmp_path, one + apart)) == 2
-    with pytest.raises(
-        UserError, match=r"2 patients are in different splits of .*one, .*other: make"
-    ) as error:
+    with raises_user_error("patients-in-two-splits", "2 patients", "/one", "/other") as error:
         read(tmp_path, one + other + apart)
     assert "apart" not in str(error.value)
     assert "patient 5" not in str(error.value)
@@ -59,5 +70,5 @@ def test_patients_that_cross_splits_are_refused_and_counted(tmp_path):
 
 def test_a_split_without_labels_is_refused(tmp_path):
     write_cohort(tmp_path / "cohort", 40, splits=["train", "valid"] * 20)
-    with pytest.raises(UserError, match="has no test examples whose binary is known"):
+    with raises_user_error("empty-split", "test", "binary"):
         read(tmp_path, tasks_text("binary", "visits"))

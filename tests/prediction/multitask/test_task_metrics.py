@@ -1,3 +1,4 @@
+# Covers: the metrics of the task types, ehr_bert.prediction.multitask.task_type
 import warnings
 
 import numpy as np
@@ -11,8 +12,11 @@ from sklearn.metrics import (
 )
 
 from ehr_bert.metrics.bootstrap import bootstrap, bootstrap_difference
-from ehr_bert.prediction.multitask import measures
-from ehr_bert.prediction.multitask.measures import TASK_MEASURES, of_codes, of_known, of_numbers
+from ehr_bert.prediction.multitask import multilabel
+from ehr_bert.prediction.multitask.multilabel import MULTILABEL
+from ehr_bert.prediction.multitask.regression import REGRESSION
+from ehr_bert.prediction.multitask.task_type import task_type
+from ehr_bert.prediction.multitask.visits import VISITS
 from ehr_bert.schemas import TaskKind
 
 N, CODES, R = 53, 3, 4
@@ -38,10 +42,10 @@ def scikit_learns(labels, scores, weight):
 
 
 def test_codes_are_measured_as_scikit_learn_does(rng, weights, monkeypatch):
-    monkeypatch.setattr(measures, "_CELLS", N * CODES * 3)
+    monkeypatch.setattr(multilabel, "_CELLS", N * CODES * 3)
     labels = (rng.random((N, CODES)) < (0.2, 0.5, 0.7)).astype(np.float32)
     scores = np.round(rng.random((N, CODES)) + 0.3 * labels, 1)
-    found = of_codes(labels, scores, weights)
+    found = MULTILABEL.metrics(labels, scores, weights)
     for replicate, weight in enumerate(weights.T):
         flat = scikit_learns(labels.ravel(), scores.ravel(), weight.repeat(CODES))
         columns = [scikit_learns(labels[:, code], scores[:, code], weight) for code in range(CODES)]
@@ -51,33 +55,33 @@ def test_codes_are_measured_as_scikit_learn_does(rng, weights, monkeypatch):
             assert found[f"macro_{name}"][replicate] == pytest.approx(expected)
 
 
-def test_a_code_that_nobody_has_is_left_out_of_the_mean(rng, weights):
+def test_a_code_without_cases_is_left_out_of_the_mean(rng, weights):
     labels = (rng.random((N, CODES)) < 0.4).astype(np.float32)
     scores = rng.random((N, CODES))
     labels[:, 1] = 0
-    found = of_codes(labels, scores, weights)["macro_auroc"]
-    expected = of_codes(labels[:, [0, 2]], scores[:, [0, 2]], weights)["macro_auroc"]
+    found = MULTILABEL.metrics(labels, scores, weights)["macro_auroc"]
+    expected = MULTILABEL.metrics(labels[:, [0, 2]], scores[:, [0, 2]], weights)["macro_auroc"]
     np.testing.assert_allclose(found, expected)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert np.isnan(of_codes(np.zeros((N, CODES)), scores, weights)["macro_auroc"]).all()
+        assert np.isnan(MULTILABEL.metrics(np.zeros((N, CODES)), scores, weights)["macro_auroc"]).all()
 
 
 def test_numbers_are_measured_as_scikit_learn_and_scipy_do(rng, weights):
     labels = np.round(rng.normal(40, 9, N), -1)
-    guesses = np.round(labels + rng.normal(0, 9, N), -1)
-    found = of_numbers(labels[:, None], guesses[:, None], weights)
+    predictions = np.round(labels + rng.normal(0, 9, N), -1)
+    found = REGRESSION.metrics(labels[:, None], predictions[:, None], weights)
     for replicate, weight in enumerate(weights.T):
         drawn = np.repeat(np.arange(N), weight.astype(int))
-        assert found["r2"][replicate] == pytest.approx(r2_score(labels[drawn], guesses[drawn]))
-        error = mean_absolute_error(labels[drawn], guesses[drawn])
+        assert found["r2"][replicate] == pytest.approx(r2_score(labels[drawn], predictions[drawn]))
+        error = mean_absolute_error(labels[drawn], predictions[drawn])
         assert found["mean_absolute_error"][replicate] == pytest.approx(error)
-        expected = spearmanr(labels[drawn], guesses[drawn]).statistic
+        expected = spearmanr(labels[drawn], predictions[drawn]).statistic
         assert found["spearman"][replicate] == pytest.approx(expected)
 
 
-def test_all_guesses_alike_have_no_correlation(weights):
-    found = of_numbers(np.arange(N)[:, None], np.ones((N, 1)), weights)
+def test_constant_predictions_have_no_correlation(weights):
+    found = REGRESSION.metrics(np.arange(N)[:, None], np.ones((N, 1)), weights)
     assert np.isnan(found["spearman"]).all()
     assert (found["r2"] < 0).all()
 
@@ -87,7 +91,7 @@ def test_visits_are_measured_over_known_labels_and_drawn_by_example(rng, weights
     labels[rng.random((N, 5)) < 0.3] = np.nan
     scores = rng.random((N, 5))
     known = ~np.isnan(labels)
-    found = of_known(labels, scores, weights)["auroc"]
+    found = VISITS.metrics(labels, scores, weights)["auroc"]
     for replicate, weight in enumerate(weights.T):
         each = np.broadcast_to(weight[:, None], labels.shape)[known]
         expected = roc_auc_score(labels[known], scores[known], sample_weight=each)
@@ -96,11 +100,11 @@ def test_visits_are_measured_over_known_labels_and_drawn_by_example(rng, weights
 
 @pytest.mark.parametrize("kind", TaskKind)
 def test_every_kind_has_intervals_and_no_difference_from_itself(kind, rng):
-    labels = rng.normal(size=(N, 2)) if kind is TaskKind.REGRESSION else rng.random((N, 2)) < 0.5
+    labels = rng.normal(size=(N, 2)) if kind == TaskKind.REGRESSION else rng.random((N, 2)) < 0.5
     labels = labels.astype(np.float32)
     predictions = np.clip(rng.random((2, N, 2)) + 0.1 * labels, 0.01, 0.99)
     patients = rng.integers(0, 20, N)
-    options = {"replicates": 50, "patients": patients, "metrics": TASK_MEASURES[kind]}
+    options = {"replicates": 50, "patients": patients, "metrics": task_type(kind).metrics}
     for interval in bootstrap(labels, predictions, **options).values():
         assert interval.low <= interval.value <= interval.high
     for difference in bootstrap_difference(labels, predictions, predictions, **options).values():

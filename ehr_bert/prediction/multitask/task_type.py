@@ -1,0 +1,179 @@
+"""Task types: what a column of labels holds, and how its task is trained and evaluated.
+
+Shapes: `N` examples, `O` outputs of the task's head (one, or one per code or visit), `R` bootstrap replicates
+(columns of weights).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+
+from ehr_bert.cohorts.cohort import Cohort
+from ehr_bert.cohorts.task_columns import TASK_TYPES
+from ehr_bert.errors import UserError
+from ehr_bert.prediction.encoders import HistoryEncoder
+from ehr_bert.prediction.multitask.task_file import TaskSettings
+from ehr_bert.prediction.predictor import Predictor, make_predictor
+from ehr_bert.prediction.reading import Encoded
+from ehr_bert.schemas import Split
+
+
+@dataclass(frozen=True)
+class TaskLabels:
+    """Labels of a task's examples.
+
+    Attributes:
+        type: Task type.
+        values: Labels, NaN where unknown: float32 `[N, O]`. A regression's labels are standardised.
+        baseline: Logits of a prediction without knowledge of the patient, from the mean of the training
+            labels: float32 `[O]`.
+        codes: Codes that the outputs of a multilabel task predict, in alphabetical order.
+        center: Mean of a regression's training labels, which was subtracted.
+        scale: Their standard deviation, which the labels were divided by.
+        skipped: Number of labels of visits that are not read because the history is too long.
+    """
+
+    type: "TaskType"
+    values: np.ndarray
+    baseline: np.ndarray
+    codes: tuple[str, ...] = ()
+    center: float = 0.0
+    scale: float = 1.0
+    skipped: int = 0
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs, O."""
+        return self.values.shape[1]
+
+    @property
+    def is_known(self) -> np.ndarray:
+        """Whether each label is known: bool `[N, O]`."""
+        return ~np.isnan(self.values)
+
+    def in_units(self) -> np.ndarray:
+        """Return the labels as they are in the cohort table, not standardised: float64 `[N, O]`."""
+        return self.values.astype(float) * self.scale + self.center
+
+    def take(self, rows: np.ndarray) -> "TaskLabels":
+        """Return the labels of the examples `rows`, as numbers or as bool `[N]`."""
+        return replace(self, values=self.values[rows])
+
+
+class TaskType(ABC):
+    """A task type. To add one, write a file with an instance and add its line to `TASK_TYPES`.
+
+    Attributes:
+        name: Name in the registry, in task files and in results.
+        column_type: Arrow type of the column with the labels.
+        titles: Titles of the metrics that the report shows, by key. The first metric is compared with the
+            training of the task alone.
+        replicates: Number of bootstrap replicates.
+        has_cases: Whether labels are 0 or 1, so that the report gives the number of cases.
+        uses_min_positives: Whether the setting `min_positives` has an effect.
+    """
+
+    name: ClassVar[str]
+    column_type: ClassVar[pa.DataType]
+    titles: ClassVar[Mapping[str, str]]
+    replicates: ClassVar[int] = 1000
+    has_cases: ClassVar[bool] = False
+    uses_min_positives: ClassVar[bool] = False
+
+    @abstractmethod
+    def labels(self, cohort: Cohort, settings: TaskSettings, encoded: Encoded) -> TaskLabels:
+        """Return the labels of all splits. What is derived from labels comes from the training split.
+
+        Args:
+            cohort: Examples whose label is not null.
+            settings: Settings of the task.
+            encoded: The same examples as the model reads them.
+
+        Raises:
+            UserError: There is nothing to learn (keys `constant-labels`, `no-frequent-code`), or the column
+                does not match the histories (`visit-count-mismatch`).
+        """
+
+    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each label, by default the binary cross entropy.
+
+        Args:
+            logits: `[B, O]`.
+            targets: As `TaskLabels.values`, with 0 in place of NaN: `[B, O]`.
+
+        Returns:
+            `[B, O]`. Losses of unknown labels are discarded.
+        """
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+    def predictor(self, encoder: HistoryEncoder, head: str, outputs: int, seed: int) -> Predictor:
+        """Return a predictor with a new head.
+
+        Args:
+            encoder: Encoder of the predictor.
+            head: Name of the head.
+            outputs: Number of outputs, O.
+            seed: Random seed of the head's weights.
+
+        Raises:
+            UserError: The head is unknown (key `unknown-head`).
+        """
+        return make_predictor(encoder, head, outputs, seed)
+
+    @abstractmethod
+    def predictions(self, logits: Mapping[Split, np.ndarray], valid: TaskLabels) -> dict[Split, np.ndarray]:
+        """Return predictions in the units of the column, such as calibrated risks: `[N, O]` per split.
+
+        Args:
+            logits: Logits of the validation and test examples: `[N, O]` each.
+            valid: Labels of the validation examples, to calibrate on.
+        """
+
+    @abstractmethod
+    def metrics(
+        self, labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return the metrics by key: `[R]` each, NaN where undefined.
+
+        Args:
+            labels: Labels in the units of the column, NaN where unknown: `[N, O]`.
+            predictions: As `predictions` returns them: `[N, O]`.
+            weights: Number of times that each example counts in each replicate: `[N, R]`.
+        """
+
+    def caption(self, facts: Mapping[str, Any]) -> str:
+        """Return a sentence for the report about a task, given its entry in `results.json`."""
+        return ""
+
+
+def task_type(name: str) -> TaskType:
+    """Return the task type of a name.
+
+    Raises:
+        UserError: The name is unknown (key `unknown-task-type`).
+    """
+    found: TaskType = TASK_TYPES[name]
+    return found
+
+
+def check_labels_vary(known: np.ndarray, task: str) -> None:
+    """Raise a `UserError` (key `constant-labels`) if all known training labels of a task are equal."""
+    if len(np.unique(known)) < 2:
+        raise UserError(
+            "constant-labels",
+            f"task {task}: all {len(known):,} training labels are equal, so there is nothing to learn. "
+            "Choose another column or cohort.",
+        )
+
+
+def log_odds_of_mean(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Return the log odds of the mean of zeros and ones, with one more of each so that they are finite."""
+    ones = values.sum(axis=axis, dtype=float) + 1
+    zeros = (1 - values).sum(axis=axis, dtype=float) + 1
+    return np.log(ones / zeros).astype(np.float32)
