@@ -139,7 +139,9 @@ def read_cohort(folder: Path) -> Cohort:
     """
     files = sorted((folder / COHORT_FOLDER).glob("*.parquet"))
     if not files:
-        raise UserError(f"{folder} holds no cohort: make one with `ehr-bert cohort`")
+        raise UserError(
+            "not-a-cohort", f"{folder} is not a cohort folder. Create one with `ehr-bert cohort`."
+        )
     try:
         table = pa.concat_tables([pq.read_table(file) for file in files])
     except (OSError, pa.ArrowInvalid) as error:
