@@ -1,4 +1,4 @@
-"""`ehr-bert cohort`: who is looked at from which day on, what came of it, and the history up to that day."""
+"""`ehr-bert cohort`: build a cohort for prediction."""
 
 import argparse
 from pathlib import Path
@@ -13,69 +13,83 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "definition",
         nargs="?",
         metavar="DEF",
-        help="the cohort's definition: a .toml file, or the name of a ready one; docs/cohorts.md lists them",
+        help="definition of the cohort: a .toml file, or the name of a shipped one (see docs/cohorts.md)",
     )
-    parser.add_argument(
-        "table",
-        nargs="?",
-        metavar="TABLE",
-        help="the diagnosis table, as preprocess takes it",
-    )
-    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write")
+    parser.add_argument("table", nargs="?", metavar="TABLE", help="diagnosis table, as for preprocess")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
     parser.add_argument(
         "--labels",
         type=Path,
         metavar="FILE",
-        help="in place of DEF: a MEDS label file, or a table of patient_id, index_date and a column a task",
+        help="labels instead of DEF: a MEDS label file, or a table of patient_id, index_date and one column "
+        "per task",
     )
     parser.add_argument(
         "--pickles",
         type=Path,
         metavar="PREFIX",
-        help="in place of DEF and TABLE: the tutorial's PREFIX.{train,valid,test}, pickled lists of "
+        help="labelled pickles of the tutorial instead of DEF and TABLE: PREFIX.{train,valid,test}, lists of "
         "[patient, label, codes, visits]",
     )
     parser.add_argument(
-        "--types", type=Path, metavar="FILE", help="the tutorial's .types, for the codes of --pickles"
+        "--types", type=Path, metavar="FILE", help=".types file of the tutorial for the codes of --pickles"
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides splits, as in preprocess, and matching")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of the splits, as in preprocess, and of matching"
+    )
     add_history_arguments(parser)
     add_engine_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the stage."""
+    """Build the cohort and print its summary."""
     from ehr_bert.cohorts.summary import cohort_text
 
     inputs = [name for name in (arguments.definition, arguments.table) if name is not None]
     _check(arguments, len(inputs))
     with opened_engine(arguments, arguments.out.absolute().parent) as engine:
-        print(cohort_text(_written(arguments, engine, inputs)))
+        print(cohort_text(_write(arguments, engine, inputs)))
 
 
 def _check(arguments: argparse.Namespace, inputs: int) -> None:
-    """Raises a `UserError` unless the arguments go together."""
+    """Raise a `UserError` if arguments are missing or conflict with each other."""
     if arguments.labels and arguments.pickles:
-        raise UserError("--labels and --pickles are both given: give one")
+        raise UserError(
+            "conflicting-options", "--labels and --pickles cannot be combined. Remove one of them."
+        )
     if (arguments.pickles is None) != (arguments.types is None):
-        raise UserError("--pickles and --types need each other: give both or neither")
-    if arguments.pickles and (arguments.tokens or arguments.roll_up != "none"):
-        raise UserError("--roll-up and --tokens need a diagnosis table, and --pickles has none")
-    wanted = "DEF TABLE OUT"
+        given, missing = ("--types", "--pickles") if arguments.pickles is None else ("--pickles", "--types")
+        raise UserError("missing-option", f"{given} needs {missing}. Add it.")
+    if arguments.pickles:
+        values = {
+            "--roll-up": arguments.roll_up != "none",
+            "--tokens": arguments.tokens,
+            "--seed": arguments.seed,
+        }
+        unused = [name for name, value in values.items() if value]
+        if unused:
+            raise UserError(
+                "setting-without-effect", f"{', '.join(unused)} has no effect with --pickles. Remove it."
+            )
+    names = "DEF TABLE OUT"
     if arguments.labels or arguments.pickles:
-        wanted = "TABLE OUT" if arguments.labels else "OUT"
-    if inputs != len(wanted.split()) - 1:
+        names = "TABLE OUT" if arguments.labels else "OUT"
+    if inputs != len(names.split()) - 1:
         option = " --labels FILE" if arguments.labels else " --pickles PREFIX" if arguments.pickles else ""
-        raise UserError(f"{inputs + 1} names are given, where `ehr-bert cohort{option}` takes {wanted}")
+        raise UserError(
+            "wrong-number-of-arguments",
+            f"`ehr-bert cohort{option}` takes {names}, but got {inputs + 1} positional arguments. See "
+            "`ehr-bert cohort --help`.",
+        )
 
 
-def _written(arguments: argparse.Namespace, engine: "Engine", inputs: list[str]) -> dict[str, Any]:
-    """Writes the folder; its summary."""
+def _write(arguments: argparse.Namespace, engine: "Engine", inputs: list[str]) -> dict[str, Any]:
+    """Write the cohort folder and return its summary."""
     from ehr_bert.codes import RollUp
     from ehr_bert.cohorts.definition import Definition
     from ehr_bert.cohorts.folder import write_cohort_folder, write_pickled_cohort

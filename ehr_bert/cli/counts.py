@@ -1,21 +1,21 @@
-"""Numbers on the command line."""
+"""Argument types for numbers on the command line."""
 
 import argparse
 import math
 
 
 def count(text: str) -> int:
-    """A whole number, 1 or more, as the type of an argument."""
-    return _whole(text, 1)
+    """Parse a whole number, 1 or more."""
+    return _whole_number(text, 1)
 
 
 def natural(text: str) -> int:
-    """A whole number, 0 or more."""
-    return _whole(text, 0)
+    """Parse a whole number, 0 or more."""
+    return _whole_number(text, 0)
 
 
 def positive(text: str) -> float:
-    """A number above 0."""
+    """Parse a number above 0."""
     try:
         number = float(text)
     except ValueError:
@@ -25,11 +25,11 @@ def positive(text: str) -> float:
     return number
 
 
-def _whole(text: str, least: int) -> int:
+def _whole_number(text: str, minimum: int) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {least} or more")
+        number = minimum - 1
+    if number < minimum:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {minimum} or more")
     return number

@@ -1,1 +1,1 @@
-"""Cohorts: who is looked at from which day on, what came of it, and the history up to that day."""
+"""Cohorts: eligible patients with index dates, outcomes, and histories up to the index date."""

@@ -1,225 +1,349 @@
-"""The leakage audit: whether a cohort lets a model see what it is to predict.
+"""The leakage audit: checks that a cohort does not reveal to a model what it must predict.
 
-What a cohort table says is compared with the diagnosis table by other expressions than those that made it. A
-cohort that fails is not written; shortcuts that a model of codes could take are told as warnings.
+The audit compares the cohort table with the diagnosis table, with other expressions than those that built the
+cohort. A cohort that fails a check is not written. Shortcuts that a model could learn are reported as
+warnings.
+
+To add a check, add one `AuditCheck` to `COHORT_CHECKS` or `TASK_CHECKS`.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from functools import cached_property
+from typing import Generic, TypeVar
 
 import ibis
 import ibis.expr.types as ir
 
+from ehr_bert.cohorts.cohort import Cohort
 from ehr_bert.cohorts.definition import Definition, OutcomeRule
+from ehr_bert.cohorts.findings import AuditLevel, Finding, Violations, violation_count
 from ehr_bert.cohorts.patterns import matching_codes
-from ehr_bert.cohorts.recomputed import wrongly_labelled
-from ehr_bert.cohorts.record import attached
+from ehr_bert.cohorts.recomputed import mislabelled
+from ehr_bert.cohorts.record import add_columns
+from ehr_bert.cohorts.shortcuts import code_shortcut, structure_shortcut, training_sample
 from ehr_bert.cohorts.source import Source
+from ehr_bert.cohorts.task_columns import kind_of_column
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
-from ehr_bert.schemas import COHORT, TASK_COLUMNS, ContextKind, TaskKind
+from ehr_bert.schemas import COHORT, ContextKind, TaskKind
 from ehr_bert.splits import with_split
 
 _KEY = ("patient_id", "index_date")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a check found.
+class AuditedCohort:
+    """A cohort to audit.
 
     Attributes:
-        check: What should hold.
-        ok: Whether it does.
-        detail: How many examples break it, or what was measured.
-        is_warning: Whether it is for a person to judge: the cohort may stand in spite of it.
+        engine: Engine that holds the tables.
+        table: The cohort table, as written.
+        source: The diagnosis table it was built from. None for pickles, which skips the checks that need it.
+        definition: The definition. None for labels from a file, which skips the checks that need it.
+        seed: Seed of the splits.
     """
 
-    check: str
-    ok: bool
-    detail: str
-    is_warning: bool = False
+    engine: Engine
+    table: ir.Table
+    source: Source | None = None
+    definition: Definition | None = None
+    seed: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+    @property
+    def record(self) -> Source:
+        """`source`, for checks that only apply to cohorts that have one."""
+        assert self.source is not None
+        return self.source
 
-    def __str__(self) -> str:
-        told = "ok" if self.ok else "WARNING" if self.is_warning else "FAILED"
-        return f"{told}: {self.check} ({self.detail})"
+    @property
+    def tasks(self) -> list["AuditedTask"]:
+        """The tasks, in the order of the table's columns."""
+        schema = self.table.schema()
+        rules = {rule.name: rule for rule in self.definition.outcomes} if self.definition else {}
+        return [
+            AuditedTask(self, name, kind_of_column(schema[name].to_pyarrow()), rules.get(name))
+            for name in self.table.columns
+            if name not in COHORT.names
+        ]
+
+    @cached_property
+    def events(self) -> ir.Table:
+        """Codes of the histories: `patient_id`, `index_date`, `code`, and `discharge_date` of the visit."""
+        # Each code looks up the days of its visit; visits count from 1.
+        admits = self.table.visit_ids.map(lambda visit: self.table.admit_date[visit - 1])
+        stays = self.table.visit_ids.map(lambda visit: self.table.los_days[visit - 1])
+        event = self.table.codes.zip(admits, stays).unnest()
+        unnested = self.table.select(*_KEY, event=event)
+        fields = unnested.event.type().names
+        flat = unnested.select(
+            *_KEY,
+            **{new: unnested.event[old] for new, old in zip(("code", "admit", "days"), fields, strict=True)},
+        )
+        is_context = ibis.or_(*(flat.code.startswith(kind.prefix) for kind in ContextKind))
+        return flat.filter(~is_context).select(
+            *_KEY, "code", discharge_date=(flat.admit + flat.days.as_interval("D")).cast("date")
+        )
+
+    @cached_property
+    def training(self) -> Cohort:
+        """A sample of the training examples, in memory."""
+        return training_sample(self.engine, self.table)
+
+    def count(self, rows: ir.Table) -> int:
+        """Return the number of rows."""
+        return self.engine.collect(rows.count().as_table())[0][0].as_py()
 
 
-def audit(source: Source, cohort: ir.Table, definition: Definition | None, seed: int) -> list[Finding]:
-    """Compares a cohort table with the record that it was made of.
+@dataclass(frozen=True)
+class AuditedTask:
+    """A task of a cohort to audit.
 
-    Args:
-        source: The diagnosis table.
-        cohort: The cohort table, as written.
-        definition: What it should be; None where its labels came from elsewhere, which leaves out what only
-            a definition tells.
-        seed: That of the splits.
+    Attributes:
+        cohort: The cohort.
+        name: Name of the task's column.
+        kind: Name of the task type.
+        rule: The outcome in the cohort's definition, None without a definition.
+    """
+
+    cohort: AuditedCohort
+    name: str
+    kind: str | None
+    rule: OutcomeRule | None
+
+    @property
+    def outcome(self) -> OutcomeRule:
+        """`rule`, for checks that only apply to tasks that have one."""
+        assert self.rule is not None
+        return self.rule
+
+
+Subject = TypeVar("Subject", AuditedCohort, AuditedTask)
+
+
+@dataclass(frozen=True)
+class AuditCheck(Generic[Subject]):
+    """A check of the leakage audit.
+
+    Attributes:
+        id: Stable identifier, in lower case with hyphens.
+        statement: The condition that must hold, as text or as a function of the audited cohort or task.
+        violations: Counts the violations of a cohort or task.
+        applies: Returns whether the check applies to a cohort or task.
+        severity: Level of a violation: `FAIL`, or `WARN` if a person must judge it.
+    """
+
+    id: str
+    statement: str | Callable[[Subject], str]
+    violations: Callable[[Subject], Violations]
+    applies: Callable[[Subject], bool]
+    severity: AuditLevel = AuditLevel.FAIL
+
+    def __call__(self, subject: Subject) -> Finding:
+        """Run the check."""
+        statement = self.statement if isinstance(self.statement, str) else self.statement(subject)
+        count, detail = self.violations(subject)
+        detail = detail or violation_count(count)
+        task = subject.name if isinstance(subject, AuditedTask) else None
+        return Finding(self.id, statement, count, detail, self.severity, task)
+
+
+def audit(cohort: AuditedCohort) -> list[Finding]:
+    """Run all checks that apply to a cohort and its tasks.
 
     Returns:
-        A finding a check.
+        One finding per check, and for the checks of tasks one per task.
     """
-    events = _events(cohort)
-    findings = [_nothing_later(source, cohort, events), one_side_each(source.engine, cohort)]
-    findings.append(_sides_kept(source, cohort, seed))
-    for name in cohort.columns:
-        if name not in COHORT.names and cohort.schema()[name].to_pyarrow() == TASK_COLUMNS[TaskKind.VISITS]:
-            findings.append(_one_each_visit(source, cohort, name))
-    if definition is None:
-        return findings
-    until = date.fromisoformat(definition.observed_until) if definition.observed_until else None
-    for outcome in definition.outcomes:
-        wrong = wrongly_labelled(source, cohort, outcome)
-        findings.append(
-            _finding(
-                f"{outcome.name}: labels are what the record tells of the days after the index date",
-                _number(source.engine, wrong.count()),
-                "aren't",
-            )
-        )
-        if outcome.task_kind != TaskKind.BINARY:
-            continue
-        if outcome.kind == "codes":
-            findings.append(_no_earlier_outcome(source, cohort, events, outcome))
-        if outcome.kind == "codes" or outcome.kind == "readmission":
-            findings.append(_followed_up(source, cohort, outcome, until))
-    return findings
+    findings = [check(cohort) for check in COHORT_CHECKS if check.applies(cohort)]
+    return findings + [check(task) for task in cohort.tasks for check in TASK_CHECKS if check.applies(task)]
 
 
 def refuse_leaks(findings: Sequence[Finding]) -> None:
-    """Raises a `UserError` if a check failed that is more than a warning."""
-    failed = [finding for finding in findings if not finding.ok and not finding.is_warning]
-    if failed:
-        told = "; ".join(f"{finding.check}: {finding.detail}" for finding in failed)
-        raise UserError(f"the leakage audit fails, and nothing is written: {told}")
+    """Refuse a cohort that fails a check.
 
-
-def one_side_each(engine: Engine, cohort: ir.Table) -> Finding:
-    """No patient is in two splits.
-
-    Args:
-        engine: Where to compute.
-        cohort: A cohort table.
+    Raises:
+        UserError: A finding has the level `FAIL` (key `leakage-audit-failed`). The message lists all of them.
     """
-    sides = cohort.group_by("patient_id").aggregate(sides=cohort.split.nunique())
-    twice = _number(engine, sides.filter(sides.sides > 1).count())
-    return _finding("no patient is in two splits", twice, "patients are")
-
-
-def _events(cohort: ir.Table) -> ir.Table:
-    """Codes of the histories: `patient_id`, `index_date`, `code` and the `discharge_date` of its visit."""
-    # A visit's day and days are looked up for each code; visits count from 1.
-    admits = cohort.visit_ids.map(lambda visit: cohort.admit_date[visit - 1])
-    stays = cohort.visit_ids.map(lambda visit: cohort.los_days[visit - 1])
-    event = cohort.codes.zip(admits, stays).unnest()
-    unnested = cohort.select(*_KEY, event=event)
-    fields = unnested.event.type().names
-    flat = unnested.select(
-        *_KEY,
-        **{new: unnested.event[old] for new, old in zip(("code", "admit", "days"), fields, strict=True)},
-    )
-    is_context = ibis.or_(*(flat.code.startswith(kind.prefix) for kind in ContextKind))
-    return flat.filter(~is_context).select(
-        *_KEY, "code", discharge_date=(flat.admit + flat.days.as_interval("D")).cast("date")
-    )
-
-
-def _nothing_later(source: Source, cohort: ir.Table, events: ir.Table) -> Finding:
-    """All that a history holds was recorded up to the index date, at the visit where it stands."""
-    recorded = source.rolled_up(source.read.rows).select("patient_id", "discharge_date", "code").distinct()
-    late = events.filter(events.discharge_date > events.index_date)
-    elsewhere = events.anti_join(recorded, ("patient_id", "discharge_date", "code"))
-    told_next = cohort.filter(cohort.days_to_next[cohort.days_to_next.length() - 1] != 0)
-    examples = ibis.union(late.select(*_KEY), elsewhere.select(*_KEY), told_next.select(*_KEY), distinct=True)
-    leaking = _number(source.engine, examples.count())
-    return _finding(
-        "histories hold nothing from after the index date", leaking, "hold what wasn't recorded by then"
-    )
-
-
-def _sides_kept(source: Source, cohort: ir.Table, seed: int) -> Finding:
-    """Patients are on the side where preprocessing puts them, by the source's splits or by the seed."""
-    patients = cohort.select("patient_id", cohort_side="split").distinct()
-    expected = with_split(patients, seed, source.diagnoses.splits)
-    moved = _number(source.engine, expected.filter(expected.split != expected.cohort_side).count())
-    return _finding("splits are those of preprocessing with this seed", moved, "patients are on another side")
-
-
-def _one_each_visit(source: Source, cohort: ir.Table, task: str) -> Finding:
-    """Labels of visits are as many as the visits of the history."""
-    # An engine may tell -1 as the length of no list.
-    others = cohort.filter(cohort[task].notnull(), cohort[task].length() != cohort.admit_date.length())
-    broken = _number(source.engine, others.count())
-    return _finding(f"{task}: a label for each visit of the history", broken, "have more or fewer")
-
-
-def _no_earlier_outcome(source: Source, cohort: ir.Table, events: ir.Table, outcome: OutcomeRule) -> Finding:
-    """Nobody with a label has had the outcome, in the record or in the history as it is written."""
-    engine = source.engine
-    labelled = cohort.filter(cohort[outcome.name].notnull()).select(*_KEY, told=cohort[outcome.name])
-    codes = engine.collect(events.select("code").distinct())["code"].to_pylist()
-    written = source.rows_of(matching_codes(outcome.codes, codes), events)
-    seen = labelled.join(written.select(*_KEY, "discharge_date"), _KEY)
-    held = source.rows_of(matching_codes(outcome.codes, source.codes))
-    recorded = labelled.join(held.select("patient_id", "discharge_date"), "patient_id")
-    both = ibis.union(
-        *(each.select(*_KEY, "told", "discharge_date") for each in (seen, recorded)), distinct=False
-    )
-    days = both.discharge_date.delta(both.index_date, unit="day")
-    earlier = days <= 0
-    if outcome.washout_days is not None:
-        earlier &= days > -outcome.washout_days
-    examples = both.filter(earlier).select(*_KEY, "told").distinct()
-    counted = engine.collect(examples.aggregate(all=examples.count(), controls=(examples.told == 0).sum()))
-    leaking, controls = counted["all"][0].as_py(), counted["controls"][0].as_py() or 0
-    return _finding(
-        f"no history holds a code of the outcome {outcome.name}",
-        leaking,
-        f"do, {controls:,} of them without the outcome",
-    )
-
-
-def _followed_up(source: Source, cohort: ir.Table, outcome: OutcomeRule, until: date | None) -> Finding:
-    """Who hasn't the outcome was watched for as long as one looks ahead."""
-    engine, known = source.engine, source.diagnoses.patients
-    controls = cohort.filter(cohort[outcome.name] == 0).select(*_KEY)
-    visits = source.read.rows.select("patient_id", "discharge_date").distinct()
-    if outcome.follow_up_days is None:
-        seen = controls.left_join(visits, "patient_id")
-        later = seen.discharge_date.delta(seen.index_date, unit="day") > outcome.gap_days
-        counted = seen.group_by(*_KEY).aggregate(later=later.fill_null(False).cast("int64").sum())
-        short = _number(engine, counted.filter(counted.later < outcome.later_visits).count())
-        return _finding(
-            f"{outcome.name}: who hasn't the outcome came back",
-            short,
-            f"have no {outcome.later_visits} visits",
+    failures = [str(finding) for finding in findings if finding.level == AuditLevel.FAIL]
+    if failures:
+        raise UserError(
+            "leakage-audit-failed",
+            f"the leakage audit failed, and nothing was written: {'; '.join(failures)}. docs/cohorts.md "
+            "describes each check.",
         )
-    # A visit shows that its patient was watched until then, whatever is stated.
+
+
+def _future_events(cohort: AuditedCohort) -> Violations:
+    source, table, events = cohort.record, cohort.table, cohort.events
+    recorded = source.rolled_up(source.usable.rows).select("patient_id", "discharge_date", "code").distinct()
+    late = events.filter(events.discharge_date > events.index_date)
+    unrecorded = events.anti_join(recorded, ("patient_id", "discharge_date", "code"))
+    next_visit = table.filter(table.days_to_next[table.days_to_next.length() - 1] != 0)
+    examples = (rows.select(*_KEY) for rows in (late, unrecorded, next_visit))
+    return Violations(cohort.count(ibis.union(*examples, distinct=True)))
+
+
+def _patients_in_two_splits(cohort: AuditedCohort) -> Violations:
+    patients = cohort.table.group_by("patient_id").aggregate(splits=cohort.table.split.nunique())
+    return Violations(cohort.count(patients.filter(patients.splits > 1)))
+
+
+def _patients_in_another_split(cohort: AuditedCohort) -> Violations:
+    patients = cohort.table.select("patient_id", cohort_split="split").distinct()
+    expected = with_split(patients, cohort.seed, cohort.record.diagnoses.splits)
+    return Violations(cohort.count(expected.filter(expected.split != expected.cohort_split)))
+
+
+def _label_lists_of_another_length(task: AuditedTask) -> Violations:
+    table = task.cohort.table
+    labels = table[task.name]
+    # The null check comes first, as an engine may return -1 as the length of null.
+    return Violations(
+        task.cohort.count(table.filter(labels.notnull(), labels.length() != table.admit_date.length()))
+    )
+
+
+def _labels_that_differ(task: AuditedTask) -> Violations:
+    cohort = task.cohort
+    return Violations(cohort.count(mislabelled(cohort.record, cohort.table, task.outcome)))
+
+
+def _earlier_outcomes(task: AuditedTask) -> Violations:
+    cohort, outcome = task.cohort, task.outcome
+    engine, source, table = cohort.engine, cohort.record, cohort.table
+    labelled = table.filter(table[task.name].notnull()).select(*_KEY, label=table[task.name])
+    codes = engine.collect(cohort.events.select("code").distinct())["code"].to_pylist()
+    in_history = source.rows_of(matching_codes(outcome.codes, codes), cohort.events)
+    in_record = source.rows_of(matching_codes(outcome.codes, source.codes))
+    outcomes = ibis.union(
+        *(
+            rows.select(*_KEY, "label", "discharge_date")
+            for rows in (
+                labelled.join(in_history.select(*_KEY, "discharge_date"), _KEY),
+                labelled.join(in_record.select("patient_id", "discharge_date"), "patient_id"),
+            )
+        ),
+        distinct=False,
+    )
+    days = outcomes.discharge_date.delta(outcomes.index_date, unit="day")
+    is_earlier = days <= 0
+    if outcome.washout_days is not None:
+        is_earlier &= days > -outcome.washout_days
+    examples = outcomes.filter(is_earlier).select(*_KEY, "label").distinct()
+    counts = engine.collect(examples.aggregate(all=examples.count(), controls=(examples.label == 0).sum()))
+    count, controls = counts["all"][0].as_py(), counts["controls"][0].as_py() or 0
+    return Violations(count, f"{violation_count(count)}, {controls:,} in controls" if count else "")
+
+
+def _controls_without_follow_up(task: AuditedTask) -> Violations:
+    cohort, outcome = task.cohort, task.outcome
+    source, patients = cohort.record, cohort.record.diagnoses.patients
+    controls = cohort.table.filter(cohort.table[task.name] == 0).select(*_KEY)
+    visits = source.usable.rows.select("patient_id", "discharge_date").distinct()
+    if outcome.follow_up_days is None:
+        joined = controls.left_join(visits, "patient_id")
+        is_later = joined.discharge_date.delta(joined.index_date, unit="day") > outcome.gap_days
+        later = joined.group_by(*_KEY).aggregate(visits=is_later.fill_null(False).cast("int64").sum())
+        return Violations(cohort.count(later.filter(later.visits < outcome.later_visits)))
+    # A visit shows that its patient was observed until then, whatever the source states.
     ends = controls.join(visits, "patient_id").select(*_KEY, end="discharge_date")
-    if known is not None:
-        told = attached(controls, known, "patient_id")
-        stated = told.observation_end if until is None else ibis.literal(until)
-        end = ibis.ifelse((told.death_date < stated).fill_null(False), told.death_date, stated)
-        ends = ibis.union(ends, told.select(*_KEY, end=end))
+    definition = cohort.definition
+    until = (
+        date.fromisoformat(definition.observed_until) if definition and definition.observed_until else None
+    )
+    if patients is not None:
+        facts = add_columns(controls, patients, "patient_id")
+        stated = facts.observation_end if until is None else ibis.literal(until)
+        end = ibis.ifelse((facts.death_date < stated).fill_null(False), facts.death_date, stated)
+        ends = ibis.union(ends, facts.select(*_KEY, end=end))
     elif until is not None:
         ends = ibis.union(ends, controls.mutate(end=ibis.literal(until)))
-    watched = ends.group_by(*_KEY).aggregate(end=ends.end.max())
-    enough = watched.end.delta(watched.index_date, unit="day") >= outcome.follow_up_days
-    short = _number(engine, controls.count()) - _number(engine, watched.filter(enough).count())
-    return _finding(
-        f"{outcome.name}: who hasn't the outcome was watched for {outcome.follow_up_days} days",
-        short,
-        "weren't",
-    )
+    observed = ends.group_by(*_KEY).aggregate(end=ends.end.max())
+    is_enough = observed.end.delta(observed.index_date, unit="day") >= outcome.follow_up_days
+    return Violations(cohort.count(controls) - cohort.count(observed.filter(is_enough)))
 
 
-def _number(engine: Engine, count: ir.IntegerScalar) -> int:
-    return engine.collect(count.as_table())[0][0].as_py()
+def _follow_up_statement(task: AuditedTask) -> str:
+    days, visits = task.outcome.follow_up_days, task.outcome.later_visits
+    if days is not None:
+        return f"every control is observed for {days} days"
+    return "every control has a later visit" if visits == 1 else f"every control has {visits} later visits"
 
 
-def _finding(check: str, broken: int, how: str) -> Finding:
-    return Finding(check, broken == 0, f"{broken:,} {how}" if broken else "none breaks it")
+def _always(cohort: AuditedCohort) -> bool:
+    return True
+
+
+def _has_record(cohort: AuditedCohort) -> bool:
+    return cohort.source is not None
+
+
+def _is_binary(task: AuditedTask) -> bool:
+    return task.kind == TaskKind.BINARY
+
+
+def _is_binary_of_kind(*kinds: str) -> Callable[[AuditedTask], bool]:
+    return lambda task: _is_binary(task) and task.rule is not None and task.rule.kind in kinds
+
+
+COHORT_CHECKS: tuple[AuditCheck[AuditedCohort], ...] = (
+    AuditCheck(
+        "no-future-events",
+        "every history contains only what was recorded up to the index date",
+        _future_events,
+        _has_record,
+    ),
+    AuditCheck(
+        "one-split-per-patient", "every patient is in one split only", _patients_in_two_splits, _always
+    ),
+    AuditCheck(
+        "splits-as-in-preprocessing",
+        "every patient is in the split of preprocessing with this seed",
+        _patients_in_another_split,
+        _has_record,
+    ),
+)
+"""Checks of a whole cohort."""
+
+TASK_CHECKS: tuple[AuditCheck[AuditedTask], ...] = (
+    AuditCheck(
+        "one-label-per-visit",
+        "every list of labels has one label per visit of the history",
+        _label_lists_of_another_length,
+        lambda task: task.kind == TaskKind.VISITS,
+    ),
+    AuditCheck(
+        "labels-match-record",
+        "every label agrees with the record after the index date",
+        _labels_that_differ,
+        lambda task: task.rule is not None,
+    ),
+    AuditCheck(
+        "no-earlier-outcome",
+        "no labelled patient had the outcome up to the index date",
+        _earlier_outcomes,
+        _is_binary_of_kind("codes"),
+    ),
+    AuditCheck(
+        "control-follow-up",
+        _follow_up_statement,
+        _controls_without_follow_up,
+        _is_binary_of_kind("codes", "readmission"),
+    ),
+    AuditCheck(
+        "structure-shortcut",
+        "counts of codes, visits and days do not predict the outcome",
+        lambda task: structure_shortcut(task.name, task.cohort.training),
+        _is_binary,
+        AuditLevel.WARN,
+    ),
+    AuditCheck(
+        "code-shortcut",
+        "codes do not predict the outcome implausibly well",
+        lambda task: code_shortcut(task.name, task.cohort.training),
+        _is_binary,
+        AuditLevel.WARN,
+    ),
+)
+"""Checks of one task."""

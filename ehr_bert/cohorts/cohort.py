@@ -1,4 +1,7 @@
-"""A cohort in memory: flat arrays, cut into examples and visits by offsets."""
+"""A cohort in memory: flat arrays, split into examples and visits by offsets.
+
+Dimensions: N examples, C codes of all histories, K visits of all histories, U distinct codes.
+"""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,21 +20,21 @@ from ehr_bert.ragged import offsets_of, spans
 from ehr_bert.schemas import COHORT, TASK_COLUMNS, Split
 
 COHORT_FOLDER = "cohort"
-"""The folder of Parquet files inside what `ehr-bert cohort` writes."""
+"""Name of the folder of Parquet files in the output of `ehr-bert cohort`."""
 
 
 @dataclass(frozen=True)
 class Histories:
-    """The histories of `N` examples: `C` codes and `V` visits in all, `K` distinct codes.
+    """Histories of examples.
 
     Attributes:
-        vocabulary: The distinct codes, context tokens among them, in the order of the alphabet: `[K]`.
-        codes: Places in `vocabulary`: int32 `[C]`.
-        visit_ids: Counted from 1 in each example, non-decreasing: int32 `[C]`.
-        code_offsets: Where each example's codes begin, and the end: int64 `[N + 1]`.
-        admit_date: `datetime64[D]`, `[V]`; NaT where it isn't known.
-        los_days: int32 `[V]`.
-        visit_offsets: Where each example's visits begin, and the end: int64 `[N + 1]`.
+        vocabulary: The distinct codes, including context tokens, sorted: object `[U]`.
+        codes: Positions in `vocabulary`: int32 `[C]`.
+        visit_ids: Visit of each code, from 1 in each example, non-decreasing: int32 `[C]`.
+        code_offsets: Start of each example's codes, and the end: int64 `[N + 1]`.
+        admit_date: Admission date of each visit, NaT if unknown: datetime64[D] `[K]`.
+        los_days: Length of stay of each visit in days: int32 `[K]`.
+        visit_offsets: Start of each example's visits, and the end: int64 `[N + 1]`.
     """
 
     vocabulary: np.ndarray
@@ -47,12 +50,12 @@ class Histories:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Codes of each example: int64 `[N]`."""
+        """Number of codes of each example: int64 `[N]`."""
         return np.diff(self.code_offsets)
 
     @cached_property
     def visits(self) -> np.ndarray:
-        """Visits of each example: int64 `[N]`."""
+        """Number of visits of each example: int64 `[N]`."""
         return np.diff(self.visit_offsets)
 
     @cached_property
@@ -61,9 +64,9 @@ class Histories:
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def take(self, rows: np.ndarray) -> "Histories":
-        """The histories of some examples, in the order of `rows`: int64 `[M]`."""
-        codes, code_offsets = _taken(self.code_offsets, rows)
-        visits, visit_offsets = _taken(self.visit_offsets, rows)
+        """Return the histories of some examples, in the order of `rows`, which are int64."""
+        codes, code_offsets = _positions_of(self.code_offsets, rows)
+        visits, visit_offsets = _positions_of(self.visit_offsets, rows)
         return Histories(
             vocabulary=self.vocabulary,
             codes=self.codes[codes],
@@ -77,17 +80,17 @@ class Histories:
 
 @dataclass(frozen=True)
 class Cohort:
-    """`N` examples.
+    """Examples of a cohort: patients at their index dates.
 
     Attributes:
-        patient_ids: Never to be shown or logged: object `[N]`.
-        index_date: `datetime64[D]`, `[N]`; NaT where it isn't known.
-        split: A `Split` each: object `[N]`.
-        sex: Text, or None where it isn't known: object `[N]`.
-        age: Completed years at the index date, NaN where it isn't known: float64 `[N]`.
-        histories: Up to the index date.
-        tasks: The tasks' columns by name, `[N]` each, of a type that `kind_of_column` knows.
-        facts: What the folder's summary tells.
+        patient_ids: Patient ids, which must not be shown or logged: object `[N]`.
+        index_date: Index dates, NaT if unknown: datetime64[D] `[N]`.
+        split: Values of `Split`: object `[N]`.
+        sex: Text, None if unknown: object `[N]`.
+        age: Completed years at the index date, NaN if unknown: float64 `[N]`.
+        histories: Histories up to the index date.
+        tasks: Columns of the tasks by name, each `[N]` and of a type that `kind_of_column` knows.
+        facts: The content of the folder's `summary.json`.
     """
 
     patient_ids: np.ndarray
@@ -109,11 +112,11 @@ class Cohort:
         return kind
 
     def labels(self, task: str) -> np.ndarray:
-        """The labels of a binary task or a regression, NaN where they aren't known: float64 `[N]`."""
+        """Return the labels of a binary task or a regression, NaN if missing: float64 `[N]`."""
         return pc.cast(self.tasks[task], pa.float64()).to_numpy(zero_copy_only=False)
 
     def take(self, rows: np.ndarray) -> "Cohort":
-        """Some examples, in the order of `rows`: int64 `[M]`, or bool `[N]`."""
+        """Return some examples, in the order of `rows`, which are int64, or a mask: bool `[N]`."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         return replace(
             self,
@@ -127,15 +130,19 @@ class Cohort:
         )
 
     def of(self, split: Split) -> "Cohort":
-        """The examples of one side."""
+        """Return the examples of one split."""
         return self.take(self.split == split.value)
 
 
 def read_cohort(folder: Path) -> Cohort:
-    """Reads what `ehr-bert cohort` wrote.
+    """Read a cohort folder.
+
+    Args:
+        folder: The output of `ehr-bert cohort`.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: The folder is not a cohort (key `not-a-cohort`), or a file cannot be read
+            (`unreadable-file`).
     """
     files = sorted((folder / COHORT_FOLDER).glob("*.parquet"))
     if not files:
@@ -145,24 +152,28 @@ def read_cohort(folder: Path) -> Cohort:
     try:
         table = pa.concat_tables([pq.read_table(file) for file in files])
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{folder / COHORT_FOLDER} can't be read: {error}") from error
+        raise UserError("unreadable-file", f"{folder / COHORT_FOLDER} cannot be read: {error}") from error
     return cohort_of(table, read_json(folder / SUMMARY_FILE), str(folder))
 
 
 def cohort_of(table: pa.Table, facts: dict[str, Any], where: str) -> Cohort:
-    """A cohort of a table of `COHORT` and the tasks' columns.
+    """Return a table as a cohort.
 
     Args:
-        table: `N` rows.
-        facts: What is told of it.
-        where: What the user calls it, for messages.
+        table: The columns of `COHORT`, and one column per task. N rows.
+        facts: The content of the summary.
+        where: Name of the table, for messages.
 
     Raises:
-        UserError: columns are missing or of another type, or lists don't fit each other.
+        UserError: A column is missing (key `missing-column`) or has another type (`column-type`), or the
+            lists of a history differ in length (`list-lengths-differ`).
     """
     for field in COHORT:
         if field.name not in table.column_names:
-            raise UserError(f"{where}: the cohort table lacks the column {field.name}")
+            raise UserError(
+                "missing-column",
+                f"{where}: the cohort table has no column {field.name}. Create it with `ehr-bert cohort`.",
+            )
     tasks = {name: _task(table[name], name, where) for name in table.column_names if name not in COHORT.names}
     table = table.select(COHORT.names).cast(COHORT)
     return Cohort(
@@ -181,13 +192,15 @@ def _task(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
     if kind_of_column(column.type):
         return column.combine_chunks()
     known = ", ".join(f"{type_} ({kind})" for kind, type_ in TASK_COLUMNS.items())
-    raise UserError(f"{where}: the task {name!r} is of type {column.type}, and must be of one of {known}")
+    raise UserError(
+        "column-type", f"{where}: the task {name!r} has the type {column.type}. It must have one of {known}."
+    )
 
 
 def _histories(table: pa.Table, where: str) -> Histories:
     flat = {name: pc.list_flatten(table[name]) for name in COHORT.names[5:]}
     code_offsets, visit_offsets = (_offsets(table[name]) for name in ("codes", "admit_date"))
-    # As places in a dictionary first: the texts of one array may not pass 2 GiB.
+    # A dictionary comes first, as the texts of one array must not exceed 2 GiB.
     codes = flat["codes"].dictionary_encode().combine_chunks()
     order = np.argsort(codes.dictionary.to_numpy(zero_copy_only=False), kind="stable")
     place = np.empty(len(order), np.int32)
@@ -205,16 +218,19 @@ def _histories(table: pa.Table, where: str) -> Histories:
         np.array_equal(code_offsets, _offsets(table["visit_ids"]))
         and np.array_equal(visit_offsets, _offsets(table["los_days"]))
     ):
-        raise UserError(f"{where}: a history's lists differ in length: is this a cohort table?")
+        raise UserError(
+            "list-lengths-differ",
+            f"{where}: the lists of a history differ in length. Create the table with `ehr-bert cohort`.",
+        )
     return histories
 
 
 def _offsets(lists: pa.ChunkedArray) -> np.ndarray:
-    """Where each list begins in the flat values, and the end: int64 `[N + 1]`."""
+    """Return the start of each list in the flat values, and the end: int64 `[N + 1]`."""
     return offsets_of(pc.list_value_length(lists).to_numpy())
 
 
-def _taken(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The flat places of some rows' values, and the offsets that cut them: `[M + 1]`."""
+def _positions_of(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the flat positions of some rows' values, and the offsets of these rows."""
     lengths = np.diff(offsets)[rows]
     return spans(offsets[rows], lengths), offsets_of(lengths)

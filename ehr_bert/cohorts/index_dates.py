@@ -1,4 +1,4 @@
-"""The days from which one looks ahead."""
+"""Index dates: the day on which the history of an example ends."""
 
 from datetime import date
 
@@ -10,29 +10,29 @@ from ehr_bert.cohorts.record import Record
 from ehr_bert.splits import patient_hash
 
 POPULATION, INDEX = "in_population", "in_index"
-"""Names of the sets of codes by which patients join the population, and of those that set the index date."""
+"""Names of the code sets of the population and of the index date."""
 
 
 def population_dates(record: Record, population: Population) -> ir.Table:
-    """When patients join the population: `patient_id`, `population_start`, `population_date`.
+    """Return when patients join the population: `patient_id`, `population_start`, `population_date`.
 
-    They start with their first visit that holds one of its codes, and join, `population_date`, on the day on
-    which the rule holds; who never does has no row.
+    `population_start` is the first visit with one of the population's codes, and `population_date` the day on
+    which the rule is met. Patients who never meet it have no row.
     """
     visits = record.visits.filter(record.visits[POPULATION])
     in_order = ibis.window(group_by=visits.patient_id, order_by=visits.discharge_date)
-    held = visits.select(
+    numbered = visits.select(
         "patient_id",
         "discharge_date",
         number=ibis.row_number().over(in_order) + 1,
         since=visits.discharge_date.lag(population.visits - 1).over(in_order),
     )
-    enough = held.number >= population.visits
+    is_met = numbered.number >= population.visits
     if population.within_days is not None:
-        enough &= held.discharge_date.delta(held.since, unit="day") <= population.within_days
-    joined = ibis.ifelse(enough, held.discharge_date, ibis.null("date"))
-    dates = held.group_by("patient_id").aggregate(
-        population_start=held.discharge_date.min(), population_date=joined.min()
+        is_met &= numbered.discharge_date.delta(numbered.since, unit="day") <= population.within_days
+    joined = ibis.ifelse(is_met, numbered.discharge_date, ibis.null("date"))
+    dates = numbered.group_by("patient_id").aggregate(
+        population_start=numbered.discharge_date.min(), population_date=joined.min()
     )
     return dates.filter(dates.population_date.notnull())
 
@@ -40,14 +40,14 @@ def population_dates(record: Record, population: Population) -> ir.Table:
 def index_dates(
     record: Record, index: Index, joined: ir.Table | None, outcome: str, gap_days: int
 ) -> ir.Table:
-    """The index dates: `patient_id`, `index_date`, once each.
+    """Return the index dates: distinct `patient_id` and `index_date`.
 
     Args:
-        record: With the set `INDEX` where the index date has codes of its own.
-        index: How they are found.
-        joined: `population_dates`, where there is such a rule.
-        outcome: The set of the first outcome's codes, for `before_outcome`.
-        gap_days: Of that outcome.
+        record: Patients and visits, with the code set `INDEX` if `index` has codes.
+        index: The rule for the index date.
+        joined: The result of `population_dates`, if the definition has a population.
+        outcome: Name of the code set of the first outcome, for `before_outcome`.
+        gap_days: Gap of that outcome in days.
     """
     if index.kind == "first_code":
         if joined is not None and not index.codes:
@@ -66,14 +66,16 @@ def index_dates(
         stays = stays.filter(stays.number == index.visit)
     if index.max_per_patient is not None:
         key = stays.patient_id + " " + stays.discharge_date.cast("string")
-        drawn = ibis.window(group_by=stays.patient_id, order_by=patient_hash(key, "index date", 0))
-        stays = stays.mutate(place=ibis.row_number().over(drawn))
+        by_hash = ibis.window(group_by=stays.patient_id, order_by=patient_hash(key, "index date", 0))
+        stays = stays.mutate(place=ibis.row_number().over(by_hash))
         stays = stays.filter(stays.place < index.max_per_patient)
     return stays.select("patient_id", index_date="discharge_date")
 
 
 def _before_outcome(record: Record, outcome: str, gap_days: int) -> ir.Table:
-    """The last discharge more than `gap_days` before the first outcome, or before the last visit."""
+    """Return the last discharge more than `gap_days` before the first outcome, or else before the last
+    visit.
+    """
     visits = record.visits
     onset = ibis.ifelse(visits[outcome], visits.discharge_date, ibis.null("date"))
     events = visits.group_by("patient_id").aggregate(

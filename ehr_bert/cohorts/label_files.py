@@ -1,4 +1,4 @@
-"""Labels from elsewhere: MEDS label files, and plain tables of patients, index dates and labels."""
+"""Labels from files: MEDS label files, and tables of patients, index dates and labels."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ehr_bert.errors import UserError
 from ehr_bert.schemas import LABEL
 
 RISK = "risk"
-"""The column of a plain table that holds the true risk, where labels are simulated: no task."""
+"""The column of a table of simulated labels with the true risk, which is not a task."""
 
 _KEYS = ("patient_id", "index_date")
 _MEDS_KEYS = ("subject_id", "prediction_time")
@@ -21,31 +21,36 @@ _MEDS_VALUES = ("boolean_value", "integer_value", "float_value", "categorical_va
 
 
 def read_labels(path: Path) -> pa.Table:
-    """Reads a table of labels.
+    """Read a table of labels.
 
     Args:
-        path: Parquet, a file or a folder of them; or CSV, or TSV, by the name's ending, `.gz` too. It has
-            `patient_id`, `index_date` and a column a task; or MEDS' `subject_id`, `prediction_time` and the
-            values of one kind, which become the task `label`.
+        path: A Parquet file, a folder of them, or a CSV or TSV file by its suffix, which may end with `.gz`.
+            It has `patient_id`, `index_date` and one column per task; or MEDS' `subject_id`,
+            `prediction_time` and values of one type, which become the task `label`.
 
     Returns:
-        `patient_id` (string), `index_date` (date32), once each; a column a task, of a type that
-        `kind_of_column` knows; and `RISK`, if the table has it.
+        Distinct `patient_id` (string) and `index_date` (date32); one column per task, of a type
+        that `kind_of_column` knows; and `RISK`, if the table has it.
 
     Raises:
-        UserError: the table can't be read, lacks a column, or holds something else.
+        UserError: The table cannot be read (key `unreadable-file`), a column is missing (`missing-column`,
+            `missing-labels`), or the columns or values do not fit.
     """
     read = _read(path)
     names = [name.lower() for name in read.column_names]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"{path}: two columns are called {', '.join(twice)}, in capitals or not: rename one")
-    table = _meds(read, path)
+    repeated_names = sorted({name for name in names if names.count(name) > 1})
+    if repeated_names:
+        raise UserError(
+            "duplicate-column",
+            f"{path} has two columns named {', '.join(repeated_names)}, apart from case. Rename one.",
+        )
+    table = _from_meds(read, path)
     missing = [name for name in _KEYS if name not in table.column_names]
     if missing:
         raise UserError(
-            f"{path} has no column {', '.join(missing)}: a table of labels has {', '.join(_KEYS)} and a "
-            f"column a task, or {', '.join(_MEDS_KEYS)} and one of {', '.join(_MEDS_VALUES)}"
+            "missing-column",
+            f"{path} has no column {', '.join(missing)}. A table of labels needs {', '.join(_KEYS)} and one "
+            f"column per task, or {', '.join(_MEDS_KEYS)} and one of {', '.join(_MEDS_VALUES)}.",
         )
     columns = {"patient_id": _cast(table, "patient_id", pa.string(), path), "index_date": _days(table, path)}
     for name in table.column_names:
@@ -54,19 +59,25 @@ def read_labels(path: Path) -> pa.Table:
         elif name not in _KEYS:
             columns[name] = task_column(table[name], name, path)
     if not set(columns) - {*_KEYS, RISK}:
-        raise UserError(f"{path} has no labels: a table of labels has a column a task")
+        raise UserError("missing-labels", f"{path} has no labels. Add one column per task.")
     labels = pa.table(columns)
     if labels["patient_id"].null_count or labels["index_date"].null_count:
-        raise UserError(f"{path}: a row lacks its patient_id or index_date: fill it in, or leave the row out")
+        raise UserError(
+            "missing-value",
+            f"{path} has rows without patient_id or index_date. Fill in the values or remove the rows.",
+        )
     repeated = len(labels) - len(labels.group_by(list(_KEYS)).aggregate([]))
     if repeated:
-        raise UserError(f"{path}: {repeated:,} rows repeat a patient_id and index_date: leave one of each")
+        raise UserError(
+            "duplicate-rows",
+            f"{path} has {repeated:,} rows that repeat a patient_id and index_date. Keep one row of each.",
+        )
     return labels
 
 
 def _read(path: Path) -> pa.Table:
     if not path.exists():
-        raise UserError(f"{path} doesn't exist: name the table of labels")
+        raise UserError("unreadable-file", f"{path} does not exist. Choose a table of labels.")
     try:
         if path.is_dir() or path.suffix == ".parquet":
             return ds.dataset(path, format="parquet").to_table()
@@ -78,11 +89,12 @@ def _read(path: Path) -> pa.Table:
             convert_options=csv.ConvertOptions(column_types=texts),
         )
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} can't be read: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise UserError("unreadable-file", f"{path} cannot be read: {reason}") from error
 
 
-def _meds(table: pa.Table, path: Path) -> pa.Table:
-    """A MEDS label table under our names; any other as it is."""
+def _from_meds(table: pa.Table, path: Path) -> pa.Table:
+    """Return a MEDS label table with our column names, and any other table unchanged."""
     if not set(_MEDS_KEYS) <= set(table.column_names):
         return table
     values = [
@@ -90,19 +102,20 @@ def _meds(table: pa.Table, path: Path) -> pa.Table:
     ]
     if len(values) != 1:
         raise UserError(
-            f"{path}: values stand in {', '.join(values) or 'none'} of {', '.join(_MEDS_VALUES)}: a file "
-            "holds one task, of one kind"
+            "several-meds-values",
+            f"{path} has values in {', '.join(values) or 'none'} of {', '.join(_MEDS_VALUES)}. Keep one task "
+            "with one type of value per file.",
         )
     label = table[values[0]]
     if values[0] == "categorical_value":
-        label = _singletons(label.cast(pa.string()).combine_chunks())
+        label = _one_element_lists(label.cast(pa.string()).combine_chunks())
     return pa.table(
         dict(zip((*_KEYS, LABEL), (table["subject_id"], table["prediction_time"], label), strict=True))
     )
 
 
-def _singletons(values: pa.Array) -> pa.Array:
-    """Each value as a list of its own, null for null."""
+def _one_element_lists(values: pa.Array) -> pa.Array:
+    """Return each value as a list of one element, and null as null."""
     known = pc.is_valid(values).cast(pa.int32())
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(known).cast(pa.int32())])
     return pa.ListArray.from_arrays(offsets, values.drop_null(), mask=pc.is_null(values))
@@ -113,7 +126,7 @@ def _cast(table: pa.Table, name: str, type_: pa.DataType, path: Path) -> pa.Chun
         return pc.cast(table[name], type_)
     except pa.ArrowException as error:
         raise UserError(
-            f"{path}: the column {name} is of {table[name].type}, and can't be read as {type_}"
+            "column-type", f"{path}: the column {name} has the type {table[name].type} and needs {type_}."
         ) from error
 
 
@@ -124,24 +137,28 @@ def _days(table: pa.Table, path: Path) -> pa.ChunkedArray:
             pa.date32(), safe=False
         )
     except pa.ArrowException as error:
-        raise UserError(f"{path}: index_date isn't a date: write YYYY-MM-DD") from error
+        raise UserError(
+            "invalid-date", f"{path}: index_date contains values that are not dates. Write YYYY-MM-DD."
+        ) from error
 
 
 def task_column(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
-    """A column as the type of its task: 0 and 1 are binary, other numbers a regression; lists are kept.
+    """Return a column with the type of its task.
 
-    NaN is no label, as null is none.
+    Values of 0 and 1 are binary, other numbers a regression; lists keep their type. NaN is a missing label,
+    like null.
 
     Args:
         column: The labels.
-        name: Of the task.
-        path: Where they came from, for messages.
+        name: Name of the task.
+        path: File of the labels, for messages.
 
     Raises:
-        UserError: it is of another type or infinite, or called as other columns are.
+        UserError: The name is that of another column (key `reserved-name`), the type does not fit
+            (`column-type`), or a number is infinite (`not-finite`).
     """
     if not is_task_name(name):
-        raise UserError(f"{path}: a task can't be called {name!r}: rename the column")
+        raise UserError("reserved-name", f"{path}: a task cannot have the name {name!r}. Rename the column.")
     of_type = column.type
     if pa.types.is_boolean(of_type):
         return column.cast(pa.int32())
@@ -149,9 +166,14 @@ def task_column(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArr
         numbers = column.cast(pa.float64(), safe=False)
         numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
         if pc.any(pc.is_inf(numbers)).as_py():
-            raise UserError(f"{path}: the column {name} holds an infinite number: leave such rows out")
+            raise UserError(
+                "not-finite", f"{path}: the column {name} has infinite values. Remove these rows."
+            )
         is_binary = pc.all(pc.is_in(numbers.drop_null(), pa.array([0.0, 1.0]))).as_py()
         return numbers.cast(pa.int32()) if is_binary else numbers
     if kind_of_column(of_type):
         return column
-    raise UserError(f"{path}: the column {name} is of {of_type}, and labels are numbers, or lists in Parquet")
+    raise UserError(
+        "column-type",
+        f"{path}: the column {name} has the type {of_type}. Labels must be numbers, or lists in Parquet.",
+    )

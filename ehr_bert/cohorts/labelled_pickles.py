@@ -1,4 +1,7 @@
-"""The labelled pickles of the Med-BERT tutorial, `[patient, label, codes, visits]` a patient, as a cohort."""
+"""Labelled pickles of the Med-BERT tutorial, one `[patient, label, codes, visits]` per patient, as a cohort.
+
+Dimensions: N patients of one pickle, C codes and K visits of all of them.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -16,19 +19,19 @@ from ehr_bert.vocabulary import Vocabulary
 
 
 def read_labelled_pickles(prefix: Path, types: Path) -> pa.Table:
-    """The patients of `<prefix>.{train,valid,test}`, or of `<prefix>.bencs.{train,valid,test}`.
+    """Read the patients of `<prefix>.{train,valid,test}`, or of `<prefix>.bencs.{train,valid,test}`.
 
     Args:
-        prefix: Of the files.
-        types: The tutorial's `.types`, which tells the codes of their ids, or a vocabulary.
+        prefix: Prefix of the files.
+        types: The tutorial's `.types` file, which maps ids to codes, or a vocabulary.
 
     Returns:
-        `COHORT` and `LABEL`, by patient id. Such files tell no dates, ages or sexes, which are null, and no
+        `COHORT` and `LABEL`, by patient id. The files have no dates, ages and sexes, which are null, and no
         lengths of stay, which are 0.
 
     Raises:
-        UserError: a file is missing or holds something else, or all of them nobody; an id is no code's; or a
-            patient is in two splits.
+        UserError: A file is missing, a record does not fit (keys `invalid-pickle`, `unknown-code-ids`), there
+            is no patient (`empty-cohort`), or a patient is in two splits (`patients-in-two-splits`).
     """
     vocabulary = Vocabulary.read(types)
     names = np.array(vocabulary.tokens, dtype=object)
@@ -40,14 +43,16 @@ def read_labelled_pickles(prefix: Path, types: Path) -> pa.Table:
     ]
     table = pa.concat_tables(tables) if tables else None
     if not table:
-        raise UserError(f"{prefix}: the pickles hold no patient: are they the labelled ones?")
-    sides = table.group_by("patient_id").aggregate([("split", "count_distinct")])
-    crossing = pc.sum(pc.greater(sides["split_count_distinct"], 1)).as_py()
-    if crossing:
-        raise UserError(f"{prefix}: {crossing:,} patients are in two splits: put each in one")
+        raise UserError("empty-cohort", f"the pickles {prefix}.* have no patient. Choose labelled pickles.")
+    splits = table.group_by("patient_id").aggregate([("split", "count_distinct")])
+    count = pc.sum(pc.greater(splits["split_count_distinct"], 1)).as_py()
+    if count:
+        raise UserError(
+            "patients-in-two-splits",
+            f"{count:,} patients of the pickles {prefix}.* are in two splits. Keep each patient in one.",
+        )
     labels = task_column(table[LABEL], LABEL, prefix)
-    whole = table.set_column(table.column_names.index(LABEL), LABEL, labels)
-    return whole.sort_by("patient_id")
+    return table.set_column(table.column_names.index(LABEL), LABEL, labels).sort_by("patient_id")
 
 
 def _path(prefix: Path, split: Split) -> Path:
@@ -58,7 +63,7 @@ def _path(prefix: Path, split: Split) -> Path:
 def _table(
     path: Path, number: int, records: Any, split: Split, names: np.ndarray, is_code: np.ndarray
 ) -> pa.Table:
-    """The patients of one pickle: `N` of them, with `C` codes and `V` visits in all."""
+    """Return the patients of one pickle as a table."""
     try:
         patients, labels, codes, visits = zip(*records, strict=True) if records else ([],) * 4
         ids, numbers = (pa.array(lists, pa.list_(pa.int32())) for lists in (codes, visits))
@@ -66,24 +71,32 @@ def _table(
         patient_id = pa.array([str(patient) for patient in patients], pa.string())
     except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
         raise UserError(
-            f"{path}, pickle {number}: a patient must be [patient, label, codes, visits], a number and two "
-            f"lists of integers after the patient ({error})"
+            "invalid-pickle",
+            f"{path}, pickle {number}: each record must be [patient, label, codes, visits], with a number as "
+            f"label and two lists of integers ({error}).",
         ) from error
     lengths = pc.list_value_length(ids)
     if not lengths.equals(pc.list_value_length(numbers)):
-        raise UserError(f"{path}, pickle {number}: a patient's codes and visits differ in number")
+        raise UserError(
+            "invalid-pickle",
+            f"{path}, pickle {number}: the lists of codes and visits of a patient differ in length.",
+        )
     flat, visit = ids.flatten().to_numpy(), numbers.flatten().to_numpy()  # [C], [C]
     known = (flat >= 0) & (flat < len(names))
     if not (known.all() and is_code[flat].all()):
-        raise UserError(f"{path}, pickle {number}: an id of a code is none's: is --types of these files?")
+        raise UserError(
+            "unknown-code-ids",
+            f"{path}, pickle {number}: some ids are not ids of codes in --types. Choose the .types of these "
+            "files.",
+        )
     row = np.repeat(np.arange(len(ids)), lengths.to_numpy())  # [C]
     is_new = (np.diff(visit, prepend=-1) != 0) | (np.diff(row, prepend=-1) != 0)  # [C]
-    visits_of = np.bincount(row[is_new], minlength=len(ids))  # [N]
-    before = starts_of(visits_of)  # [N]
+    visit_counts = np.bincount(row[is_new], minlength=len(ids))  # [N]
+    before = starts_of(visit_counts)  # [N]
     code_offsets, visit_offsets = (
-        pa.array(offsets_of(counts), pa.int32()) for counts in (lengths.to_numpy(), visits_of)
+        pa.array(offsets_of(counts), pa.int32()) for counts in (lengths.to_numpy(), visit_counts)
     )
-    nothing = pa.array(np.zeros(visits_of.sum(), np.int32))
+    no_days = pa.array(np.zeros(visit_counts.sum(), np.int32))
     columns = {
         "patient_id": patient_id,
         "split": pa.array([split.value] * len(ids), pa.string()),
@@ -91,9 +104,9 @@ def _table(
         "visit_ids": pa.ListArray.from_arrays(
             code_offsets, pa.array((np.cumsum(is_new) - before[row]).astype(np.int32))
         ),
-        "admit_date": pa.ListArray.from_arrays(visit_offsets, pa.nulls(len(nothing), pa.date32())),
-        "los_days": pa.ListArray.from_arrays(visit_offsets, nothing),
-        "days_to_next": pa.ListArray.from_arrays(visit_offsets, nothing),
+        "admit_date": pa.ListArray.from_arrays(visit_offsets, pa.nulls(len(no_days), pa.date32())),
+        "los_days": pa.ListArray.from_arrays(visit_offsets, no_days),
+        "days_to_next": pa.ListArray.from_arrays(visit_offsets, no_days),
     }
     unknown = {field.name: pa.nulls(len(ids), field.type) for field in COHORT if field.name not in columns}
     columns |= unknown

@@ -1,4 +1,4 @@
-"""Controls who are like the cases, so many for each."""
+"""Matching of controls to cases."""
 
 import ibis
 import ibis.expr.types as ir
@@ -7,33 +7,37 @@ from ehr_bert.cohorts.definition import ControlMatching
 from ehr_bert.splits import patient_hash
 
 
-def matched(examples: ir.Table, matching: ControlMatching, label: str, seed: int) -> ir.Table:
-    """All cases, and of the controls of a split who are like them so many that a hash stands first.
+def match_controls(examples: ir.Table, matching: ControlMatching, label: str, seed: int) -> ir.Table:
+    """Return all cases, and the controls that are matched to them.
+
+    In each stratum of the split and the matching variables, the controls with the lowest hashes are kept, up
+    to `matching.controls` per case.
 
     Args:
-        examples: `patient_id`, `index_date`, `split`, `sex`, `age`, and `label`; what isn't known is alike.
-        matching: How.
-        label: A column of 0 and 1.
-        seed: Another seed, other controls.
+        examples: A table with `patient_id`, `index_date`, `split`, `sex`, `age` and `label`. Unknown values
+            match each other.
+        matching: Number of controls per case, and matching variables.
+        label: Name of the column of labels 0 and 1.
+        seed: Seed of the hashes.
     """
-    alike = {
+    variables = {
         "sex": examples.sex,
         "age_band": examples.age // 10,
         "index_year": examples.index_date.year(),
     }
-    told = examples.select(
+    labelled = examples.select(
         "patient_id",
         "index_date",
         "split",
-        told=examples[label],
-        **{f"by_{name}": alike[name] for name in matching.by},
+        label=examples[label],
+        **{f"by_{name}": variables[name] for name in matching.by},
     )
-    group = [told.split, *(told[f"by_{name}"] for name in matching.by)]
-    key = told.patient_id + " " + told.index_date.cast("string")
-    order = [patient_hash(key, "matching", seed), told.patient_id, told.index_date]
-    placed = told.mutate(
-        cases=told.told.sum().over(ibis.window(group_by=group)),
-        place=ibis.row_number().over(ibis.window(group_by=[*group, told.told], order_by=order)),
+    stratum = [labelled.split, *(labelled[f"by_{name}"] for name in matching.by)]
+    key = labelled.patient_id + " " + labelled.index_date.cast("string")
+    order = [patient_hash(key, "matching", seed), labelled.patient_id, labelled.index_date]
+    ranked = labelled.mutate(
+        cases=labelled.label.sum().over(ibis.window(group_by=stratum)),
+        rank=ibis.row_number().over(ibis.window(group_by=[*stratum, labelled.label], order_by=order)),
     )
-    kept = placed.filter((placed.told == 1) | (placed.place < placed.cases * matching.controls))
+    kept = ranked.filter((ranked.label == 1) | (ranked["rank"] < ranked.cases * matching.controls))
     return examples.semi_join(kept, ("patient_id", "index_date"))

@@ -1,98 +1,101 @@
-"""Labels told once more, by other expressions than those that made them: for the leakage audit."""
+"""Labels computed again for the leakage audit, with other expressions than those that made them."""
 
 import ibis
 import ibis.expr.types as ir
 
 from ehr_bert.cohorts.definition import OutcomeRule
 from ehr_bert.cohorts.patterns import matching_codes
-from ehr_bert.cohorts.record import attached
+from ehr_bert.cohorts.record import add_columns
 from ehr_bert.cohorts.source import Source
 
 _KEY = ("patient_id", "index_date")
 
 
-def wrongly_labelled(source: Source, cohort: ir.Table, outcome: OutcomeRule) -> ir.Table:
-    """The labels of a task that the record tells otherwise.
+def mislabelled(source: Source, cohort: ir.Table, outcome: OutcomeRule) -> ir.Table:
+    """Return the examples whose label contradicts the record.
 
     Args:
         source: The diagnosis table.
         cohort: A cohort table.
-        outcome: The task.
+        outcome: The outcome.
 
     Returns:
-        `patient_id`, `index_date`, once each; of labels of visits the visit's day in place of the latter.
+        Distinct `patient_id` and `index_date`. For labels of visits, `index_date` is the day of the visit.
     """
     if outcome.each_visit:
-        asked = _of_visits(cohort, outcome.name)
+        examples = _label_per_visit(cohort, outcome.name)
     else:
-        asked = cohort.select(*_KEY, told=cohort[outcome.name])
-    asked = asked.filter(asked.told.notnull())
+        examples = cohort.select(*_KEY, label=cohort[outcome.name])
+    examples = examples.filter(examples.label.notnull())
     if outcome.kind == "codes":
-        wrong = _without_codes(source, asked, outcome)
+        wrong = _wrong_code_labels(source, examples, outcome)
     elif outcome.kind == "next_visit_codes":
-        wrong = _with_other_codes(source, asked, outcome)
+        wrong = _wrong_next_codes(source, examples, outcome)
     else:
-        wrong = _with_another_stay(source, asked, outcome)
+        wrong = _wrong_stay_labels(source, examples, outcome)
     return wrong.select(*_KEY).distinct()
 
 
-def _of_visits(cohort: ir.Table, task: str) -> ir.Table:
-    """A row a visit and label: `patient_id`, `index_date`, on which the visit ends, and `told`."""
+def _label_per_visit(cohort: ir.Table, task: str) -> ir.Table:
+    """Return one row per visit: `patient_id`, `index_date`, on which the visit ends, and `label`."""
     labelled = cohort.filter(cohort[task].notnull())
     visits = labelled.admit_date.zip(labelled.los_days, labelled[task])
     flat = labelled.select("patient_id", visit=visits.unnest())
-    admit, days, told = (flat.visit[name] for name in flat.visit.type().names)
-    return flat.select("patient_id", index_date=(admit + days.as_interval("D")).cast("date"), told=told)
+    admit, days, label = (flat.visit[name] for name in flat.visit.type().names)
+    return flat.select("patient_id", index_date=(admit + days.as_interval("D")).cast("date"), label=label)
 
 
-def _without_codes(source: Source, asked: ir.Table, outcome: OutcomeRule) -> ir.Table:
-    """Those with the outcome in whose time none of its codes is recorded, and the reverse."""
+def _wrong_code_labels(source: Source, examples: ir.Table, outcome: OutcomeRule) -> ir.Table:
+    """Return cases without a code of the outcome in the follow-up, and controls with one."""
     rows = source.rows_of(matching_codes(outcome.codes, source.codes))
-    seen = asked.join(rows.select("patient_id", "discharge_date"), "patient_id")
-    days = seen.discharge_date.delta(seen.index_date, unit="day")
-    in_time = days > outcome.gap_days
+    coded = examples.join(rows.select("patient_id", "discharge_date"), "patient_id")
+    days = coded.discharge_date.delta(coded.index_date, unit="day")
+    in_follow_up = days > outcome.gap_days
     if outcome.follow_up_days is not None:
-        in_time &= days <= outcome.follow_up_days
-    cases = asked.semi_join(seen.filter(in_time), _KEY)
-    controls = asked.anti_join(seen.filter(in_time), _KEY)
-    return ibis.union(cases.filter(cases.told != 1), controls.filter(controls.told != 0))
+        in_follow_up &= days <= outcome.follow_up_days
+    cases = examples.semi_join(coded.filter(in_follow_up), _KEY)
+    controls = examples.anti_join(coded.filter(in_follow_up), _KEY)
+    return ibis.union(cases.filter(cases.label != 1), controls.filter(controls.label != 0))
 
 
-def _with_another_stay(source: Source, asked: ir.Table, outcome: OutcomeRule) -> ir.Table:
-    """Those whose next stay answers otherwise."""
-    stays = attached(asked, _next_visits(source, asked, outcome.min_stay_days), *_KEY)
+def _wrong_stay_labels(source: Source, examples: ir.Table, outcome: OutcomeRule) -> ir.Table:
+    """Return examples whose next stay gives another label."""
+    stays = add_columns(examples, _next_visits(source, examples, outcome.min_stay_days), *_KEY)
     days_until = stays.begin.delta(stays.index_date, unit="day")
     if outcome.kind == "readmission":
-        comes = (days_until <= outcome.follow_up_days).fill_null(False)
+        is_case = (days_until <= outcome.follow_up_days).fill_null(False)
         is_open = (days_until < 0).fill_null(False)
-        return stays.filter((stays.told != comes.cast("int32")) | is_open)
+        return stays.filter((stays.label != is_case.cast("int32")) | is_open)
     days = stays.end.delta(stays.begin, unit="day")
-    answer = days > outcome.threshold_days if outcome.kind == "prolonged_stay" else days
-    differs = (days_until < 0) | (stays.told != answer.cast(stays.told.type()))
+    expected = days > outcome.threshold_days if outcome.kind == "prolonged_stay" else days
+    differs = (days_until < 0) | (stays.label != expected.cast(stays.label.type()))
     if outcome.follow_up_days is not None:
         differs |= days_until > outcome.follow_up_days
     return stays.filter(differs.fill_null(True))
 
 
-def _with_other_codes(source: Source, asked: ir.Table, outcome: OutcomeRule) -> ir.Table:
-    """Those whose next visit has other codes, or who have none."""
-    visits = _next_visits(source, asked, 0)
+def _wrong_next_codes(source: Source, examples: ir.Table, outcome: OutcomeRule) -> ir.Table:
+    """Return examples whose next visit has other codes, or that have no next visit."""
+    visits = _next_visits(source, examples, 0)
     codes = source.rows_of(matching_codes(outcome.codes or ("*",), source.codes))
     rows = source.rolled_up(codes).select("patient_id", "code", end="discharge_date")
     recorded = visits.join(rows, ("patient_id", "end")).select(*_KEY, "code")
-    told = asked.select(*_KEY, code=asked.told.unnest())
+    labelled = examples.select(*_KEY, code=examples.label.unnest())
     by_code = (*_KEY, "code")
-    differing = (told.anti_join(recorded, by_code), recorded.anti_join(told, by_code))
-    alone = asked.anti_join(visits, _KEY)
-    return ibis.union(*(each.select(*_KEY) for each in (*differing, alone)))
+    differing = (labelled.anti_join(recorded, by_code), recorded.anti_join(labelled, by_code))
+    without_visit = examples.anti_join(visits, _KEY)
+    return ibis.union(*(rows.select(*_KEY) for rows in (*differing, without_visit)))
 
 
-def _next_visits(source: Source, asked: ir.Table, min_days: int) -> ir.Table:
-    """Of visits of so many days that end after the index date, the one that begins first: `begin`, `end`."""
-    rows = source.read.rows
+def _next_visits(source: Source, examples: ir.Table, min_days: int) -> ir.Table:
+    """Return, of the visits of a minimum length that end after the index date, the one that begins first.
+
+    The columns are `patient_id`, `index_date`, `begin` and `end`.
+    """
+    rows = source.usable.rows
     visits = rows.group_by("patient_id", "discharge_date").aggregate(admit_date=rows.admit_date.min())
     long_enough = visits.filter(visits.discharge_date.delta(visits.admit_date, unit="day") >= min_days)
-    later = asked.select(*_KEY).join(long_enough, "patient_id")
+    later = examples.select(*_KEY).join(long_enough, "patient_id")
     later = later.filter(later.discharge_date > later.index_date)
     begins = later.group_by(*_KEY).aggregate(begin=later.admit_date.min())
     ends = later.select(*_KEY, "discharge_date", begin="admit_date")

@@ -1,4 +1,4 @@
-"""What the rules of a cohort look at: patients and their visits, computed once from a diagnosis table."""
+"""Patients and visits of a diagnosis table, computed once for all rules of a cohort."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from ehr_bert.schemas import PATIENTS
 
 @dataclass(frozen=True)
 class Record:
-    """Patients and visits.
+    """Patients and visits of a diagnosis table.
 
     Attributes:
-        visits: A row a visit, all rows of a patient with one discharge date: `patient_id`, `discharge_date`,
-            `admit_date`, the earliest, `los_days`, and for each set of codes, under its name, whether the
-            visit holds one of them.
-        patients: A row a patient with a visit: `patient_id`; `last_discharge`; `sex`, `birth_date` and
-            `death_date`, null where they aren't known; `observed_until`, the last day on which an outcome
-            would have been seen.
+        visits: One row per visit, which is all rows of a patient with one discharge date: `patient_id`,
+            `discharge_date`, the earliest `admit_date`, `los_days`, and one boolean column per code set, true
+            if the visit has one of its codes.
+        patients: One row per patient with a visit: `patient_id`; `last_discharge`; `sex`, `birth_date` and
+            `death_date`, null if unknown; `observed_until`, the last day on which an outcome would have been
+            recorded.
     """
 
     visits: ir.Table
@@ -30,15 +30,15 @@ class Record:
 
 
 def visits_of(engine: Engine, rows: ir.Table, code_sets: Mapping[str, Sequence[str]]) -> ir.Table:
-    """The visits of a diagnosis table.
+    """Return the visits of a diagnosis table, as in `Record.visits`.
 
     Args:
-        engine: Where to compute.
-        rows: Its usable rows.
-        code_sets: By name, codes.
+        engine: Engine that computes.
+        rows: Usable rows of the table.
+        code_sets: Codes of each set, by its name.
     """
     keys = ("patient_id", "discharge_date")
-    flagged = _flagged(engine, rows, code_sets) if code_sets else rows
+    flagged = _add_code_sets(engine, rows, code_sets) if code_sets else rows
     visits = flagged.group_by(*keys).aggregate(
         admit_date=flagged.admit_date.min(), **{name: flagged[name].any() for name in code_sets}
     )
@@ -46,19 +46,19 @@ def visits_of(engine: Engine, rows: ir.Table, code_sets: Mapping[str, Sequence[s
 
 
 def observed_patients(visits: ir.Table, known: ir.Table | None, observed_until: date | None) -> ir.Table:
-    """The patients of some visits.
+    """Return the patients of visits, as in `Record.patients`.
 
     Args:
-        visits: As `visits_of` makes them.
-        known: `PATIENTS`, where the source tells of them.
-        observed_until: The day until which everyone is watched who is alive, if it is one for all.
+        visits: Visits, as `visits_of` returns them.
+        known: `PATIENTS`, if the source has them.
+        observed_until: Last day of observation of all living patients, if it is stated.
     """
     seen = visits.group_by("patient_id").aggregate(last_discharge=visits.discharge_date.max())
-    told = [field.name for field in PATIENTS if field.name != "patient_id"]
+    facts = [field.name for field in PATIENTS if field.name != "patient_id"]
     if known is None:
-        joined = seen.mutate(**{name: ibis.null("string" if name == "sex" else "date") for name in told})
+        joined = seen.mutate(**{name: ibis.null("string" if name == "sex" else "date") for name in facts})
     else:
-        joined = attached(seen, known.select("patient_id", *told), "patient_id")
+        joined = add_columns(seen, known.select("patient_id", *facts), "patient_id")
     end = joined.observation_end if observed_until is None else ibis.literal(observed_until)
     until = ibis.greatest(ibis.coalesce(end, joined.last_discharge), joined.last_discharge)
     alive_until = ibis.coalesce(joined.death_date, until)
@@ -72,14 +72,20 @@ def observed_patients(visits: ir.Table, known: ir.Table | None, observed_until: 
     )
 
 
-def attached(left: ir.Table, right: ir.Table, *keys: str) -> ir.Table:
-    """`left` with the other columns of `right`, which has a row at most for a key; null where it has none."""
+def add_columns(left: ir.Table, right: ir.Table, *keys: str) -> ir.Table:
+    """Return `left` with the other columns of `right`, null where a key has no row in `right`.
+
+    Args:
+        left: A table with the columns `keys`.
+        right: A table with at most one row per key.
+        keys: Names of the columns to join on.
+    """
     others = [name for name in right.columns if name not in keys]
     return left.left_join(right, keys).select(*left.columns, *others)
 
 
-def _flagged(engine: Engine, rows: ir.Table, code_sets: Mapping[str, Sequence[str]]) -> ir.Table:
-    """Rows with a column for each set, whether their code is in it."""
+def _add_code_sets(engine: Engine, rows: ir.Table, code_sets: Mapping[str, Sequence[str]]) -> ir.Table:
+    """Return rows with one boolean column per set, true if the code is in it."""
     codes = sorted({code for codes in code_sets.values() for code in codes})
     members = {name: set(members) for name, members in code_sets.items()}
     columns = {name: pa.array([code in members[name] for code in codes], pa.bool_()) for name in members}

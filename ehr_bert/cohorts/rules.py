@@ -1,4 +1,4 @@
-"""Rules that leave some examples, one after the other, and the flow of patients through them."""
+"""Eligibility rules, and the cohort flow: how many patients remain after each rule."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,28 +6,28 @@ import ibis
 import ibis.expr.types as ir
 
 from ehr_bert.cohorts.definition import Definition, Exclusion
-from ehr_bert.cohorts.record import Record, attached
+from ehr_bert.cohorts.record import Record, add_columns
 from ehr_bert.engines import Engine
 from ehr_bert.sequences.context import completed_years
 from ehr_bert.sequences.eligibility import FlowStep
 
 CohortRule = tuple[str, ir.BooleanValue]
-"""What a rule is called, and where it holds; null is no."""
+"""The name of a rule, and the condition that eligible rows meet. Null counts as false."""
 
 
-def passed(rules: Sequence[CohortRule]) -> ir.IntegerValue:
-    """How many rules hold before the first that doesn't; all of them where all do."""
+def rules_passed(rules: Sequence[CohortRule]) -> ir.IntegerValue:
+    """Return the number of rules that hold before the first that does not, or all of them."""
     failures = [(~holds.fill_null(False), place) for place, (_, holds) in enumerate(rules)]
     return ibis.cases(*failures, else_=len(rules)) if failures else ibis.literal(0)
 
 
-def flow(engine: Engine, table: ir.Table, names: Sequence[str]) -> list[FlowStep]:
-    """Who is left after each rule: patients, and rows of the table.
+def cohort_flow(engine: Engine, table: ir.Table, names: Sequence[str]) -> list[FlowStep]:
+    """Count the patients and rows that remain after each rule.
 
     Args:
-        engine: Where to compute.
-        table: With `patient_id`, and `passed` as that function makes it.
-        names: What the rules are called.
+        engine: Engine that computes.
+        table: A table with `patient_id`, and `passed` as `rules_passed` returns it.
+        names: Names of the rules.
     """
     rows = table.group_by(place=table.passed).aggregate(rows=table.count(), patients=ibis.literal(0))
     furthest = table.group_by("patient_id").aggregate(place=table.passed.max())
@@ -43,27 +43,27 @@ def flow(engine: Engine, table: ir.Table, names: Sequence[str]) -> list[FlowStep
     ]
 
 
-def standing(
+def eligibility_facts(
     record: Record, dates: ir.Table, joined: ir.Table | None, exclusions: Mapping[str, Exclusion]
 ) -> ir.Table:
-    """What is known of patients at their index dates.
+    """Return what the eligibility rules need to know of patients at their index dates.
 
     Args:
-        record: With the sets of codes that `exclusions` names.
-        dates: `patient_id`, `index_date`, once each; further columns are kept.
-        joined: `population_dates`, where there is such a rule.
-        exclusions: By set of codes, whom it rules out.
+        record: Patients and visits, with the code sets that `exclusions` names.
+        dates: Distinct `patient_id` and `index_date`. Further columns are kept.
+        joined: The result of `population_dates`, if the definition has a population.
+        exclusions: Exclusions by the name of their code set.
 
     Returns:
         `dates` with the columns of `Record.patients`; `population_start` and `population_date`; `age`;
-        `history_visits` and `first_admit`, of visits up to the index date; and by the name of each set of
-        `exclusions`, whether it rules the patient out.
+        `history_visits` and `first_admit`, of the visits up to the index date; and one boolean column per
+        exclusion, true if it excludes the patient.
     """
-    known = attached(dates, record.patients, "patient_id")
+    known = add_columns(dates, record.patients, "patient_id")
     if joined is None:
         known = known.mutate(population_start=ibis.null("date"), population_date=ibis.null("date"))
     else:
-        known = attached(known, joined, "patient_id")
+        known = add_columns(known, joined, "patient_id")
     known = known.mutate(age=completed_years(known.birth_date, known.index_date).cast("int32"))
     visits = record.visits.select("patient_id", "discharge_date", "admit_date", *exclusions)
     seen = known.left_join(visits, "patient_id")
@@ -71,58 +71,67 @@ def standing(
     return seen.group_by(*known.columns).aggregate(
         history_visits=past.cast("int64").sum(),
         first_admit=ibis.ifelse(past, seen.admit_date, ibis.null("date")).min(),
-        **{name: _ruled_out(seen, name, rule).any() for name, rule in exclusions.items()},
+        **{name: _excludes(seen, name, rule).any() for name, rule in exclusions.items()},
     )
 
 
-def standing_rules(
-    table: ir.Table, definition: Definition, has_patients: bool, exclusions: Mapping[str, Exclusion]
+def eligibility_rules(
+    facts: ir.Table, definition: Definition, has_patients: bool, exclusions: Mapping[str, Exclusion]
 ) -> list[CohortRule]:
-    """The rules of a definition on what `standing` tells, but for those of its outcomes.
+    """Return the rules of a definition, without those of its outcomes.
 
     Args:
-        table: As `standing` makes it.
-        definition: The cohort.
-        has_patients: Whether the source tells of patients.
-        exclusions: As for `standing`.
+        facts: The result of `eligibility_facts`.
+        definition: The definition.
+        has_patients: Whether the source has a table of patients.
+        exclusions: Exclusions by the name of their code set.
     """
     population, history = definition.population, definition.history
     rules: list[CohortRule] = []
     if population.codes:
         within = f" within {population.within_days} days" if population.within_days else ""
-        name = f"{_counted(population.visits, 'visit')} with the population's codes{within} by then"
-        rules.append((name, table.population_date <= table.index_date))
+        name = f"{_counted(population.visits, 'visit')} with the population's codes{within}"
+        rules.append((name, facts.population_date <= facts.index_date))
     if has_patients:
-        rules.append(("alive", table.death_date.isnull() | (table.death_date > table.index_date)))
+        rules.append(("alive", facts.death_date.isnull() | (facts.death_date > facts.index_date)))
     rules.append(
-        (f"{_counted(history.min_visits, 'visit')} up to it", table.history_visits >= history.min_visits)
+        (
+            f"at least {_counted(history.min_visits, 'visit')} of history",
+            facts.history_visits >= history.min_visits,
+        )
     )
     if history.min_days:
-        days = table.index_date.delta(table.first_admit, unit="day")
-        rules.append((f"{_counted(history.min_days, 'day')} of history", days >= history.min_days))
+        days = facts.index_date.delta(facts.first_admit, unit="day")
+        rules.append((f"at least {_counted(history.min_days, 'day')} of history", days >= history.min_days))
     if history.min_age is not None:
-        rules.append((f"aged {history.min_age} or more", table.age >= history.min_age))
+        rules.append((f"aged {history.min_age} or more", facts.age >= history.min_age))
     if history.max_age is not None:
-        rules.append((f"aged {history.max_age} or less", table.age <= history.max_age))
-    return rules + [(_exclusion_name(rule), ~table[name]) for name, rule in exclusions.items()]
+        rules.append((f"aged {history.max_age} or less", facts.age <= history.max_age))
+    return rules + [(_exclusion_name(rule), ~facts[name]) for name, rule in exclusions.items()]
 
 
-def _ruled_out(seen: ir.Table, name: str, rule: Exclusion) -> ir.BooleanValue:
-    held = seen[name].fill_null(False)
+def _excludes(seen: ir.Table, name: str, rule: Exclusion) -> ir.BooleanValue:
+    has_code = seen[name].fill_null(False)
     if rule.when == "ever":
-        return held
+        return has_code
     end = seen.index_date if rule.when == "until_index" else seen.population_start
     days = seen.discharge_date.delta(end, unit="day")
-    held = held & (days <= rule.margin_days).fill_null(False)
-    return held if rule.washout_days is None else held & (days > -rule.washout_days)
+    excludes = has_code & (days <= rule.margin_days).fill_null(False)
+    return excludes if rule.washout_days is None else excludes & (days > -rule.washout_days)
 
 
 def _exclusion_name(rule: Exclusion) -> str:
     codes = ", ".join(rule.codes[:2]) + (", ..." if len(rule.codes) > 2 else "")
-    margin = f", and {rule.margin_days} days on" if rule.margin_days else ""
-    washout = f" in the last {rule.washout_days} days" if rule.washout_days else ""
-    when = {"until_index": "up to it", "until_population": "up to the population's codes", "ever": "ever"}
-    return f"no {codes}{washout} {when[rule.when]}{margin}"
+    if rule.when == "ever":
+        return f"no {codes} at any time"
+    if rule.when == "until_index":
+        day = "the index date"
+    else:
+        day = f"{_counted(rule.margin_days, 'day')} after " if rule.margin_days else ""
+        day += "the first code of the population"
+    if rule.washout_days is None:
+        return f"no {codes} up to {day}"
+    return f"no {codes} in the {_counted(rule.washout_days, 'day')} up to {day}"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -1,7 +1,9 @@
-"""Shortcuts: how well plain models of the training examples do from what should tell little.
+"""Shortcuts: information that predicts an outcome better than it plausibly could.
 
-Each is cross-validated by patient on the training split alone. A person judges what it finds: a high figure
-may be the truth, and is more often a leak.
+Each is measured by a simple model that is cross-validated by patient on training examples only. A person
+judges the result: a high AUROC may be real, but is more often a leak.
+
+Dimensions: N examples, C codes of all histories, K visits of all histories, U distinct codes.
 """
 
 import ibis
@@ -14,111 +16,118 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-from ehr_bert.cohorts.audit import Finding
 from ehr_bert.cohorts.cohort import Cohort, Histories, cohort_of
+from ehr_bert.cohorts.findings import Violations
 from ehr_bert.engines import Engine
-from ehr_bert.schemas import Split, TaskKind, is_context
+from ehr_bert.schemas import Split, is_context
 from ehr_bert.splits import patient_hash, sample_of
 
 MAX_PATIENTS = 10_000
-"""Training patients who are looked at, at most."""
+"""Maximum number of training patients in the sample."""
 
-EXAMPLES = 30_000
-"""Of theirs, at most: memory and time don't grow with index dates a patient."""
+MAX_EXAMPLES = 30_000
+"""Maximum number of examples in the sample, which bounds memory and time for many index dates per patient."""
 
-FEWEST = 50
-"""Of each outcome, for a figure to mean something."""
+MIN_PER_CLASS = 50
+"""Minimum number of cases and of controls for a meaningful AUROC."""
 
-STRUCTURE_AUROC = 0.8
-"""More than numbers of codes, visits and days tell of an illness."""
+MAX_STRUCTURE_AUROC = 0.8
+"""Counts of codes, visits and days rarely predict a disease better than this."""
 
-CODES_AUROC = 0.95
-"""More than past diagnoses tell of a later one."""
+MAX_CODE_AUROC = 0.95
+"""Past diagnoses rarely predict a later one better than this."""
 
-MASKED_DAYS = 30
-"""Days before the index date in which an outcome may already show."""
+RECENT_DAYS = 30
+"""Days before the index date in which a diagnosis in progress may already show."""
 
-DROP = 0.15
-"""What these days may be worth in AUROC."""
+MAX_RECENT_GAIN = 0.15
+"""Maximum plausible gain in AUROC from these days."""
 
 _FOLDS = 3
+_NOT_CHECKED = Violations(0, f"not checked: fewer than {MIN_PER_CLASS} training cases or controls")
 
 
-def shortcuts(engine: Engine, table: ir.Table) -> list[Finding]:
-    """Looks for shortcuts to each binary task of a cohort.
+def training_sample(engine: Engine, table: ir.Table) -> Cohort:
+    """Return a sample of the training examples of a cohort table, drawn by hashes.
 
     Args:
-        engine: Where the table is.
+        engine: Engine that holds the table.
         table: A cohort table.
-
-    Returns:
-        Warnings, two a task.
     """
     train = table.filter(table.split == Split.TRAIN.value)
-    some = train.semi_join(sample_of(train, MAX_PATIENTS, 0), "patient_id")
-    day = ibis.coalesce(some.index_date.cast("string"), "")
-    drawn = some.order_by(patient_hash(some.patient_id + " " + day, "sample", 0)).limit(EXAMPLES)
-    cohort = cohort_of(engine.collect(drawn.order_by("patient_id", "index_date")), {}, "the cohort")
-    tasks = [name for name in cohort.tasks if cohort.kind(name) is TaskKind.BINARY]
-    return [finding for task in tasks for finding in shortcuts_to(task, cohort)]
+    sample = train.semi_join(sample_of(train, MAX_PATIENTS, 0), "patient_id")
+    day = ibis.coalesce(sample.index_date.cast("string"), "")
+    drawn = sample.order_by(patient_hash(sample.patient_id + " " + day, "sample", 0)).limit(MAX_EXAMPLES)
+    return cohort_of(engine.collect(drawn.order_by("patient_id", "index_date")), {}, "the cohort")
 
 
-def shortcuts_to(task: str, train: Cohort) -> list[Finding]:
-    """Looks for shortcuts to a binary task.
+def structure_shortcut(task: str, train: Cohort) -> Violations:
+    """Measure how well counts of codes, visits and days predict a binary task.
 
     Args:
-        task: Its name.
+        task: Name of the task.
         train: Training examples.
 
     Returns:
-        Two warnings.
+        1 violation if the AUROC exceeds `MAX_STRUCTURE_AUROC`.
     """
-    known = train.take(~np.isnan(train.labels(task)))
-    structure = f"{task}: numbers of codes, visits and days alone don't tell the outcome"
-    codes = f"{task}: codes don't tell the outcome implausibly well"
-    labels = known.labels(task)
-    if not _enough(labels):
-        few = f"fewer than {FEWEST} training examples with or without the outcome: not looked at"
-        return [Finding(name, True, few, is_warning=True) for name in (structure, codes)]
-    boosting = HistGradientBoostingClassifier(max_iter=50, max_leaf_nodes=8, random_state=0)
-    by_structure = _auroc(boosting, _structure(known), labels, known.patient_ids)
-    presence = _presence(known.histories)
-    by_codes = _auroc(_model(), presence, labels, known.patient_ids)
-    told = f"a bag of codes reaches AUROC {by_codes:.2f}"
-    strongest = _strongest(presence, labels, known.histories.vocabulary)
-    is_plausible = by_codes <= CODES_AUROC
-    masked = _masked(known.histories)
-    remaining = np.diff(masked.indptr) > 0
-    if _enough(labels[remaining]):
-        patients = known.patient_ids[remaining]
-        with_them = _auroc(_model(), presence[remaining], labels[remaining], patients)
-        without = _auroc(_model(), masked[remaining], labels[remaining], patients)
-        is_plausible &= with_them - without <= DROP
-        told += (
-            f"; without the last {MASKED_DAYS} days {without:.2f}, of {with_them:.2f} on the same examples"
+    labelled = train.take(~np.isnan(train.labels(task)))
+    labels = labelled.labels(task)
+    if not _is_enough(labels):
+        return _NOT_CHECKED
+    model = HistGradientBoostingClassifier(max_iter=50, max_leaf_nodes=8, random_state=0)
+    auroc = _auroc(model, _structure(labelled), labels, labelled.patient_ids)
+    return Violations(int(auroc > MAX_STRUCTURE_AUROC), f"AUROC {auroc:.2f}")
+
+
+def code_shortcut(task: str, train: Cohort) -> Violations:
+    """Measure how well a bag of codes predicts a binary task, with and without the last `RECENT_DAYS`.
+
+    Args:
+        task: Name of the task.
+        train: Training examples.
+
+    Returns:
+        1 violation if the AUROC exceeds `MAX_CODE_AUROC`, and 1 if the last days gain more than
+        `MAX_RECENT_GAIN`.
+    """
+    labelled = train.take(~np.isnan(train.labels(task)))
+    labels = labelled.labels(task)
+    if not _is_enough(labels):
+        return _NOT_CHECKED
+    presence = _presence(labelled.histories)  # [N, U]
+    auroc = _auroc(_code_model(), presence, labels, labelled.patient_ids)
+    detail = f"AUROC {auroc:.2f} with a bag of codes"
+    count = int(auroc > MAX_CODE_AUROC)
+    earlier = _presence_before_recent_days(labelled.histories)  # [N, U]
+    has_earlier = np.diff(earlier.indptr) > 0  # [N]
+    if _is_enough(labels[has_earlier]):
+        patients = labelled.patient_ids[has_earlier]
+        with_recent = _auroc(_code_model(), presence[has_earlier], labels[has_earlier], patients)
+        without_recent = _auroc(_code_model(), earlier[has_earlier], labels[has_earlier], patients)
+        count += int(with_recent - without_recent > MAX_RECENT_GAIN)
+        detail += (
+            f"; {without_recent:.2f} without the last {RECENT_DAYS} days, {with_recent:.2f} with them on the "
+            "same examples"
         )
-    if not is_plausible:
-        told += f"; the code that tells most is {strongest}"
-    return [
-        Finding(
-            structure, by_structure <= STRUCTURE_AUROC, f"AUROC {by_structure:.2f} from them", is_warning=True
-        ),
-        Finding(codes, bool(is_plausible), told, is_warning=True),
-    ]
+    if count:
+        strongest = _strongest_code(presence, labels, labelled.histories.vocabulary)
+        detail += f"; the code with the largest weight is {strongest}"
+    return Violations(count, detail)
 
 
-def _enough(labels: np.ndarray) -> bool:
-    return min((labels == 1).sum(), (labels == 0).sum()) >= FEWEST
+def _is_enough(labels: np.ndarray) -> bool:
+    return min((labels == 1).sum(), (labels == 0).sum()) >= MIN_PER_CLASS
 
 
-def _model() -> LogisticRegression:
+def _code_model() -> LogisticRegression:
     return LogisticRegression(C=0.1, solver="liblinear", random_state=0)
 
 
 def _auroc(
     model: BaseEstimator, features: np.ndarray | csr_matrix, labels: np.ndarray, patients: np.ndarray
 ) -> float:
-    """Over all examples, each predicted by a model of other patients."""
+    """Return the cross-validated AUROC: each example is predicted by a model of other patients."""
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
     risks = cross_val_predict(
         model, features, labels, groups=patients, cv=folds, method="predict_proba"
@@ -127,55 +136,55 @@ def _auroc(
 
 
 def _structure(cohort: Cohort) -> np.ndarray:
-    """What is left of histories when their codes are taken away: `[N, 5]`, -1 where it isn't known.
+    """Describe histories without their codes: float64 `[N, 5]`, -1 where unknown.
 
-    These are numbers of codes, of visits, and of codes in the last visit, days from the first admission to
-    the index date, and days of the last stay.
+    The columns are the number of codes, of visits, and of codes in the last visit, the days from the first
+    admission to the index date, and the days of the last stay.
     """
     histories = cohort.histories
     first = histories.admit_date[np.minimum(histories.visit_offsets[:-1], len(histories.admit_date) - 1)]
     last = np.maximum(histories.visit_offsets[1:] - 1, 0)
     days = cohort.index_date - first  # [N]
     in_last = histories.visit_ids == histories.visits[histories.example]  # [C]
-    features = [
+    columns = [
         histories.lengths,
         histories.visits,
         np.bincount(histories.example[in_last], minlength=len(histories)),
         np.where(np.isnat(days), -1, days.astype(float)),
         np.nan_to_num(histories.los_days[last], nan=-1),
     ]
-    return np.stack([np.asarray(each, float) for each in features], axis=1)
+    return np.stack([np.asarray(column, float) for column in columns], axis=1)
 
 
-def _presence(histories: Histories, kept: np.ndarray | None = None) -> csr_matrix:
-    """Which codes, context tokens apart, each history has: `[N, K]`, of 0 and 1.
+def _presence(histories: Histories, selected: np.ndarray | None = None) -> csr_matrix:
+    """Return which codes each history has, without context tokens: 0 or 1, `[N, U]`.
 
     Args:
-        histories: Of N examples.
-        kept: Which places of `codes` count, bool `[C]`.
+        histories: N histories.
+        selected: Positions of `codes` to use, bool `[C]`. All by default.
     """
     is_code = np.array([not is_context(token) for token in histories.vocabulary], bool)[histories.codes]
-    counted = is_code if kept is None else is_code & kept
-    rows, columns = histories.example[counted], histories.codes[counted]
+    used = is_code if selected is None else is_code & selected
+    rows, columns = histories.example[used], histories.codes[used]
     shape = len(histories), len(histories.vocabulary)
     counts = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
     counts.data[:] = 1
     return counts
 
 
-def _masked(histories: Histories) -> csr_matrix:
-    """The codes of visits that end more than `MASKED_DAYS` before the last one: `[N, K]`.
+def _presence_before_recent_days(histories: Histories) -> csr_matrix:
+    """Return which codes come from visits that end more than `RECENT_DAYS` before the last one: `[N, U]`.
 
-    The last discharge stands for the index date, which may be later.
+    The last discharge replaces the index date, which may be later.
     """
-    stays = np.nan_to_num(histories.los_days).astype("timedelta64[D]")  # [V]
-    ends = histories.admit_date + stays  # [V]
+    stays = np.nan_to_num(histories.los_days).astype("timedelta64[D]")  # [K]
+    ends = histories.admit_date + stays  # [K]
     last = ends[np.maximum(histories.visit_offsets[1:] - 1, 0)]  # [N]
     visit = histories.visit_offsets[:-1][histories.example] + histories.visit_ids - 1  # [C]
-    return _presence(histories, last[histories.example] - ends[visit] > np.timedelta64(MASKED_DAYS, "D"))
+    return _presence(histories, last[histories.example] - ends[visit] > np.timedelta64(RECENT_DAYS, "D"))
 
 
-def _strongest(presence: csr_matrix, labels: np.ndarray, vocabulary: np.ndarray) -> str:
-    """The code with the largest weight."""
-    weights = _model().fit(presence, labels).coef_[0]
+def _strongest_code(presence: csr_matrix, labels: np.ndarray, vocabulary: np.ndarray) -> str:
+    """Return the code with the largest absolute weight."""
+    weights = _code_model().fit(presence, labels).coef_[0]
     return str(vocabulary[np.abs(weights).argmax()])

@@ -1,4 +1,4 @@
-"""A diagnosis table, read once for a cohort."""
+"""The diagnosis table of a cohort, read once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,41 +16,41 @@ from ehr_bert.sources import Diagnoses
 
 @dataclass(frozen=True)
 class Source:
-    """A diagnosis table, read for a cohort.
+    """The diagnosis table of a cohort.
 
     Attributes:
-        engine: Where it is.
-        where: What the user calls it, for messages.
-        diagnoses: The table.
-        read: Its rows.
+        engine: Engine that holds the table.
+        path: Path of the table, for messages.
+        diagnoses: The table, with patients and splits if the source has them.
+        usable: Its usable rows.
         codes: Its distinct codes.
-        targets: What rolls codes up, by code; empty without.
+        targets: The code that each code rolls up to. Empty without roll-up.
     """
 
     engine: Engine
-    where: Path
+    path: Path
     diagnoses: Diagnoses
-    read: UsableRows
+    usable: UsableRows
     codes: tuple[str, ...]
     targets: dict[str, str]
 
     @classmethod
-    def of(cls, engine: Engine, where: Path, diagnoses: Diagnoses, roll_up: RollUp) -> "Source":
-        """Reads the table.
+    def read(cls, engine: Engine, path: Path, diagnoses: Diagnoses, roll_up: RollUp) -> "Source":
+        """Read the table.
 
         Raises:
-            UserError: no row of it can be used.
+            UserError: The table has no usable row.
         """
-        read = usable_rows(engine, where, diagnoses)
-        codes = tuple(sorted(code_rows(engine, read.rows)))
+        usable = usable_rows(engine, path, diagnoses)
+        codes = tuple(sorted(code_rows(engine, usable.rows)))
         targets = {} if roll_up == RollUp.NONE else rolled_up(codes, roll_up)
-        return cls(engine, where, diagnoses, read, codes, targets)
+        return cls(engine, path, diagnoses, usable, codes, targets)
 
     def rows_of(self, codes: Sequence[str], rows: ir.Table | None = None) -> ir.Table:
-        """Rows of some codes: of the table, or of `rows`, which has a column `code`."""
+        """Return the rows with one of `codes`, from the table or from `rows`, which needs a column `code`."""
         lookup = self.engine.load(pa.table({"code": pa.array(codes, pa.string())}))
-        return (self.read.rows if rows is None else rows).semi_join(lookup, "code")
+        return (self.usable.rows if rows is None else rows).semi_join(lookup, "code")
 
     def rolled_up(self, rows: ir.Table) -> ir.Table:
-        """Rows of the table with their codes rolled up."""
+        """Return rows of the table with their codes rolled up."""
         return recoded(self.engine, rows, self.targets)

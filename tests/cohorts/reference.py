@@ -1,4 +1,4 @@
-"""A cohort said plainly, patient by patient: what the expressions are compared with."""
+"""A plain implementation of cohorts, patient by patient, to compare the Ibis expressions with."""
 
 from collections import namedtuple
 from datetime import date
@@ -14,7 +14,7 @@ Visit = namedtuple("Visit", "discharge admit codes")
 
 
 def write_extracted(folder, rows, patients=None):
-    """Writes rows, and `PATIENTS` as dicts, as an extracted folder."""
+    """Write rows, and `PATIENTS` as dicts, as an extracted folder."""
     (folder / "diagnoses").mkdir(parents=True)
     table = pa.Table.from_pandas(rows, schema=DIAGNOSES, preserve_index=False)
     pq.write_table(table, folder / "diagnoses" / "0.parquet")
@@ -23,7 +23,7 @@ def write_extracted(folder, rows, patients=None):
 
 
 def visits_of(rows: pd.DataFrame) -> dict[str, list[Visit]]:
-    """The visits of each patient, in order."""
+    """Return the visits of each patient, in order."""
     return {
         patient: [
             Visit(discharge, min(visit["admit_date"]), set(visit["code"]))
@@ -34,9 +34,9 @@ def visits_of(rows: pd.DataFrame) -> dict[str, list[Visit]]:
 
 
 def reference_labels(rows, definition, patients=()):
-    """By patient and index date, the labels of the examples that a definition asks for, unmatched."""
+    """Return the labels of a definition by patient and index date, before matching."""
     known = {patient["patient_id"]: patient for patient in patients}
-    found = {}
+    examples = {}
     for patient, visits in visits_of(rows).items():
         facts = known.get(patient, {})
         joined = _joined(visits, definition.population)
@@ -45,34 +45,34 @@ def reference_labels(rows, definition, patients=()):
                 continue
             until = _observed_until(visits, facts, definition)
             labels = {
-                outcome.name: _each(visits, outcome, index, until)
+                outcome.name: _visit_labels(visits, outcome, index, until)
                 if outcome.each_visit
                 else _label(visits, outcome, index, until)
                 for outcome in definition.outcomes
             }
             if any(label is not None for label in labels.values()):
-                found[patient, index] = labels
-    return found
+                examples[patient, index] = labels
+    return examples
 
 
-def holds(visit, patterns):
+def has_code(visit, patterns):
     return any(fnmatchcase(code, pattern) for code in visit.codes for pattern in patterns)
 
 
 def _observed_until(visits, facts, definition):
     last = visits[-1].discharge
-    told = facts.get("observation_end")
+    stated = facts.get("observation_end")
     if definition.observed_until:
-        told = date.fromisoformat(definition.observed_until)
-    until = max(last, told or last)
+        stated = date.fromisoformat(definition.observed_until)
+    until = max(last, stated or last)
     return min(until, facts.get("death_date") or until)
 
 
 def _joined(visits, population):
-    """The first visit with the population's codes, and the day on which the rule holds; or None."""
+    """Return the first visit with the population's codes and the day on which the rule is met, or None."""
     if not population.codes:
         return None
-    days = [visit.discharge for visit in visits if holds(visit, population.codes)]
+    days = [visit.discharge for visit in visits if has_code(visit, population.codes)]
     for place in range(population.visits - 1, len(days)):
         since = days[place - population.visits + 1]
         if population.within_days is None or (days[place] - since).days <= population.within_days:
@@ -86,7 +86,7 @@ def _indices(visits, definition, joined):
     if index.kind == "first_code" and not index.codes:
         return [joined[1]] if joined else []
     if index.kind == "first_code":
-        return [visit.discharge for visit in visits if holds(visit, index.codes)][:1]
+        return [visit.discharge for visit in visits if has_code(visit, index.codes)][:1]
     if index.kind == "nth_visit":
         return [visit.discharge for visit in stays][index.visit - 1 : index.visit]
     if index.kind == "date":
@@ -94,7 +94,7 @@ def _indices(visits, definition, joined):
     if index.kind == "each_discharge":
         return [visit.discharge for visit in stays]
     outcome = definition.outcomes[0]
-    onset = [visit.discharge for visit in visits if holds(visit, outcome.codes)]
+    onset = [visit.discharge for visit in visits if has_code(visit, outcome.codes)]
     event = onset[0] if onset else visits[-1].discharge
     return [visit.discharge for visit in visits if (event - visit.discharge).days > outcome.gap_days][-1:]
 
@@ -116,11 +116,11 @@ def _is_eligible(visits, facts, definition, joined, index):
         return False
     if history.max_age is not None and (age is None or age > history.max_age):
         return False
-    return not any(_rules_out(visits, rule, joined, index) for rule in definition.exclude)
+    return not any(_excludes(visits, rule, joined, index) for rule in definition.exclude)
 
 
-def _rules_out(visits, rule, joined, index):
-    days = [visit.discharge for visit in visits if holds(visit, rule.codes)]
+def _excludes(visits, rule, joined, index):
+    days = [visit.discharge for visit in visits if has_code(visit, rule.codes)]
     if rule.when == "ever":
         return bool(days)
     end = index if rule.when == "until_index" else joined[0]
@@ -132,9 +132,9 @@ def _rules_out(visits, rule, joined, index):
 
 
 def _label(visits, outcome, index, until):
-    watched = (until - index).days
+    days_observed = (until - index).days
     if outcome.kind == "codes":
-        return _code_label(visits, outcome, index, watched)
+        return _code_label(visits, outcome, index, days_observed)
     least = 0 if outcome.kind == "next_visit_codes" else outcome.min_stay_days
     later = [
         visit for visit in visits if visit.discharge > index and (visit.discharge - visit.admit).days >= least
@@ -144,7 +144,7 @@ def _label(visits, outcome, index, until):
     limit = outcome.follow_up_days
     if outcome.kind == "readmission":
         if days is None:
-            return 0 if watched >= limit else None
+            return 0 if days_observed >= limit else None
         return None if days < 0 else int(days <= limit)
     if days is None or days < 0 or (limit is not None and days > limit):
         return None
@@ -157,8 +157,8 @@ def _label(visits, outcome, index, until):
     return int(stay > outcome.threshold_days) if outcome.kind == "prolonged_stay" else float(stay)
 
 
-def _code_label(visits, outcome, index, watched):
-    days = [(visit.discharge - index).days for visit in visits if holds(visit, outcome.codes)]
+def _code_label(visits, outcome, index, days_observed):
+    days = [(visit.discharge - index).days for visit in visits if has_code(visit, outcome.codes)]
     later = [day for day in days if day > 0]
     if any(day <= 0 and (outcome.washout_days is None or day > -outcome.washout_days) for day in days):
         return None
@@ -168,12 +168,12 @@ def _code_label(visits, outcome, index, watched):
         return None
     if later and (outcome.follow_up_days is None or later[0] <= outcome.follow_up_days):
         return 1
-    if outcome.follow_up_days is not None and watched < outcome.follow_up_days:
+    if outcome.follow_up_days is not None and days_observed < outcome.follow_up_days:
         return None
     after_gap = [visit for visit in visits if (visit.discharge - index).days > outcome.gap_days]
     return 0 if len(after_gap) >= outcome.later_visits else None
 
 
-def _each(visits, outcome, index, until):
+def _visit_labels(visits, outcome, index, until):
     labels = [_label(visits, outcome, visit.discharge, until) for visit in visits if visit.discharge <= index]
     return labels if any(label is not None for label in labels) else None

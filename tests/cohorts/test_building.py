@@ -1,4 +1,11 @@
-"""Cohorts of messy tables, compared with a reference that goes patient by patient."""
+"""Cohorts of messy tables, compared with a plain implementation.
+
+Covers the modules that build a cohort together.
+"""
+
+# Covers: ehr_bert.cohorts.folder, ehr_bert.cohorts.histories, ehr_bert.cohorts.index_dates
+# Covers: ehr_bert.cohorts.matching, ehr_bert.cohorts.outcomes, ehr_bert.cohorts.record
+# Covers: ehr_bert.cohorts.rules, ehr_bert.cohorts.source
 
 from datetime import date, timedelta
 
@@ -11,13 +18,13 @@ from ehr_bert.codes import RollUp
 from ehr_bert.cohorts.cohort import read_cohort
 from ehr_bert.cohorts.definition import Definition
 from ehr_bert.cohorts.folder import write_cohort_folder
-from ehr_bert.errors import UserError
 from ehr_bert.files import SUMMARY_FILE
 from ehr_bert.schemas import DIAGNOSES, ContextKind, TaskKind
 from ehr_bert.sequences.folder import write_sequences_folder
 from tests.cohorts.reference import reference_labels, visits_of, write_extracted
 from tests.sequences.messy import messy_rows
 from tests.sequences.reference import reference_patient
+from tests.user_errors import raises_user_error
 
 DIABETES, FAILURE, CANCER = ("ICD9_1", "ICD9_1?"), ("ICD9_2",), ("ICD9_3", "ICD9_4")
 OUTCOME = {"codes": FAILURE}
@@ -32,7 +39,7 @@ DEFINITIONS = {
         "outcomes": [OUTCOME],
         "history": {"min_days": 100},
     },
-    "index by a code of its own": {
+    "index date by other codes": {
         "index": {"codes": CANCER},
         "population": {"codes": DIABETES},
         "outcomes": [OUTCOME | {"washout_days": 100}],
@@ -81,7 +88,7 @@ DEFINITIONS = {
 
 
 def some_patients(count):
-    """`PATIENTS` as dicts, with and without what may be known."""
+    """Return `PATIENTS` as dicts, each value known or unknown."""
     generator = np.random.default_rng(5)
 
     def some(day, spread, share):
@@ -101,46 +108,46 @@ def some_patients(count):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A messy table as an extracted folder; its rows and patients."""
+    """Return a messy table as an extracted folder, its rows and its patients."""
     rows, patients = messy_rows(80, seed=71), some_patients(75)
     return write_extracted(tmp_path_factory.mktemp("data") / "store", rows, patients), rows, patients
 
 
-def made(engine, folder, out, values, **options):
+def build(engine, folder, out, values, **options):
     summary = write_cohort_folder(engine, folder, out, Definition.from_dict(values), **options)
     return summary, pq.read_table(out / "cohort").to_pylist()
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
-def test_examples_are_those_of_the_reference(engine, tmp_path, data, name):
+def test_examples_equal_the_reference(engine, tmp_path, data, name):
     folder, rows, patients = data
     definition = Definition.from_dict(DEFINITIONS[name])
-    summary, found = made(engine, folder, tmp_path / "out", DEFINITIONS[name])
+    summary, examples = build(engine, folder, tmp_path / "out", DEFINITIONS[name])
     names = [outcome.name for outcome in definition.outcomes]
-    labels = {(row["patient_id"], row["index_date"]): {task: row[task] for task in names} for row in found}
+    labels = {(row["patient_id"], row["index_date"]): {task: row[task] for task in names} for row in examples}
     assert labels == reference_labels(rows, definition, patients)
-    assert len(labels) == len(found) > 2
-    assert [(row["patient_id"], row["index_date"]) for row in found] == sorted(labels)
-    assert summary["flow"][-1]["rows"] == len(found) or len(names) > 1
+    assert len(labels) == len(examples) > 2
+    assert [(row["patient_id"], row["index_date"]) for row in examples] == sorted(labels)
+    assert summary["flow"][-1]["rows"] == len(examples) or len(names) > 1
     assert read_cohort(tmp_path / "out").kind(names[0]) == definition.outcomes[0].task_kind
 
 
-def test_answers_at_each_visit_keep_their_order_before_1970(engine, tmp_path):
+def test_labels_of_visits_keep_their_order_before_1970(engine, tmp_path):
     rows = messy_rows(40, seed=8)
     for name in ("admit_date", "discharge_date"):
         rows[name] = [day.replace(year=day.year - 46, day=min(day.day, 28)) for day in rows[name]]
     rows = rows[rows["admit_date"] <= rows["discharge_date"]]
     values = DEFINITIONS["long stays next, at each visit"]
-    _, found = made(engine, write_extracted(tmp_path / "store", rows), tmp_path / "out", values)
-    labels = {(row["patient_id"], row["index_date"]): {"label": row["label"]} for row in found}
+    _, examples = build(engine, write_extracted(tmp_path / "store", rows), tmp_path / "out", values)
+    labels = {(row["patient_id"], row["index_date"]): {"label": row["label"]} for row in examples}
     assert labels == reference_labels(rows, Definition.from_dict(values))
-    assert len({tuple(row["label"]) for row in found}) > 3
+    assert len({tuple(row["label"]) for row in examples}) > 3
 
 
-def test_histories_are_what_preprocessing_makes_of_the_past(engine, tmp_path, data):
+def test_histories_equal_those_of_preprocessing(engine, tmp_path, data):
     folder, rows, _ = data
-    _, found = made(engine, folder, tmp_path / "out", DEFINITIONS["several tasks"])
-    for row in found[::5]:
+    _, examples = build(engine, folder, tmp_path / "out", DEFINITIONS["several tasks"])
+    for row in examples[::5]:
         own = rows[(rows["patient_id"] == row["patient_id"]) & (rows["discharge_date"] <= row["index_date"])]
         past = reference_patient(own)
         assert {name: row[name] for name in past} == past
@@ -149,30 +156,30 @@ def test_histories_are_what_preprocessing_makes_of_the_past(engine, tmp_path, da
 def test_a_patient_keeps_the_split_of_preprocessing(engine, tmp_path, data):
     folder, _, _ = data
     write_sequences_folder(engine, folder, tmp_path / "sequences", seed=3)
-    _, found = made(engine, folder, tmp_path / "out", DEFINITIONS["exclusions"], seed=3)
+    _, examples = build(engine, folder, tmp_path / "out", DEFINITIONS["exclusions"], seed=3)
     for split in ("train", "valid", "test"):
         pretrained = pq.read_table(tmp_path / "sequences" / "sequences" / split)["patient_id"].to_pylist()
-        assert {row["patient_id"] for row in found if row["split"] == split} <= set(pretrained)
+        assert {row["patient_id"] for row in examples if row["split"] == split} <= set(pretrained)
 
 
 def test_age_and_sex_are_those_at_the_index_date(engine, tmp_path, data):
     folder, _, patients = data
-    _, found = made(engine, folder, tmp_path / "out", DEFINITIONS["several tasks"])
+    _, examples = build(engine, folder, tmp_path / "out", DEFINITIONS["several tasks"])
     known = {patient["patient_id"]: patient for patient in patients}
-    assert any(row["age"] is None for row in found)
-    for row in found:
+    assert any(row["age"] is None for row in examples)
+    for row in examples:
         facts = known.get(row["patient_id"], {"sex": None, "birth_date": None})
         assert row["sex"] == facts["sex"]
         born = facts["birth_date"]
         assert row["age"] == (born and int((row["index_date"] - born).days // 365.2425))
 
 
-def test_matching_keeps_cases_and_so_many_controls_like_them(engine, tmp_path, data):
+def test_matching_keeps_all_cases_and_matched_controls(engine, tmp_path, data):
     folder, _, _ = data
     values = {"index": {"kind": "each_discharge"}, "outcomes": [OUTCOME | {"follow_up_days": 100}]}
-    _, every = made(engine, folder, tmp_path / "all", values)
+    _, every = build(engine, folder, tmp_path / "all", values)
     matching = {"matching": {"controls": 2, "by": ["sex", "index_year"]}}
-    summary, kept = made(engine, folder, tmp_path / "out", values | matching)
+    summary, kept = build(engine, folder, tmp_path / "out", values | matching)
 
     def strata(rows, label):
         counts = {}
@@ -188,28 +195,28 @@ def test_matching_keeps_cases_and_so_many_controls_like_them(engine, tmp_path, d
     assert strata(kept, 0) == {key: count for key, count in wanted.items() if count}
     assert sum(strata(kept, 0).values()) < sum(controls.values())
     assert summary["flow"][-1] == {
-        "rule": "2 controls a case",
+        "rule": "at most 2 controls per case",
         "patients": len({row["patient_id"] for row in kept}),
         "rows": len(kept),
     }
 
 
 @pytest.mark.parametrize("name", ["cases", "place", "by_sex", "person"])
-def test_a_task_may_be_called_as_what_is_computed_on_the_way(engine, tmp_path, data, name):
+def test_a_task_may_have_the_name_of_an_intermediate_column(engine, tmp_path, data, name):
     values = {"index": {"kind": "each_discharge"}, "matching": {"controls": 1, "by": ["sex"]}}
     labelled = {"codes": FAILURE, "follow_up_days": 100}
-    _, plain = made(engine, data[0], tmp_path / "plain", values | {"outcomes": [labelled]})
-    _, found = made(engine, data[0], tmp_path / "out", values | {"outcomes": [labelled | {"name": name}]})
-    assert [row | {"label": row[name]} for row in found] == [row | {name: row["label"]} for row in plain]
+    _, plain = build(engine, data[0], tmp_path / "plain", values | {"outcomes": [labelled]})
+    _, examples = build(engine, data[0], tmp_path / "out", values | {"outcomes": [labelled | {"name": name}]})
+    assert [row | {"label": row[name]} for row in examples] == [row | {name: row["label"]} for row in plain]
 
 
-def test_so_many_index_dates_of_a_patient_are_drawn(engine, tmp_path, data):
+def test_max_per_patient_limits_index_dates(engine, tmp_path, data):
     values = {"outcomes": [{"kind": "readmission", "follow_up_days": 1}], "observed_until": "2030-01-01"}
     index = {"kind": "each_discharge"}
     folder = write_extracted(tmp_path / "store", data[1])
-    _, every = made(engine, folder, tmp_path / "all", values | {"index": index})
+    _, every = build(engine, folder, tmp_path / "all", values | {"index": index})
     limited = values | {"index": index | {"max_per_patient": 3}}
-    summary, some = made(engine, folder, tmp_path / "some", limited)
+    summary, some = build(engine, folder, tmp_path / "some", limited)
     counts = [len(visits) for visits in visits_of(data[1]).values()]
     assert summary["flow"][1]["rows"] == sum(min(count, 3) for count in counts) < sum(counts)
     assert all(row in every for row in some)
@@ -241,24 +248,24 @@ def test_a_stay_inside_the_next_one_is_not_the_next(engine, tmp_path):
     ]
     folder = write_extracted(tmp_path / "store", pd.DataFrame(rows))
     values = {"index": {"kind": "nth_visit"}, "outcomes": outcomes}
-    _, found = made(engine, folder, tmp_path / "out", values)
-    assert {row["patient_id"]: (row["again"], row["days"], row["next"]) for row in found} == {
+    _, examples = build(engine, folder, tmp_path / "out", values)
+    assert {row["patient_id"]: (row["again"], row["days"], row["next"]) for row in examples} == {
         "inside": (1, 30, ["ICD9_40"]),
         "after": (0, 2, ["ICD9_22"]),
     }
 
 
 @pytest.mark.parametrize("out", ["store", "."])
-def test_what_is_read_is_not_replaced(engine, tmp_path, out):
+def test_inputs_are_not_replaced(engine, tmp_path, out):
     folder = write_extracted(tmp_path / "store", messy_rows(5, seed=1))
-    for each in (folder, tmp_path):
-        (each / SUMMARY_FILE).write_text("{}")
-    with pytest.raises(UserError, match="holds what is read"):
-        made(engine, folder, tmp_path / out, {"index": {"kind": "nth_visit"}, "outcomes": [OUTCOME]})
+    for parent in (folder, tmp_path):
+        (parent / SUMMARY_FILE).write_text("{}")
+    with raises_user_error("output-contains-input"):
+        build(engine, folder, tmp_path / out, {"index": {"kind": "nth_visit"}, "outcomes": [OUTCOME]})
     assert (folder / "patients.parquet").exists()
 
 
-def test_codes_are_rolled_up_in_histories_and_answers_not_in_rules(engine, tmp_path):
+def test_codes_are_rolled_up_in_histories_and_labels_but_not_in_rules(engine, tmp_path):
     rows = messy_rows(40, seed=9)
     rows["code"] = ["ICD9_428.0" if code < "ICD9_2" else "ICD9_250.01" for code in rows["code"]]
     values = {
@@ -269,63 +276,65 @@ def test_codes_are_rolled_up_in_histories_and_answers_not_in_rules(engine, tmp_p
         ],
     }
     folder = write_extracted(tmp_path / "store", rows)
-    _, plain = made(engine, folder, tmp_path / "plain", values)
-    _, rolled = made(engine, folder, tmp_path / "out", values, roll_up=RollUp.CATEGORY)
+    _, plain = build(engine, folder, tmp_path / "plain", values)
+    _, rolled = build(engine, folder, tmp_path / "out", values, roll_up=RollUp.CATEGORY)
     assert [row["failure"] for row in rolled] == [row["failure"] for row in plain]
     assert {code for row in rolled for code in row["codes"]} == {"ICD9_428", "ICD9_250"}
     assert {code for row in rolled for code in row["next"] or []} == {"ICD9_428"}
 
 
-def test_context_tokens_stand_where_preprocessing_puts_them(engine, tmp_path, data):
+def test_context_tokens_are_where_preprocessing_puts_them(engine, tmp_path, data):
     folder, _, _ = data
-    _, plain = made(engine, folder, tmp_path / "plain", DEFINITIONS["exclusions"])
-    _, found = made(engine, folder, tmp_path / "out", DEFINITIONS["exclusions"], kinds=frozenset(ContextKind))
-    for row, bare in zip(found, plain, strict=True):
+    _, plain = build(engine, folder, tmp_path / "plain", DEFINITIONS["exclusions"])
+    _, examples = build(
+        engine, folder, tmp_path / "out", DEFINITIONS["exclusions"], kinds=frozenset(ContextKind)
+    )
+    for row, bare in zip(examples, plain, strict=True):
         own = [code for code in row["codes"] if code.startswith("ICD9")]
         assert own == bare["codes"]
         assert row["sex"] is None or row["codes"][0] == f"SEX_{row['sex']}"
         assert sum(code.startswith("GAP_") for code in row["codes"]) == len(row["admit_date"]) - 1
 
 
-def test_the_flow_falls_from_rule_to_rule(engine, tmp_path, data):
+def test_the_cohort_flow_counts_what_remains_after_each_rule(engine, tmp_path, data):
     folder, rows, _ = data
-    summary, found = made(engine, folder, tmp_path / "out", DEFINITIONS["exclusions"])
+    summary, examples = build(engine, folder, tmp_path / "out", DEFINITIONS["exclusions"])
     flow = summary["flow"]
     assert flow[0]["patients"] == rows["patient_id"].nunique()
     assert [step["patients"] for step in flow] == sorted((step["patients"] for step in flow), reverse=True)
     assert [step["rule"] for step in flow[1:]] == [
         "with an index date (nth_visit)",
         "alive",
-        "1 visit up to it",
-        "no ICD9_5 ever",
-        "no ICD9_3, ICD9_4 in the last 60 days up to it",
+        "at least 1 visit of history",
+        "no ICD9_5 at any time",
+        "no ICD9_3, ICD9_4 in the 60 days up to the index date",
         "no outcome up to the index date",
-        "without the outcome, later visits: 1",
+        "case, or control with 1 later visit",
     ]
     counts = summary["splits"].values()
-    assert sum(count["examples"] for count in counts) == len(found)
-    assert sum(count["positives"]["label"] for count in counts) == sum(row["label"] for row in found)
+    assert sum(count["examples"] for count in counts) == len(examples)
+    assert sum(count["positives"]["label"] for count in counts) == sum(row["label"] for row in examples)
 
 
-def test_codes_that_the_table_lacks_are_told(engine, tmp_path, data):
+def test_codes_that_match_nothing_are_refused(engine, tmp_path, data):
     values = {"index": {"codes": ["ICD9_2"]}, "outcomes": [{"codes": ["ICD10_I50*"]}]}
-    with pytest.raises(UserError, match=r"has no code ICD10_I50\*: are its codes written so\? One is ICD9_0"):
-        made(engine, data[0], tmp_path / "out", values)
+    with raises_user_error("unknown-codes", "ICD10_I50*", "ICD9_0"):
+        build(engine, data[0], tmp_path / "out", values)
     assert not (tmp_path / "out").exists()
 
 
-def test_rules_that_leave_nobody_tell_the_flow(engine, tmp_path, data):
+def test_an_empty_cohort_is_refused_with_its_flow(engine, tmp_path, data):
     values = {"index": {"kind": "nth_visit", "visit": 300}, "outcomes": [OUTCOME]}
-    with pytest.raises(UserError, match=r"leave no patient \(patients: 80; with an index date"):
-        made(engine, data[0], tmp_path / "out", values)
+    with raises_user_error("empty-cohort", "patients: 80; with an index date"):
+        build(engine, data[0], tmp_path / "out", values)
 
 
 def test_age_needs_patients(engine, tmp_path):
     rows = messy_rows(5, seed=1)
     folder = write_extracted(tmp_path / "store", rows) / "diagnoses"
     values = {"index": {"kind": "nth_visit"}, "history": {"min_age": 18}, "outcomes": [OUTCOME]}
-    with pytest.raises(UserError, match=r"history\.min_age and max_age need their table"):
-        made(engine, folder, tmp_path / "out", values)
+    with raises_user_error("missing-patients", "history.min_age"):
+        build(engine, folder, tmp_path / "out", values)
 
 
 def test_kinds_of_tasks():

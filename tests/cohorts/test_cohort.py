@@ -1,10 +1,9 @@
 import numpy as np
 import pyarrow as pa
-import pytest
 
-from ehr_bert.cohorts.cohort import cohort_of
-from ehr_bert.errors import UserError
+from ehr_bert.cohorts.cohort import cohort_of, read_cohort
 from ehr_bert.schemas import COHORT, Split, TaskKind
+from tests.user_errors import raises_user_error
 
 ROWS = [
     {
@@ -27,13 +26,13 @@ def table(**tasks):
         rows.append(
             row | {"admit_date": [None] * visits, "los_days": [3] * visits, "days_to_next": [0] * visits}
         )
-    made = pa.Table.from_pylist(rows, schema=COHORT)
+    cohort_table = pa.Table.from_pylist(rows, schema=COHORT)
     for name, column in tasks.items():
-        made = made.append_column(name, column)
-    return made
+        cohort_table = cohort_table.append_column(name, column)
+    return cohort_table
 
 
-def test_codes_are_places_in_their_sorted_vocabulary():
+def test_codes_are_positions_in_a_sorted_vocabulary():
     histories = cohort_of(table(), {}, "here").histories
     assert histories.vocabulary.tolist() == ["A", "B", "Z"]
     assert histories.codes.tolist() == [2, 1, 2, 0]
@@ -42,10 +41,10 @@ def test_codes_are_places_in_their_sorted_vocabulary():
     assert histories.example.tolist() == [0, 0, 0, 2]
 
 
-def test_files_of_other_codes_are_one_vocabulary():
+def test_files_with_different_codes_share_one_vocabulary():
     whole = table()
     files = pa.concat_tables([pa.Table.from_pylist([row], schema=COHORT) for row in whole.to_pylist()])
-    one, other = (cohort_of(each, {}, "here").histories for each in (whole, files))
+    one, other = (cohort_of(part, {}, "here").histories for part in (whole, files))
     assert files["codes"].num_chunks == 3
     for name in (
         "vocabulary",
@@ -59,7 +58,7 @@ def test_files_of_other_codes_are_one_vocabulary():
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_examples_are_taken_in_the_order_asked_for():
+def test_take_returns_examples_in_the_requested_order():
     cohort = cohort_of(table(label=pa.array([1, None, 0], pa.int32())), {}, "here").take(np.array([2, 0]))
     assert cohort.patient_ids.tolist() == ["c", "a"]
     assert cohort.histories.codes.tolist() == [0, 2, 1, 2]
@@ -67,14 +66,14 @@ def test_examples_are_taken_in_the_order_asked_for():
     assert cohort.labels("label").tolist() == [0.0, 1.0]
 
 
-def test_a_side_is_its_examples_alone():
+def test_of_returns_the_examples_of_one_split():
     cohort = cohort_of(table(label=pa.array([1, None, 0], pa.int32())), {}, "here")
     assert cohort.of(Split.TEST).patient_ids.tolist() == ["b"]
     assert np.isnan(cohort.of(Split.TEST).labels("label")).all()
     assert np.isnan(cohort.age[1])
 
 
-def test_a_column_tells_the_kind_of_its_task():
+def test_the_type_of_a_column_gives_the_kind_of_its_task():
     columns = {
         "died": pa.array([1, 0, None], pa.int32()),
         "cost": pa.array([1.5, None, 2.0], pa.float64()),
@@ -90,11 +89,23 @@ def test_a_column_tells_the_kind_of_its_task():
     ]
 
 
-def test_a_task_of_another_type_is_refused_by_name():
-    with pytest.raises(UserError, match=r"'label' is of type string"):
+def test_a_task_of_another_type_is_refused():
+    with raises_user_error("column-type", "label", "string"):
         cohort_of(table(label=pa.array(["a", "b", "c"])), {}, "here")
 
 
-def test_a_missing_column_is_named():
-    with pytest.raises(UserError, match="lacks the column visit_ids"):
+def test_a_missing_column_is_refused():
+    with raises_user_error("missing-column", "visit_ids"):
         cohort_of(table().drop_columns("visit_ids"), {}, "here")
+
+
+def test_lists_of_different_lengths_are_refused():
+    rows = table().to_pylist()
+    rows[0]["visit_ids"].pop()
+    with raises_user_error("list-lengths-differ", "here"):
+        cohort_of(pa.Table.from_pylist(rows, schema=COHORT), {}, "here")
+
+
+def test_another_folder_is_not_a_cohort(tmp_path):
+    with raises_user_error("not-a-cohort", tmp_path):
+        read_cohort(tmp_path)

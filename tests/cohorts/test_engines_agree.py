@@ -1,4 +1,4 @@
-"""The same cohorts on DuckDB and on Spark: the same bytes."""
+"""DuckDB and Spark write the same bytes."""
 
 import pytest
 
@@ -17,13 +17,13 @@ def written(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def by_both(engines, table, out, asked, **options):
-    """What both engines write."""
+def write_with_both(engines, table, out, definition, **options):
+    """Return the files that both engines write, by name."""
     for name, engine in engines.items():
-        write_cohort_folder(engine, table, out / name, asked, **options)
-    found = written(out / "duckdb")
-    assert written(out / "spark") == found
-    return found
+        write_cohort_folder(engine, table, out / name, definition, **options)
+    files = written(out / "duckdb")
+    assert written(out / "spark") == files
+    return files
 
 
 @pytest.fixture
@@ -40,18 +40,18 @@ def table(tmp_path):
 @pytest.mark.slow
 def test_a_matched_cohort(engines, table, tmp_path):
     values = DEFINITIONS["before the outcome"] | {"matching": {"controls": 1, "by": ["sex", "age_band"]}}
-    by_both(engines, table, tmp_path, Definition.from_dict(values))
+    write_with_both(engines, table, tmp_path, Definition.from_dict(values))
 
 
 @pytest.mark.slow
 def test_several_tasks_with_context_tokens(engines, table, tmp_path):
     several = Definition.from_dict(DEFINITIONS["several tasks"])
-    found = by_both(engines, table, tmp_path, several, kinds=frozenset(ContextKind), seed=2)
-    assert len([name for name in found if name.startswith("cohort/")]) > 2
+    files = write_with_both(engines, table, tmp_path, several, kinds=frozenset(ContextKind), seed=2)
+    assert len([name for name in files if name.startswith("cohort/")]) > 2
 
 
-def test_labels_from_elsewhere(engines, table, tmp_path):
+def test_labels_from_a_file(engines, table, tmp_path):
     labels = tmp_path / "labels.tsv"
     lines = [f"{patient}\t2016-01-01\t{patient % 2}\t0.{patient}\n" for patient in range(90)]
     labels.write_text("".join(["patient_id\tindex_date\tlabel\trisk\n", *lines]))
-    assert "risk.parquet" in by_both(engines, table, tmp_path, labels)
+    assert "risk.parquet" in write_with_both(engines, table, tmp_path, labels)

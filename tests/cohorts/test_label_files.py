@@ -7,23 +7,23 @@ import pytest
 from ehr_bert.cohorts.cohort import read_cohort
 from ehr_bert.cohorts.folder import RISK_FILE, write_cohort_folder
 from ehr_bert.cohorts.label_files import read_labels
-from ehr_bert.errors import UserError
 from ehr_bert.schemas import TaskKind
 from tests.cohorts.reference import write_extracted
 from tests.sequences.messy import messy_rows
 from tests.sequences.reference import reference_patient
+from tests.user_errors import raises_user_error
 
 DAY = datetime(2015, 3, 1, 10, 30)
 
 
 def meds(path, **values):
-    """Writes a MEDS label file of two subjects."""
+    """Write a MEDS label file with two subjects."""
     keys = {"subject_id": pa.array([7, 8]), "prediction_time": pa.array([DAY, DAY], pa.timestamp("us"))}
     pq.write_table(pa.table(keys | values), path)
     return path
 
 
-def test_a_plain_table_of_text(tmp_path):
+def test_a_tsv_table(tmp_path):
     path = tmp_path / "labels.tsv"
     path.write_text(
         "patient_id\tindex_date\tlabel\tcost\trisk\n007\t2015-03-01\t1\t2.5\t0.25\n8\t2015-03-01\t\t\t\n"
@@ -48,7 +48,7 @@ def test_a_plain_table_of_text(tmp_path):
         ("categorical_value", pa.array([None, "ICU"]), [None, ["ICU"]], pa.list_(pa.string())),
     ],
 )
-def test_meds_values_become_the_label(tmp_path, column, values, expected, type_):
+def test_meds_values_are_the_label(tmp_path, column, values, expected, type_):
     nothing = pa.nulls(2, pa.float32() if column != "float_value" else pa.bool_())
     other = "float_value" if column != "float_value" else "boolean_value"
     table = read_labels(meds(tmp_path / "labels.parquet", **{column: values, other: nothing}))
@@ -59,75 +59,73 @@ def test_meds_values_become_the_label(tmp_path, column, values, expected, type_)
     assert table["label"].type == type_
 
 
-def test_meds_values_of_two_kinds_are_refused(tmp_path):
+def test_meds_values_of_two_types_are_refused(tmp_path):
     path = meds(tmp_path / "labels.parquet", boolean_value=[True, None], float_value=[None, 1.0])
-    with pytest.raises(UserError, match="values stand in boolean_value, float_value of"):
+    with raises_user_error("several-meds-values", "boolean_value, float_value"):
         read_labels(path)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("key", "mentioned", "text"),
     [
-        ("patient_id\tlabel\n1\t1\n", "has no column index_date: a table of labels has patient_id"),
-        ("patient_id\tindex_date\n1\t2015-03-01\n", "has no labels"),
-        ("patient_id\tindex_date\tlabel\n1\tsoon\t1\n", "index_date isn't a date"),
-        ("patient_id\tindex_date\tlabel\n1\t2015-03-01\tyes\n", "the column label is of string"),
-        ("patient_id\tindex_date\tsex\n1\t2015-03-01\t1\n", "can't be called 'sex'"),
-        ("patient_id\tindex_date\tAge\n1\t2015-03-01\t1\n", "can't be called 'Age'"),
-        ("patient_id\tindex_date\tlabel\tLabel\n1\t2015-03-01\t1\t1\n", "two columns are called label"),
-        ("patient_id\tindex_date\tlabel\trisk\n1\t2015-03-01\t1\thigh\n", "the column risk is of string"),
-        ("patient_id\tindex_date\tlabel\n1\t2015-03-01\tinf\n", "the column label holds an infinite"),
-        ("patient_id\tindex_date\tlabel\n1\t\t1\n2\t2015-03-01\t1\n", "lacks its patient_id or index_date"),
-        ("patient_id\tindex_date\tlabel\n" + "1\t2015-03-01\t1\n" * 3, "2 rows repeat"),
-        ("patient_id\tindex_date\tlabel\n1\t2\n", "can't be read"),
+        ("missing-column", "index_date", "patient_id\tlabel\n1\t1\n"),
+        ("missing-labels", "", "patient_id\tindex_date\n1\t2015-03-01\n"),
+        ("invalid-date", "index_date", "patient_id\tindex_date\tlabel\n1\tsoon\t1\n"),
+        ("column-type", "string", "patient_id\tindex_date\tlabel\n1\t2015-03-01\tyes\n"),
+        ("reserved-name", "'sex'", "patient_id\tindex_date\tsex\n1\t2015-03-01\t1\n"),
+        ("reserved-name", "'Age'", "patient_id\tindex_date\tAge\n1\t2015-03-01\t1\n"),
+        ("duplicate-column", "label", "patient_id\tindex_date\tlabel\tLabel\n1\t2015-03-01\t1\t1\n"),
+        ("column-type", "risk", "patient_id\tindex_date\tlabel\trisk\n1\t2015-03-01\t1\thigh\n"),
+        ("not-finite", "label", "patient_id\tindex_date\tlabel\n1\t2015-03-01\tinf\n"),
+        ("missing-value", "index_date", "patient_id\tindex_date\tlabel\n1\t\t1\n2\t2015-03-01\t1\n"),
+        ("duplicate-rows", "2 rows", "patient_id\tindex_date\tlabel\n" + "1\t2015-03-01\t1\n" * 3),
+        ("unreadable-file", "", "patient_id\tindex_date\tlabel\n1\t2\n"),
     ],
 )
-def test_faults_are_told(tmp_path, text, message):
+def test_an_unsuitable_table_is_refused(tmp_path, key, mentioned, text):
     path = tmp_path / "labels.tsv"
     path.write_text(text)
-    with pytest.raises(UserError, match=message):
+    with raises_user_error(key, path, mentioned):
         read_labels(path)
 
 
-def test_nan_is_no_label(tmp_path):
+def test_nan_is_a_missing_label(tmp_path):
     table = read_labels(meds(tmp_path / "labels.parquet", float_value=pa.array([float("nan"), 1.0])))
     assert table["label"].to_pylist() == [None, 1]
     assert table.schema.field("label").type == pa.int32()
 
 
-def test_labels_of_visits_are_as_many_as_these(engine, tmp_path):
+def test_lists_of_labels_must_have_one_label_per_visit(engine, tmp_path):
     folder = write_extracted(tmp_path / "store", messy_rows(8, seed=4))
     keys = {"patient_id": ["1", "2"], "index_date": [date(2020, 1, 1)] * 2}
     pq.write_table(
         pa.table(keys | {"label": pa.array([[1], None], pa.list_(pa.int32()))}), tmp_path / "l.parquet"
     )
-    with pytest.raises(UserError, match="label: a label for each visit of the history: 1 have more or fewer"):
+    with raises_user_error("leakage-audit-failed", "one-label-per-visit", "1 violation"):
         write_cohort_folder(engine, folder, tmp_path / "out", tmp_path / "l.parquet")
     assert not (tmp_path / "out").exists()
 
 
-def test_ids_that_the_table_lacks_are_told(engine, tmp_path):
+def test_labels_of_unknown_patients_are_refused(engine, tmp_path):
     folder = write_extracted(tmp_path / "store", messy_rows(8, seed=4))
     path = tmp_path / "labels.tsv"
     path.write_text("patient_id\tindex_date\tlabel\n001\t2020-01-01\t1\n")
-    with pytest.raises(
-        UserError, match=r"in the diagnosis table: 0.*are its patient ids those of the labels"
-    ):
+    with raises_user_error("empty-cohort", "patient in the diagnosis table: 0"):
         write_cohort_folder(engine, folder, tmp_path / "out", path)
 
 
 @pytest.mark.parametrize("name", ["passed", "last_discharge", "example", "person", "names", "code_ranks"])
-def test_a_task_may_be_called_as_what_is_computed_on_the_way(engine, tmp_path, name):
+def test_a_task_may_have_the_name_of_an_intermediate_column(engine, tmp_path, name):
     folder = write_extracted(tmp_path / "store", messy_rows(8, seed=4))
     path = tmp_path / "labels.tsv"
     for task in ("label", name):
         path.write_text(f"patient_id\tindex_date\t{task}\n1\t2020-01-01\t1\n2\t2020-01-01\t0\n")
         write_cohort_folder(engine, folder, tmp_path / task, path)
-    plain, found = (pq.read_table(tmp_path / task / "cohort") for task in ("label", name))
-    assert found.rename_columns(plain.column_names) == plain
+    plain, renamed = (pq.read_table(tmp_path / task / "cohort") for task in ("label", name))
+    assert renamed.rename_columns(plain.column_names) == plain
 
 
-def test_a_cohort_of_labels(engine, tmp_path):
+def test_a_cohort_from_labels(engine, tmp_path):
     rows = messy_rows(30, seed=4)
     folder = write_extracted(tmp_path / "store", rows)
     days = [date(2014, 1, 1), date(2015, 1, 1), date(2016, 6, 1)]
@@ -146,18 +144,23 @@ def test_a_cohort_of_labels(engine, tmp_path):
         for place, (patient, day) in enumerate(keys)
         if patient in first and first[patient] <= day and place % 7
     )
-    found = pq.read_table(tmp_path / "out" / "cohort").to_pylist()
-    assert [(row["patient_id"], row["index_date"], row["died"]) for row in found] == [
-        example[:3] for example in expected
+    examples = pq.read_table(tmp_path / "out" / "cohort").to_pylist()
+    assert [(row["patient_id"], row["index_date"], row["died"]) for row in examples] == [
+        key_and_label[:3] for key_and_label in expected
     ]
     risks = pq.read_table(tmp_path / "out" / RISK_FILE)
     assert risks.to_pydict() == {"risk": [risk for *_, risk in expected]}
     steps = {step["rule"]: step["rows"] for step in summary["flow"]}
-    assert list(steps) == ["labels", "in the diagnosis table", "1 visit up to it", "a label at least"]
-    assert steps["labels"] == 93
-    assert steps["in the diagnosis table"] == 3 * rows["patient_id"].nunique()
-    assert steps["a label at least"] == len(expected) < steps["1 visit up to it"]
-    for row in found[::7]:
+    assert list(steps) == [
+        "rows of the table of labels",
+        "patient in the diagnosis table",
+        "at least 1 visit of history",
+        "at least one label",
+    ]
+    assert steps["rows of the table of labels"] == 93
+    assert steps["patient in the diagnosis table"] == 3 * rows["patient_id"].nunique()
+    assert steps["at least one label"] == len(expected) < steps["at least 1 visit of history"]
+    for row in examples[::7]:
         own = rows[(rows["patient_id"] == row["patient_id"]) & (rows["discharge_date"] <= row["index_date"])]
         past = reference_patient(own)
         assert {name: row[name] for name in past} == past

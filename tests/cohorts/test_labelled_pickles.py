@@ -3,9 +3,9 @@ import pytest
 from ehr_bert.cohorts.cohort import read_cohort
 from ehr_bert.cohorts.folder import write_pickled_cohort
 from ehr_bert.cohorts.labelled_pickles import read_labelled_pickles
-from ehr_bert.errors import UserError
 from ehr_bert.pickles import write_pickles
 from ehr_bert.schemas import Split
+from tests.user_errors import raises_user_error
 
 TYPES = {"empty_pad": 0, "ICD9_A": 1, "ICD9_B": 2, "ICD9_C": 4}
 PATIENTS = {
@@ -23,7 +23,7 @@ def written(folder, patients=PATIENTS, types=TYPES, infix=""):
 
 
 @pytest.mark.parametrize("infix", ["", ".bencs"])
-def test_a_cohort_of_pickles(engine, tmp_path, infix):
+def test_a_cohort_from_pickles(engine, tmp_path, infix):
     summary = write_pickled_cohort(engine, *written(tmp_path, infix=infix), tmp_path / "out")
     cohort = read_cohort(tmp_path / "out")
     histories = cohort.histories
@@ -42,21 +42,21 @@ def test_a_cohort_of_pickles(engine, tmp_path, infix):
 
 
 @pytest.mark.parametrize(
-    ("train", "message"),
+    ("key", "mentioned", "train"),
     [
-        ([[[1, 1, [1]]]], r"dhf\.train, pickle 1: a patient must be \[patient, label, codes, visits\]"),
-        ([[], [[1, 1, [1, 2], [1]]]], "pickle 2: a patient's codes and visits differ in number"),
-        ([[[1, 1, [3], [1]]]], "an id of a code is none's"),
-        ([[[1, 1, [0], [1]]]], "an id of a code is none's"),
-        ([[[1, 1, [99], [1]]]], "an id of a code is none's"),
-        ([[["a", 1, [1], [1]]]], "1 patients are in two splits"),
+        ("invalid-pickle", "dhf.train, pickle 1", [[[1, 1, [1]]]]),
+        ("invalid-pickle", "pickle 2", [[], [[1, 1, [1, 2], [1]]]]),
+        ("unknown-code-ids", "pickle 1", [[[1, 1, [3], [1]]]]),
+        ("unknown-code-ids", "pickle 1", [[[1, 1, [0], [1]]]]),
+        ("unknown-code-ids", "pickle 1", [[[1, 1, [99], [1]]]]),
+        ("patients-in-two-splits", "dhf", [[["a", 1, [1], [1]]]]),
     ],
 )
-def test_faults_are_told(tmp_path, train, message):
-    with pytest.raises(UserError, match=message):
+def test_unsuitable_pickles_are_refused(tmp_path, key, mentioned, train):
+    with raises_user_error(key, mentioned):
         read_labelled_pickles(*written(tmp_path, PATIENTS | {Split.TRAIN: train}))
 
 
-def test_pickles_of_nobody_are_told(tmp_path):
-    with pytest.raises(UserError, match="dhf: the pickles hold no patient"):
+def test_pickles_without_patients_are_refused(tmp_path):
+    with raises_user_error("empty-cohort", "dhf"):
         read_labelled_pickles(*written(tmp_path, {split: [[]] for split in Split}))

@@ -1,4 +1,4 @@
-"""Heart failure at a later visit, on two public corpora."""
+"""The number of cases and controls of heart failure in two public corpora."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_heart_failure_at_a_later_visit(
     source, folder = DATA / name / "diagnoses.tsv.gz", tmp_path / "extracted"
     arguments = ["--from", "table", "--columns", tmp_path / "mapping.toml", source, folder]
     assert command(["extract", *map(str, arguments)]) == 0
-    asked = Definition.read("heart_failure_at_a_later_visit")
-    splits = write_cohort_folder(engine, folder, tmp_path / "out", asked)["splits"].values()
+    definition = Definition.read("heart_failure_at_a_later_visit")
+    splits = write_cohort_folder(engine, folder, tmp_path / "out", definition)["splits"].values()
     positives = sum(split["positives"]["label"] for split in splits)
     assert (positives, sum(split["examples"] for split in splits) - positives) == (cases, controls)

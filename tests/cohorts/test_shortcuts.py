@@ -1,4 +1,4 @@
-"""Models of what should tell little, on made-up cohorts with and without a shortcut."""
+"""Shortcuts in constructed cohorts with and without one."""
 
 from datetime import date, timedelta
 
@@ -8,14 +8,14 @@ import pytest
 
 from ehr_bert.cohorts import shortcuts as shortcuts_module
 from ehr_bert.cohorts.cohort import cohort_of
-from ehr_bert.cohorts.shortcuts import FEWEST, shortcuts, shortcuts_to
+from ehr_bert.cohorts.shortcuts import MIN_PER_CLASS, code_shortcut, structure_shortcut, training_sample
 from ehr_bert.schemas import COHORT
 
 INDEX = date(2015, 6, 1)
 
 
 def history(random, label):
-    """Visits from the first to the last, days before the index date apart: their days, and their codes."""
+    """Return the visits in order: days before the index date, and codes."""
     days = np.sort(random.choice(np.arange(40, 900), random.integers(1, 5), replace=False))[::-1]
     visits = [(int(day), random.choice(30, random.integers(1, 4), replace=False)) for day in days]
     visits.append((0, random.choice(30, random.integers(1, 4), replace=False)))
@@ -26,7 +26,7 @@ def history(random, label):
 
 
 def cohort_table(change=lambda random, label, visits: visits, examples=500, share=0.4):
-    """A cohort table whose outcome is told a little by a code of the first visit, and as `change` does."""
+    """Return a cohort table whose outcome depends weakly on a code of the first visit, and on `change`."""
     random = np.random.default_rng(11)
     rows = []
     for number in range(examples):
@@ -48,91 +48,85 @@ def cohort_table(change=lambda random, label, visits: visits, examples=500, shar
     return pa.Table.from_pylist(rows, schema=COHORT.append(pa.field("label", pa.int32())))
 
 
-def found(table):
-    """By what was looked at, whether it is as it should be, and what is told."""
-    structure, codes = shortcuts_to("label", cohort_of(table, {}, "here"))
-    assert structure.is_warning
-    assert codes.is_warning
-    return structure, codes
+def shortcuts(table):
+    """Return the violations by structure and by codes."""
+    cohort = cohort_of(table, {}, "here")
+    return structure_shortcut("label", cohort), code_shortcut("label", cohort)
 
 
 def test_a_plausible_cohort_has_no_shortcut():
-    structure, codes = found(cohort_table())
-    assert structure.ok, structure
-    assert codes.ok, codes
+    structure, codes = shortcuts(cohort_table())
+    assert structure.number == 0, structure
+    assert codes.number == 0, codes
 
 
-def test_an_outcome_told_by_the_number_of_visits_alone_is_found():
-    structure, _ = found(cohort_table(lambda random, label, visits: visits if label else visits[-1:]))
-    assert not structure.ok
+def test_an_outcome_predicted_by_the_number_of_visits_is_found():
+    structure, _ = shortcuts(cohort_table(lambda random, label, visits: visits if label else visits[-1:]))
+    assert structure.number == 1
     assert "AUROC 0.9" in structure.detail or "AUROC 1.0" in structure.detail
 
 
-def test_an_outcome_told_by_a_code_of_the_last_days_is_found():
+def test_an_outcome_predicted_by_a_code_of_the_last_days_is_found():
     def diagnosed(random, label, visits):
         if label and random.random() < 0.6:
             visits[-1][1].append("ICD9_biopsy")
         return visits
 
-    structure, codes = found(cohort_table(diagnosed))
-    assert structure.ok
-    assert not codes.ok
+    structure, codes = shortcuts(cohort_table(diagnosed))
+    assert structure.number == 0
+    assert codes.number == 1
     assert "without the last 30 days" in codes.detail
-    assert codes.detail.endswith("the code that tells most is ICD9_biopsy")
+    assert codes.detail.endswith("ICD9_biopsy")
 
 
-def test_a_code_that_tells_everything_is_found_wherever_it_stands():
+def test_a_code_that_reveals_the_outcome_is_found_at_any_visit():
     def treated(random, label, visits):
         if label:
             visits[0][1].append("ICD9_treated")
         return visits
 
-    _, codes = found(cohort_table(treated))
-    assert not codes.ok
+    _, codes = shortcuts(cohort_table(treated))
+    assert codes.number == 1
     assert codes.detail.endswith("ICD9_treated")
 
 
-def test_too_few_outcomes_are_not_looked_at():
-    for finding in found(cohort_table(examples=FEWEST + 9)):
-        assert finding.ok
-        assert "fewer than" in finding.detail
+def test_too_few_cases_are_not_checked():
+    for violations in shortcuts(cohort_table(examples=MIN_PER_CLASS + 9)):
+        assert violations.number == 0
+        assert "not checked" in violations.detail
 
 
-def test_histories_of_one_visit_have_nothing_earlier():
-    _, codes = found(cohort_table(lambda random, label, visits: visits[-1:]))
-    assert codes.ok
+def test_histories_of_one_visit_have_no_earlier_days():
+    _, codes = shortcuts(cohort_table(lambda random, label, visits: visits[-1:]))
+    assert codes.number == 0
     assert "without the last" not in codes.detail
 
 
-def test_unknown_dates_and_labels_are_no_matter():
+def test_unknown_dates_and_labels_are_accepted():
     rows = cohort_table().to_pylist()
     for row in rows:
         row["index_date"] = None
         row["admit_date"] = [None] * len(row["admit_date"])
     rows[0]["label"] = None
     table = pa.Table.from_pylist(rows, schema=cohort_table(examples=1).schema)
-    assert all(finding.ok for finding in found(table))
+    assert [violations.number for violations in shortcuts(table)] == [0, 0]
 
 
-def test_training_examples_alone_are_looked_at(engine):
-    table = cohort_table(lambda random, label, visits: visits if label else visits[-1:])
-    of_test = table.set_column(2, "split", pa.array(["test"] * len(table)))
-    assert not all(finding.ok for finding in shortcuts(engine, engine.load(table)))
-    assert all("fewer than" in finding.detail for finding in shortcuts(engine, engine.load(of_test)))
+def test_the_sample_has_training_examples_only(engine):
+    table = cohort_table(examples=60)
+    of_test = table.set_column(2, "split", pa.array(["train"] * 20 + ["test"] * 40))
+    assert len(training_sample(engine, engine.load(of_test))) == 20
 
 
-def test_so_many_examples_are_looked_at(engine, monkeypatch):
-    seen = []
-    monkeypatch.setattr(shortcuts_module, "EXAMPLES", 70)
-    monkeypatch.setattr(shortcuts_module, "shortcuts_to", lambda task, train: seen.append(train) or [])
-    shortcuts(engine, engine.load(pa.concat_tables([cohort_table(examples=50)] * 2)))
-    assert len(seen[0]) == 70
-    assert len(set(seen[0].patient_ids)) > 30
+def test_the_sample_has_a_maximum_number_of_examples(engine, monkeypatch):
+    monkeypatch.setattr(shortcuts_module, "MAX_EXAMPLES", 70)
+    sample = training_sample(engine, engine.load(pa.concat_tables([cohort_table(examples=50)] * 2)))
+    assert len(sample) == 70
+    assert len(set(sample.patient_ids)) > 30
 
 
-def test_a_patient_is_not_in_two_folds(engine):
-    table = cohort_table(examples=120)
-    several = pa.concat_tables([table] * 5)
-    by_patient = shortcuts(engine, engine.load(several))[1]
-    auroc = float(by_patient.detail.split("AUROC ")[1][:4])
+def test_a_patient_is_in_one_fold_only():
+    several = pa.concat_tables([cohort_table(examples=120)] * 5)
+    _, codes = shortcuts(several)
+    auroc = float(codes.detail.split("AUROC ")[1][:4])
     assert auroc == pytest.approx(0.6, abs=0.12)

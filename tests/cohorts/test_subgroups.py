@@ -5,7 +5,7 @@ from ehr_bert.cohorts.cohort import cohort_of
 from ehr_bert.cohorts.subgroups import subgroups
 from ehr_bert.schemas import COHORT
 
-WHO = [("F", 17, 1), ("M", 45, 2), (None, 64, 4), ("F", None, 3), ("M", 80, 30)]
+SEX_AGE_VISITS = [("F", 17, 1), ("M", 45, 2), (None, 64, 4), ("F", None, 3), ("M", 80, 30)]
 
 
 def cohort():
@@ -21,14 +21,14 @@ def cohort():
             "los_days": [0] * visits,
             "days_to_next": [0] * visits,
         }
-        for number, (sex, age, visits) in enumerate(WHO)
+        for number, (sex, age, visits) in enumerate(SEX_AGE_VISITS)
     ]
     return cohort_of(pa.Table.from_pylist(rows, schema=COHORT), {}, "here")
 
 
 def test_groups_are_by_sex_age_and_visits():
-    found = {name: np.flatnonzero(members).tolist() for name, members in subgroups(cohort()).items()}
-    assert found == {
+    members_of = {name: np.flatnonzero(members).tolist() for name, members in subgroups(cohort()).items()}
+    assert members_of == {
         "sex F": [0, 3],
         "sex M": [1, 4],
         "age 0-17": [0],
