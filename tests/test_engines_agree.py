@@ -1,4 +1,4 @@
-"""The same commands on DuckDB and on Spark: the same bytes."""
+"""The commands write the same bytes on DuckDB and on Spark."""
 
 import gzip
 from pathlib import Path
@@ -34,10 +34,7 @@ ODD_LINES = [
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "ehr_bert.cli.COMMANDS", dict.fromkeys(("extract", "preprocess", "features"), "stage")
-    )
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_module, "SHARD_PATIENTS", 17)
 
 
@@ -45,25 +42,25 @@ def written(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def by_both(stage: str, source: Path, folder: Path, *options: str) -> dict[str, bytes]:
-    """What both engines write."""
+def written_by_both(command_name: str, source: Path, folder: Path, *options: str) -> dict[str, bytes]:
+    """Run a command on both engines, and return the files, which must be equal."""
     for engine in ("duckdb", "spark"):
-        assert command([stage, str(source), str(folder / engine), "--engine", engine, *options]) == 0
-    found = written(folder / "duckdb")
-    assert written(folder / "spark") == found
-    return found
+        assert command([command_name, str(source), str(folder / engine), "--engine", engine, *options]) == 0
+    files = written(folder / "duckdb")
+    assert written(folder / "spark") == files
+    return files
 
 
 def test_preprocessing_a_messy_table_with_every_rule(tmp_path: Path) -> None:
     lines = tutorial_lines(messy_rows(150, seed=61))
     table = tmp_path / "table.tsv.gz"
     table.write_bytes(gzip.compress("".join([HEADER, *lines, *ODD_LINES]).encode()))
-    found = by_both(
+    files = written_by_both(
         *("preprocess", table, tmp_path),
         *("--sample", "120", "--min-codes", "2", "--min-patients", "3", "--until", "2016-06-01"),
         *("--tokens", "gap", "--seed", "3"),
     )
-    assert len([name for name in found if name.startswith("sequences/train")]) > 2
+    assert len([name for name in files if name.startswith("sequences/train")]) > 2
     for engine in ("processes", "spark"):
         arguments = (str(tmp_path / "duckdb"), str(tmp_path / f"by {engine}"), "--engine", engine)
         assert command(["features", *arguments, "--shards", "2", "--processes", "1"]) == 0
@@ -72,16 +69,18 @@ def test_preprocessing_a_messy_table_with_every_rule(tmp_path: Path) -> None:
 
 def test_extracting_a_store_and_preprocessing_it_with_tokens(tmp_path: Path) -> None:
     store = write_tables(tmp_path / "omop", TABLES)
-    by_both("extract", store, tmp_path / "extracted", "--from", "omop", "--without-visit", "keep")
-    by_both("preprocess", tmp_path / "extracted" / "duckdb", tmp_path / "out", "--tokens", "sex,age,gap")
+    written_by_both("extract", store, tmp_path / "extracted", "--from", "omop", "--without-visit", "keep")
+    written_by_both(
+        "preprocess", tmp_path / "extracted" / "duckdb", tmp_path / "out", "--tokens", "sex,age,gap"
+    )
 
 
-def test_ranks_past_the_bits_of_a_small_integer(tmp_path: Path) -> None:
-    """Spark numbers rows by 32-bit integers, which a place of some hundred codes would overflow."""
+def test_ranks_that_exceed_a_small_integer(tmp_path: Path) -> None:
+    """Spark numbers rows with 32-bit integers, which the rank in a place with hundreds of codes overflows."""
     lines = [
         f"{code % 40}\t2014-01-{1 + code % 28:02}\t2014-02-{1 + code % 28:02}\tICD9_{code:04}\t1\t{code}\t0\n"
         for code in range(3000)
     ]
     table = tmp_path / "table.tsv"
     table.write_text("".join([HEADER, *lines]), encoding="utf-8")
-    by_both("preprocess", table, tmp_path)
+    written_by_both("preprocess", table, tmp_path)

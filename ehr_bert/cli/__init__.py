@@ -108,9 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     name, *others = argv if argv and argv[0] in COMMANDS else [main_parser().parse_args(argv).command]
-    arguments = command_parser(name).parse_args(others)
-    configure_logging(arguments.verbosity or Verbosity.NORMAL)
     try:
+        arguments = command_parser(name).parse_args(others)
+        configure_logging(arguments.verbosity or Verbosity.NORMAL)
         _module(name).run(arguments)
     except (UserError, OSError) as error:
         print(f"ehr-bert {name}: {error_line(error)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The arguments that say where relational work runs, for every stage that has some."""
+"""Arguments that select the engine of relational computations."""
 
 import argparse
 from collections.abc import Iterator
@@ -15,29 +15,32 @@ if TYPE_CHECKING:
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments."""
-    group = parser.add_argument_group("where it is computed")
+    """Add the arguments."""
+    group = parser.add_argument_group("engine")
     group.add_argument(
         "--engine", choices=("duckdb", "spark"), default="duckdb", help="DuckDB in this process, or Spark"
     )
     group.add_argument(
         "--memory-limit",
         metavar="SIZE",
-        help="DuckDB's memory, such as 8GB; without it 80%% of the machine's",
+        help="memory limit of DuckDB, such as 8GB; by default 80%% of the machine's memory",
     )
-    group.add_argument("--threads", type=count, metavar="N", help="DuckDB's threads; without it one a core")
+    group.add_argument(
+        "--threads", type=count, metavar="N", help="threads of DuckDB; by default one per core"
+    )
     _add_spark_arguments(group)
 
 
 def opened_engine(arguments: argparse.Namespace, scratch: Path) -> "AbstractContextManager[Engine]":
-    """The engine that the arguments name.
+    """Open the engine that the arguments select.
 
     Args:
-        arguments: With those of `add_engine_arguments`.
-        scratch: A folder for the engine's temporary files.
+        arguments: Parsed arguments of `add_engine_arguments`.
+        scratch: Folder for temporary files of the engine.
 
     Raises:
-        UserError: the engine doesn't start, or isn't installed.
+        UserError: The engine is not installed (key `missing-package`) or does not start
+            (`spark-start-failed`, `invalid-engine-setting`).
     """
     if arguments.engine == "spark":
         return _spark(arguments, scratch)
@@ -47,26 +50,26 @@ def opened_engine(arguments: argparse.Namespace, scratch: Path) -> "AbstractCont
 
 
 def add_task_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of a stage that runs independent tasks."""
-    group = parser.add_argument_group("where it is computed")
+    """Add the arguments of a command that runs independent tasks."""
+    group = parser.add_argument_group("engine")
     group.add_argument(
         "--engine",
         choices=("processes", "spark"),
         default="processes",
-        help="processes of this machine, or Spark, a task for each file that is read",
+        help="processes on this machine, or Spark, with one task per input file",
     )
     group.add_argument(
         "--processes",
         type=count,
         metavar="N",
-        help="processes; without it one a core, or fewer for few files",
+        help="number of processes; by default one per core, and at most one per input file",
     )
     _add_spark_arguments(group)
 
 
 @contextmanager
 def opened_task_runner(arguments: argparse.Namespace, scratch: Path) -> "Iterator[TaskRunner]":
-    """What runs tasks, by the arguments of `add_task_arguments`; see `opened_engine`."""
+    """Open the task runner that the arguments of `add_task_arguments` select. See `opened_engine`."""
     if arguments.engine == "spark":
         with _spark(arguments, scratch) as engine:
             yield engine.run
@@ -78,7 +81,10 @@ def opened_task_runner(arguments: argparse.Namespace, scratch: Path) -> "Iterato
 
 def _add_spark_arguments(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
-        "--spark-master", default="local[*]", metavar="URL", help="Spark's address; local[*] is this machine"
+        "--spark-master",
+        default="local[*]",
+        metavar="URL",
+        help="master URL of Spark; local[*] uses all cores of this machine",
     )
     group.add_argument(
         "--spark-conf",
@@ -86,7 +92,7 @@ def _add_spark_arguments(group: "argparse._ArgumentGroup") -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of Spark, such as spark.driver.memory=16g; may be given often",
+        help="Spark configuration, such as spark.driver.memory=16g; may be repeated",
     )
 
 
@@ -97,7 +103,8 @@ def _spark(arguments: argparse.Namespace, scratch: Path) -> "SparkEngine":
         from ehr_bert.errors import UserError
 
         raise UserError(
-            f"--engine spark needs the extra `spark`: pip install 'ehr-bert[spark]' ({error})"
+            "missing-package",
+            f"--engine spark requires an optional package ({error}). Run pip install 'ehr-bert[spark]'.",
         ) from error
     return SparkEngine(scratch, arguments.spark_master, dict(arguments.spark_conf))
 
@@ -105,5 +112,5 @@ def _spark(arguments: argparse.Namespace, scratch: Path) -> "SparkEngine":
 def _setting(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not name or not separator:
-        raise argparse.ArgumentTypeError(f"{text!r}: write NAME=VALUE")
+        raise argparse.ArgumentTypeError(f"{text!r} does not have the form NAME=VALUE")
     return name, value

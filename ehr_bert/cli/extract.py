@@ -1,99 +1,63 @@
-"""`ehr-bert extract`: the diagnoses of a store of health records become one table."""
+"""`ehr-bert extract`: extract the diagnoses of a store to one table."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
+from ehr_bert.errors import UserError
 
 if TYPE_CHECKING:
-    from ehr_bert.sources.store import Store
-    from ehr_bert.sources.tables import Tables
-
-_OPTIONS = {
-    "codes": "omop",
-    "condition_types": "omop",
-    "source_vocabulary": "omop",
-    "diagnoses": "meds",
-    "columns": "table",
-}
-"""By option, the one kind of store that it is for."""
+    from ehr_bert.sources.store import StoreOption
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
+    """Add the arguments, with one group of options for each store."""
+    from ehr_bert.sources.registry import STORES
+
     parser.add_argument(
         "source",
         nargs="?",
         metavar="SOURCE",
-        help="the store: a folder of CSV or Parquet files, a DuckDB file, or a URL that Ibis connects to",
+        help="the store: a folder of CSV or Parquet files, a DuckDB file, or a URL for Ibis",
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write")
+    parser.add_argument("out", type=Path, metavar="OUT", help="output folder")
     parser.add_argument(
-        "--from",
-        dest="kind",
-        choices=("omop", "mimic-iv", "mimic-iii", "meds", "synthea", "table"),
-        required=True,
-        help="what kind of store it is",
+        "--from", dest="store", choices=tuple(STORES), required=True, help="kind of the store"
     )
-    parser.add_argument("--source-url", metavar="URL", help="the store, in place of SOURCE")
+    parser.add_argument("--source-url", metavar="URL", help="the store, instead of SOURCE")
     parser.add_argument(
         "--without-visit",
         choices=("reject", "keep"),
         default="reject",
-        help="diagnoses that name no visit: reject them, or keep each as a one-day visit of its own",
+        help="reject diagnoses without a visit id, or keep each as a one-day visit",
     )
     parser.add_argument(
         "--nested-visits",
         choices=("keep", "merge"),
         default="keep",
-        help="visits whose days lie inside another of the same patient: keep them, or give them its days",
+        help="keep visits whose days lie within another visit of the patient, or give them its days",
     )
-    parser.add_argument(
-        "--codes",
-        choices=("source", "standard"),
-        help="omop: take the codes of the source (the default) or the standard concepts",
-    )
-    parser.add_argument(
-        "--condition-types",
-        metavar="ID,...",
-        help="omop: take the conditions of these condition_type_concept_id only",
-    )
-    parser.add_argument(
-        "--source-vocabulary",
-        choices=("ICD9CM", "ICD10CM", "ICD10", "ICD10GM", "SNOMED"),
-        help="omop: of which system source codes are that the concept table doesn't tell of; without it "
-        "their shape decides",
-    )
-    parser.add_argument(
-        "--diagnoses",
-        metavar="REGEX",
-        help="meds: what the codes of diagnoses match; docs/stores.md has the default",
-    )
-    parser.add_argument(
-        "--columns", type=Path, metavar="FILE", help="table: the TOML file that names its columns"
-    )
+    for name in STORES:
+        _add_store_arguments(parser, name)
     add_engine_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the stage."""
+    """Run the command."""
     from ehr_bert.sources.extraction import write_extracted_folder
-    from ehr_bert.sources.store import NestedVisits, WithoutVisit
+    from ehr_bert.sources.records import NestedVisits, WithoutVisit
+    from ehr_bert.sources.registry import STORES
     from ehr_bert.sources.summary import extraction_text
-    from ehr_bert.sources.tables import opened
+    from ehr_bert.sources.tables import opened_tables
 
-    read = _reader(arguments)
+    options = _store_options(arguments)
     source = _source(arguments)
     scratch = arguments.out.absolute().parent
-    with (
-        opened_engine(arguments, scratch) as engine,
-        opened(engine, source, scratch) as tables,
-    ):
+    with opened_engine(arguments, scratch) as engine, opened_tables(engine, source, scratch) as tables:
         summary = write_extracted_folder(
             engine,
-            read(tables),
+            STORES[arguments.store].records(tables, **options),
             tables.where,
             arguments.out,
             WithoutVisit(arguments.without_visit),
@@ -102,44 +66,66 @@ def run(arguments: argparse.Namespace) -> None:
     print(extraction_text(summary))
 
 
-def _source(arguments: argparse.Namespace) -> str:
-    from ehr_bert.errors import UserError
+def _add_store_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    from ehr_bert.sources.registry import STORES
 
-    given = [source for source in (arguments.source, arguments.source_url) if source]
-    if len(given) != 1:
-        raise UserError("name the store once: as SOURCE, or by --source-url")
-    return given[0]
-
-
-def _reader(arguments: argparse.Namespace) -> "Callable[[Tables], Store]":
-    """What reads this kind of store, with its options."""
-    from ehr_bert.codes import CodeSystem
-    from ehr_bert.errors import UserError
-    from ehr_bert.sources.mapped import TableMapping, read_mapped
-    from ehr_bert.sources.meds import DIAGNOSIS, read_meds
-    from ehr_bert.sources.mimic import MIMIC_III, MIMIC_IV, read_mimic
-    from ehr_bert.sources.omop import OmopCodes, read_omop
-    from ehr_bert.sources.synthea import read_synthea
-
-    kind = arguments.kind
-    for option, meant_for in _OPTIONS.items():
-        if getattr(arguments, option) is not None and kind != meant_for:
-            raise UserError(
-                f"--{option.replace('_', '-')} is for --from {meant_for}, not {kind}: leave it out"
+    store = STORES[name]
+    group = parser.add_argument_group(f"--from {name} ({store.title})", store.description)
+    for option in store.options:
+        try:
+            group.add_argument(
+                option.flag,
+                dest=_destination(option),
+                choices=None if option.choices is None else tuple(option.choices),
+                metavar=option.metavar or (option.name.upper() if option.choices is None else None),
+                help=option.help,
             )
-    if kind == "table":
-        if arguments.columns is None:
-            raise UserError("--from table needs --columns FILE: docs/stores.md shows one")
-        mapping = TableMapping.read(arguments.columns)
-        return lambda tables: read_mapped(tables, mapping)
-    if kind == "meds":
-        return lambda tables: read_meds(tables, arguments.diagnoses or DIAGNOSIS)
-    if kind == "omop":
-        codes = OmopCodes(arguments.codes or OmopCodes.SOURCE)
-        types = [number.strip() for number in (arguments.condition_types or "").split(",") if number.strip()]
-        vocabulary = CodeSystem(arguments.source_vocabulary) if arguments.source_vocabulary else None
-        return lambda tables: read_omop(tables, codes, types, vocabulary)
-    if kind == "synthea":
-        return read_synthea
-    mimic = {"mimic-iii": MIMIC_III, "mimic-iv": MIMIC_IV}[kind]
-    return lambda tables: read_mimic(tables, mimic)
+        except argparse.ArgumentError as error:
+            raise UserError(
+                "duplicate-option",
+                f"the option {option.flag} of the store {name!r} exists already. Rename it in the "
+                "package that provides the store.",
+            ) from error
+
+
+def _destination(option: "StoreOption") -> str:
+    """Return the attribute of an option in the parsed arguments, distinct from those of the command."""
+    return f"store_option_{option.name}"
+
+
+def _store_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of the options that are given, for the reader of the store.
+
+    Raises:
+        UserError: An option of another store is given (key `option-of-another-store`), or a required one is
+            missing (`missing-option`).
+    """
+    from ehr_bert.sources.registry import STORES
+
+    options = {}
+    for name, store in STORES.items():
+        for option in store.options:
+            text = getattr(arguments, _destination(option))
+            if name != arguments.store and text is not None:
+                raise UserError(
+                    "option-of-another-store",
+                    f"{option.flag} is an option of --from {name}, not of --from "
+                    f"{arguments.store}. Remove it.",
+                )
+            if name == arguments.store and text is None and option.required:
+                raise UserError(
+                    "missing-option",
+                    f"--from {name} requires {option.flag} {option.metavar or ''}".rstrip()
+                    + ". docs/stores.md describes it.",
+                )
+            if name == arguments.store and text is not None:
+                options[option.name] = option.convert(text)
+    return options
+
+
+def _source(arguments: argparse.Namespace) -> str:
+    if arguments.source and arguments.source_url:
+        raise UserError("conflicting-options", "SOURCE and --source-url are both given. Remove one of them.")
+    if not (arguments.source or arguments.source_url):
+        raise UserError("missing-option", "no store is given. Add SOURCE or --source-url.")
+    return arguments.source or arguments.source_url

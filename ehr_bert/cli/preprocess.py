@@ -1,4 +1,4 @@
-"""`ehr-bert preprocess`: a diagnosis table becomes patient sequences and a vocabulary."""
+"""`ehr-bert preprocess`: convert a diagnosis table to patient sequences and a vocabulary."""
 
 import argparse
 from datetime import date
@@ -12,70 +12,74 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
+    """Add the arguments."""
     parser.add_argument(
         "table",
         type=Path,
         metavar="TABLE",
-        help="the diagnosis table: the tutorial's TSV (or .tsv.gz), a Parquet file, or a folder of them",
+        help="diagnosis table: an output folder of extract, a Parquet file or folder, or the tutorial's TSV "
+        "(.tsv, .tsv.gz)",
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write")
-    parser.add_argument("--seed", type=int, default=0, help="decides splits and sample")
+    parser.add_argument("out", type=Path, metavar="OUT", help="output folder")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the splits and the sample")
     parser.add_argument(
-        "--sample", type=int, default=0, metavar="N", help="take N patients; 0 takes all of them"
+        "--sample", type=int, default=0, metavar="N", help="number of patients to sample; 0 keeps all"
     )
     parser.add_argument(
         "--vocabulary",
         type=Path,
         metavar="FILE",
-        help="a vocabulary.tsv or .types file whose ids are kept; codes that it lacks are appended",
+        help="vocabulary.tsv or .types file whose ids are kept; new codes are appended",
     )
     add_history_arguments(parser)
     parser.add_argument(
-        "--from-date", type=_day, metavar="YYYY-MM-DD", help="leave out visits discharged before"
+        "--from-date", type=_day, metavar="YYYY-MM-DD", help="exclude visits discharged before this day"
     )
-    parser.add_argument("--until", type=_day, metavar="YYYY-MM-DD", help="leave out visits discharged after")
+    parser.add_argument(
+        "--until", type=_day, metavar="YYYY-MM-DD", help="exclude visits discharged after this day"
+    )
     parser.add_argument(
         "--min-codes",
         type=int,
         default=0,
         metavar="N",
-        help="leave out patients with fewer codes than N, each counted once a visit",
+        help="exclude patients with fewer than N codes; a code counts once per visit",
     )
     parser.add_argument(
-        "--min-visits", type=int, default=0, metavar="N", help="leave out patients with fewer visits than N"
+        "--min-visits", type=int, default=0, metavar="N", help="exclude patients with fewer than N visits"
     )
     parser.add_argument(
         "--min-patients",
         type=int,
         default=0,
         metavar="N",
-        help="codes that fewer than N patients of the training split have become the nearest heading that "
-        "enough have, else [UNK]",
+        help="replace codes of fewer than N training patients by the nearest heading with at least N, "
+        "or by [UNK]",
     )
     add_engine_arguments(parser)
 
 
 def add_history_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments on what histories hold, for every stage that makes some."""
+    """Add the arguments on the contents of histories, for every command that builds histories."""
     parser.add_argument(
         "--roll-up",
         choices=("none", "3-character", "ccs", "ccsr", "icd10"),
         default="none",
-        help="coarser codes: ICD's 3-character categories, CCS or CCSR; or codes of ICD-9 to ICD-10; codes "
-        "that have none are kept as they are, and counted",
+        help="roll codes up to 3-character ICD categories, CCS or CCSR, or map ICD-9-CM to ICD-10-CM; codes "
+        "without a target are kept and counted",
     )
     parser.add_argument(
         "--tokens",
         type=_context_kinds,
         default=frozenset(),
         metavar="KIND,...",
-        help="tokens before the codes of a visit: sex (at the first), age, gap (days since the last visit)",
+        help="context tokens before the codes of a visit: sex (first visit only), age, gap (days since the "
+        "previous visit)",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the stage."""
+    """Run the command."""
     from ehr_bert.codes import RollUp
     from ehr_bert.sequences.building import SequenceOptions
     from ehr_bert.sequences.eligibility import Eligibility
@@ -83,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.sequences.summary import summary_text
     from ehr_bert.vocabulary import Vocabulary
 
-    given = Vocabulary.read(arguments.vocabulary) if arguments.vocabulary else None
+    vocabulary = Vocabulary.read(arguments.vocabulary) if arguments.vocabulary else None
     eligibility = Eligibility(
         from_date=arguments.from_date,
         until=arguments.until,
@@ -94,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
     options = SequenceOptions(RollUp(arguments.roll_up), eligibility, arguments.tokens)
     with opened_engine(arguments, arguments.out.absolute().parent) as engine:
         summary = write_sequences_folder(
-            engine, arguments.table, arguments.out, arguments.seed, arguments.sample, given, options
+            engine, arguments.table, arguments.out, arguments.seed, arguments.sample, vocabulary, options
         )
     print(summary_text(summary))
 
@@ -103,15 +107,15 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day: write YYYY-MM-DD") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date of the form YYYY-MM-DD") from error
 
 
 def _context_kinds(text: str) -> "frozenset[ContextKind]":
-    """Reads `sex,age,gap`, or some of them."""
+    """Parse kinds of context tokens, such as `sex,age,gap`."""
     from ehr_bert.schemas import ContextKind
 
     try:
         return frozenset(map(ContextKind, text.split(",")))
     except ValueError as error:
         kinds = ", ".join(ContextKind)
-        raise argparse.ArgumentTypeError(f"{text!r}: name some of {kinds}, separated by commas") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {kinds}, separated by commas") from error

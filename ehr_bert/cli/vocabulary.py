@@ -1,4 +1,4 @@
-"""`ehr-bert vocabulary`."""
+"""`ehr-bert vocabulary`: merge the vocabularies of several corpora."""
 
 import argparse
 from pathlib import Path
@@ -7,46 +7,46 @@ from ehr_bert.cli.counts import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
+    """Add the arguments."""
     parser.add_argument(
-        "sequences", type=Path, nargs="+", help="folders that `ehr-bert preprocess` made, one a corpus"
+        "sequences", type=Path, nargs="+", help="output folders of preprocess, one per corpus"
     )
-    parser.add_argument("output", type=Path, help="file to write, such as vocabulary.tsv")
+    parser.add_argument("output", type=Path, help="output file, such as vocabulary.tsv")
     parser.add_argument(
         "--amplify",
         type=float,
         nargs="+",
         metavar="X",
-        help="how many times the patients of each corpus count, such as 1 5; without it once",
+        help="weight of the patients of each corpus, such as 1 5; by default 1",
     )
     parser.add_argument(
         "--size",
         type=count,
         metavar="N",
-        help="tokens at most, the most frequent ones after amplification; without it all",
+        help="maximum number of tokens, the most frequent by weighted count; by default all",
     )
     parser.add_argument(
         "--min-patients",
         type=count,
         default=1,
         metavar="K",
-        help="leave out codes that fewer training patients have, of all corpora together",
+        help="exclude codes of fewer training patients, over all corpora",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes the vocabulary, and prints how many codes of each corpus are in it."""
+    """Write the vocabulary, and print the number of codes of each corpus that it contains."""
     from ehr_bert.sequences.mixed_vocabulary import mixed_vocabulary, survival
     from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
     corpora = [Vocabulary.read(folder / VOCABULARY_TABLE) for folder in arguments.sequences]
-    as_they_are = [1.0] * len(corpora)
-    amplified = arguments.amplify or as_they_are
+    equal_weights = [1.0] * len(corpora)
+    weights = arguments.amplify or equal_weights
     limits = (arguments.size, arguments.min_patients)
-    vocabulary = mixed_vocabulary(corpora, amplified, *limits)
-    plain = mixed_vocabulary(corpora, as_they_are, *limits)
+    vocabulary = mixed_vocabulary(corpora, weights, *limits)
+    unweighted = mixed_vocabulary(corpora, equal_weights, *limits)
     vocabulary.write(arguments.output)
     print(f"{len(vocabulary):,} tokens in {arguments.output}")
-    for folder, corpus, factor in zip(arguments.sequences, corpora, amplified, strict=True):
-        without = f" (without amplification {survival(corpus, plain)})" if plain != vocabulary else ""
-        print(f"{folder}, {factor:g} times: {survival(corpus, vocabulary)}{without}")
+    for folder, corpus, weight in zip(arguments.sequences, corpora, weights, strict=True):
+        comparison = f" (unweighted {survival(corpus, unweighted)})" if unweighted != vocabulary else ""
+        print(f"{folder}, weight {weight:g}: {survival(corpus, vocabulary)}{comparison}")

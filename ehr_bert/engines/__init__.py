@@ -1,7 +1,7 @@
-"""Where relational work runs. An engine reads tables, computes Ibis expressions and streams the result."""
+"""Engines: they read tables, compute Ibis expressions and stream the results."""
 
 from ehr_bert.engines.duckdb import DuckDBEngine
-from ehr_bert.engines.engine import LINE, LINE_NUMBER, Engine
+from ehr_bert.engines.engine import LINE, LINE_NUMBER, Engine, header_line
 from ehr_bert.engines.quantiles import quantiles
 
-__all__ = ["LINE", "LINE_NUMBER", "DuckDBEngine", "Engine", "quantiles"]
+__all__ = ["LINE", "LINE_NUMBER", "DuckDBEngine", "Engine", "header_line", "quantiles"]

@@ -1,4 +1,4 @@
-"""DuckDB inside this process: the default engine. It spills to disk what its memory can't hold."""
+"""DuckDB in this process, the default engine. Data that exceed its memory limit are spilled to disk."""
 
 import re
 import tempfile
@@ -18,32 +18,33 @@ from ehr_bert.engines.shards import shard_path, write_shard
 from ehr_bert.errors import UserError
 
 _NO_DELIMITER = "\x1f\x1e\x1f\x1e"
-"""Stands in no line, so that the reader of delimited text gives whole lines."""
+"""Delimiter that occurs in no line, so that the CSV reader returns complete lines."""
 
 _AGGREGATED_BYTES = 150
-"""What a row may take while lists of its patient are collected, which DuckDB can't spill."""
+"""Memory per row while lists per patient are aggregated, which DuckDB cannot spill."""
 
 _SAMPLED_ROWS = 100_000
-"""Rows from which the ranges of `parts` are estimated."""
+"""Number of sampled rows from which `parts` estimates its ranges."""
 
 _DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
-"""How the names of DuckDB files end."""
+"""File name extensions of DuckDB databases."""
 
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 class DuckDBEngine:
-    """An `Engine` on a DuckDB database that lives in memory and, past its limit, in a temporary folder.
+    """An `Engine` on an in-memory DuckDB database, which spills to a temporary folder.
 
-    It is a context manager; leaving it closes the database and removes the folder.
+    The engine is a context manager. Leaving it closes the database and removes the folder.
 
     Args:
-        scratch: Where the temporary folder is made: a disk with room for the input.
-        memory_limit: As DuckDB writes it, `8GB`; by default 80% of the machine's memory.
-        threads: By default one a core.
+        scratch: Parent of the temporary folder, on a disk with enough space for the input.
+        memory_limit: Memory limit as in DuckDB, such as `8GB`. The default is 80% of the machine's memory.
+        threads: Number of threads. The default is one per core.
 
     Raises:
-        UserError: DuckDB doesn't take the memory limit or the number of threads.
+        UserError: DuckDB does not accept the memory limit or the number of threads (key
+            `invalid-engine-setting`).
     """
 
     def __init__(self, scratch: Path, memory_limit: str | None = None, threads: int | None = None) -> None:
@@ -62,8 +63,9 @@ class DuckDBEngine:
         except duckdb.Error as error:
             self._folder.cleanup()
             raise UserError(
-                f"DuckDB refuses memory limit {memory_limit} or {threads} threads; "
-                f"a limit looks like 8GB ({_first_line(error)})"
+                "invalid-engine-setting",
+                f"DuckDB does not accept the memory limit {memory_limit} or {threads} threads: "
+                f"{_first_line(error)}. Write a limit such as 8GB.",
             ) from error
 
     def __enter__(self) -> "DuckDBEngine":
@@ -92,19 +94,19 @@ class DuckDBEngine:
         )
 
     def read_numbered_lines(self, path: Path) -> ir.Table:
-        """As `Engine.read_numbered_lines`; DuckDB keeps the order of a file unless told otherwise."""
+        """As `Engine.read_numbered_lines`. By default DuckDB keeps the order of a file."""
         return self.read_lines(path).mutate(**{LINE_NUMBER: ibis.row_number() + 2})
 
     def read_parquet(self, path: Path) -> ir.Table:
         """As `Engine.read_parquet`."""
         check_holds_parquet(path)
-        with _faults_explained():
+        with _user_errors():
             return self._backend.read_parquet(path / "**/*.parquet" if path.is_dir() else path)
 
     def read_csv(self, path: Path, separator: str = ",", quote: str = '"') -> ir.Table:
         """As `Engine.read_csv`."""
         columns = csv_columns(path, separator, quote)
-        with _faults_explained():
+        with _user_errors():
             return self._backend.read_csv(
                 path,
                 columns=dict.fromkeys(columns, "VARCHAR"),
@@ -116,13 +118,13 @@ class DuckDBEngine:
             )
 
     def attach(self, url: str) -> Mapping[str, ir.Table] | None:
-        """As `Engine.attach`, for `duckdb://` and the path of a DuckDB file."""
-        place = url.removeprefix("duckdb://")
-        path = Path(place)
-        if "://" in place or path.suffix not in _DATABASE_SUFFIXES:
+        """As `Engine.attach`, for `duckdb://` URLs and paths of DuckDB files."""
+        location = url.removeprefix("duckdb://")
+        path = Path(location)
+        if "://" in location or path.suffix not in _DATABASE_SUFFIXES:
             return None
         catalog = next(self._names)
-        with _faults_explained():
+        with _user_errors():
             self._backend.attach(path, catalog, read_only=True)
             names = self._backend.con.execute(
                 "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = ?",
@@ -131,14 +133,14 @@ class DuckDBEngine:
             return {name: self._backend.table(name, database=(catalog, schema)) for schema, name in names}
 
     def load(self, table: pa.Table) -> ir.Table:
-        """As `Engine.load`; the rows stay where they are."""
+        """As `Engine.load`, without copying the rows."""
         name = next(self._names)
         self._backend.con.register(name, table)
         return self._backend.table(name)
 
     def materialise(self, table: ir.Table) -> ir.Table:
         """As `Engine.materialise`."""
-        with _faults_explained():
+        with _user_errors():
             return self._backend.create_table(next(self._names), table, temp=True)
 
     def drop(self, table: ir.Table) -> None:
@@ -146,7 +148,7 @@ class DuckDBEngine:
         self._backend.con.execute(f"DROP TABLE {table.get_name()}")
 
     def parts(self, table: ir.Table, column: str) -> list[ir.Table]:
-        """As `Engine.parts`; a part fits the memory limit."""
+        """As `Engine.parts`. The aggregation of a part fits within the memory limit."""
         rows = self.collect(table.aggregate(rows=table.count()))["rows"][0].as_py()
         parts = -(-rows * _AGGREGATED_BYTES // self._memory_bytes())
         if parts < 2:
@@ -164,7 +166,7 @@ class DuckDBEngine:
 
     def collect(self, table: ir.Table) -> pa.Table:
         """As `Engine.collect`."""
-        with _faults_explained():
+        with _user_errors():
             return self._query(table).to_arrow_table().cast(table.schema().to_pyarrow())
 
     def batches(self, tables: Sequence[ir.Table], rows: int) -> Iterator[pa.RecordBatch]:
@@ -175,13 +177,13 @@ class DuckDBEngine:
         for batch in self._streamed(tables, rows):
             is_empty = False
             while batch.num_rows >= missing:
-                yield _joined([*pending, batch.slice(0, missing)])
+                yield _concatenated([*pending, batch.slice(0, missing)])
                 batch, pending, missing = batch.slice(missing), [], rows
             if batch.num_rows:
                 pending.append(batch)
                 missing -= batch.num_rows
         if pending:
-            yield _joined(pending)
+            yield _concatenated(pending)
         if is_empty:
             yield pa.RecordBatch.from_pylist([], schema=tables[0].schema().to_pyarrow())
 
@@ -195,7 +197,7 @@ class DuckDBEngine:
 
     def _streamed(self, tables: Sequence[ir.Table], rows: int) -> Iterator[pa.RecordBatch]:
         for table in tables:
-            with _faults_explained():
+            with _user_errors():
                 yield from self._query(table).to_arrow_reader(rows)
 
     def _query(self, table: ir.Table) -> duckdb.DuckDBPyRelation:
@@ -207,7 +209,7 @@ class DuckDBEngine:
         return int(float(number) * _UNITS[unit])
 
 
-def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+def _concatenated(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
@@ -216,24 +218,34 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _faults_explained() -> Iterator[None]:
-    """Turns what DuckDB says of a damaged file or want of room into one line, without the file's text."""
+def _user_errors() -> Iterator[None]:
+    """Convert DuckDB's errors about damaged files and memory to one line, without text of the file."""
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        raise UserError("DuckDB's memory is too small for this table: raise --memory-limit") from error
+        raise UserError(
+            "out-of-memory", "DuckDB needs more memory for this table. Raise --memory-limit."
+        ) from error
     except duckdb.InvalidInputException as error:
         line = re.search(r"CSV Error on Line: (\d+)", str(error))
         path = re.search(r"^ *file = (.+)$", str(error), re.MULTILINE)
         if line is None or path is None:
-            raise UserError(f"DuckDB can't read the input: {_first_line(error)}") from error
+            raise UserError(
+                "unreadable-file", f"DuckDB cannot read the input: {_first_line(error)}. Check the file."
+            ) from error
+        place = f"{path[1]}, line {line[1]}"
         if re.search("^(Expected Number of Columns|Value with unterminated quote)", str(error), re.MULTILINE):
-            fault = "not as many fields as the header, or a quote that isn't closed: mend the line"
-        else:
-            fault = (
-                "not UTF-8, or longer than 2 MB: mend the line, or convert the file "
-                "(`iconv -f latin1 -t utf-8`)"
-            )
-        raise UserError(f"{path[1]}, line {line[1]}: {fault}") from error
+            raise UserError(
+                "malformed-line",
+                f"{place}: the number of fields differs from the header, or a quote is not closed. "
+                "Correct the line.",
+            ) from error
+        raise UserError(
+            "not-utf8",
+            f"{place}: not UTF-8, or longer than 2 MB. Convert the file (`iconv -f latin1 -t utf-8`), or "
+            "correct the line.",
+        ) from error
     except duckdb.IOException as error:
-        raise UserError(f"DuckDB can't read or write a file: {_first_line(error)}") from error
+        raise UserError(
+            "unreadable-file", f"DuckDB cannot read or write a file: {_first_line(error)}. Check the path."
+        ) from error

@@ -1,4 +1,4 @@
-"""What every engine offers; the expressions themselves are Ibis and the same on all of them."""
+"""Interface of the engines. The expressions are Ibis and the same on every engine."""
 
 import csv
 import gzip
@@ -13,93 +13,119 @@ import pyarrow as pa
 from ehr_bert.errors import UserError
 
 LINE = "line"
-"""The column that holds a line of a text file, without its end; null for an empty line."""
+"""Column with a line of a text file, without its line ending. It is null for an empty line."""
 
 LINE_NUMBER = "line_number"
-"""The column that holds a line's number in its file, from 1, the header included."""
+"""Column with the number of a line in its file. Numbers start at 1 and include the header."""
 
 
-def csv_columns(path: Path, separator: str, quote: str) -> list[str]:
-    """The names in the header of a text file, `.gz` too.
+_HEADER_BYTES = 1 << 20
+"""Greatest length of a header."""
+
+
+def header_line(path: Path) -> str:
+    """Return the first line of a plain or gzipped text file, without its line ending.
 
     Raises:
-        UserError: the file can't be read, has no header, or names a column twice.
+        UserError: The file cannot be read (key `unreadable-file`), is not UTF-8 (`not-utf8`), or its first
+            line is blank (`missing-header`).
     """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            header = file.readline(1 << 20).decode("utf-8-sig").rstrip("\r\n")
+            header = file.readline(_HEADER_BYTES).decode("utf-8-sig").rstrip("\r\n")
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} can't be read: {error}") from error
+        raise UserError("unreadable-file", f"cannot read {path}: {error}. Check the file.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}, line 1: not UTF-8: is this a text file?") from error
+        raise UserError("not-utf8", f"{path}, line 1: not UTF-8. Check that this is a text table.") from error
+    if not header.strip():
+        raise UserError("missing-header", f"{path}, line 1: empty. Add a line with column names.")
+    return header
+
+
+def csv_columns(path: Path, separator: str, quote: str) -> list[str]:
+    """Return the column names in the header of a plain or gzipped text file.
+
+    Raises:
+        UserError: The header cannot be read (see `header_line`), is empty (key `missing-header`), or names a
+            column twice (`duplicate-column`).
+    """
+    header = header_line(path)
     if quote:
         names = next(csv.reader([header], delimiter=separator, quotechar=quote), [])
     else:
         names = header.split(separator)
     if not any(names):
-        raise UserError(f"{path}, line 1: empty, where the names of the columns must be")
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise UserError(f"{path}, line 1: two columns are called {', '.join(sorted(twice))}: rename one")
+        raise UserError("missing-header", f"{path}, line 1: no column has a name. Add column names.")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise UserError(
+            "duplicate-column",
+            f"{path}, line 1: several columns are named {', '.join(duplicates)}. Rename all but one.",
+        )
     return names
 
 
 def check_holds_parquet(path: Path) -> None:
-    """Refuses a folder without a Parquet file.
+    """Check that a folder contains a Parquet file.
 
     Raises:
-        UserError: it is one.
+        UserError: The folder contains none (key `no-parquet-file`).
     """
     if path.is_dir() and not any(path.rglob("*.parquet")):
-        raise UserError(f"{path} holds no Parquet file: name the folder or file of a table")
+        raise UserError(
+            "no-parquet-file", f"{path} contains no Parquet file. Choose the folder or file of a table."
+        )
 
 
 class Engine(Protocol):
-    """Runs Ibis expressions. All but `read_*` may raise `UserError` for a fault in the data being read."""
+    """Runs Ibis expressions.
+
+    All methods but `read_*` may raise a `UserError` for an error in the data that they read.
+    """
 
     def read_lines(self, path: Path) -> ir.Table:
-        """The lines of a text file after its first, as column `LINE`, in no order. A `.gz` is unpacked."""
+        """Return the lines of a plain or gzipped text file after the first, as column `LINE`, unordered."""
 
     def read_numbered_lines(self, path: Path) -> ir.Table:
-        """As `read_lines`, with `LINE_NUMBER`: slower, since the lines are counted in order."""
+        """Return the lines as `read_lines` does, with `LINE_NUMBER`. This is slower."""
 
     def read_parquet(self, path: Path) -> ir.Table:
-        """The rows of a Parquet file, or of all Parquet files in a folder."""
+        """Return the rows of a Parquet file, or of all Parquet files in a folder."""
 
     def read_csv(self, path: Path, separator: str = ",", quote: str = '"') -> ir.Table:
-        """The rows of a text file with a header, every column a string; a `.gz` is unpacked.
+        """Return the rows of a plain or gzipped text file with a header. Every column is a string.
 
-        An empty field is null or empty. Without a quote character (`""`) quotes are plain characters.
+        An empty field is null or empty. If `quote` is empty, quotes are plain characters.
         """
 
     def attach(self, url: str) -> Mapping[str, ir.Table] | None:
-        """The tables of a database, by name, if this engine can read them where they are; else None."""
+        """Return the tables of a database by name, or None if this engine cannot read it in place."""
 
     def load(self, table: pa.Table) -> ir.Table:
-        """Takes a small table in."""
+        """Make a small table available to the engine."""
 
     def materialise(self, table: ir.Table) -> ir.Table:
-        """Computes a table once and keeps it until `drop`."""
+        """Compute a table once, and keep it until `drop`."""
 
     def drop(self, table: ir.Table) -> None:
-        """Frees what `materialise` keeps."""
+        """Free a table that `materialise` returned."""
 
     def parts(self, table: ir.Table, column: str) -> list[ir.Table]:
-        """Cuts a table into ascending ranges of a string column, each small enough to be aggregated."""
+        """Split a table into ascending ranges of a string column, each small enough for an aggregation."""
 
     def collect(self, table: ir.Table) -> pa.Table:
-        """Computes a small table and brings it here."""
+        """Compute a small table and return it in memory."""
 
     def batches(self, tables: Sequence[ir.Table], rows: int) -> Iterator[pa.RecordBatch]:
-        """Streams tables of one schema one after the other, each in its order.
+        """Stream tables of one schema one after the other, each in its order.
 
-        Every batch has `rows` rows, but for the last; without any rows there is one empty batch.
+        Every batch but the last has `rows` rows. If there are no rows, there is one empty batch.
         """
 
     def write_parquet(
         self, tables: Sequence[ir.Table], folder: Path, schema: pa.Schema, rows_per_file: int
     ) -> None:
-        """Writes tables one after the other, each in its order, as Parquet files whose names sort so too.
+        """Write tables one after the other, each in its order, to numbered Parquet files.
 
-        Every file has `rows_per_file` rows, but for the last; without any rows there is one empty file.
+        Every file but the last has `rows_per_file` rows. If there are no rows, there is one empty file.
         """

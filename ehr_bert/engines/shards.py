@@ -1,20 +1,20 @@
-"""Tables as Parquet files of so many rows each: the same bytes, whoever computes the rows."""
+"""Parquet files with a fixed number of rows. Every engine writes the same bytes."""
 
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_GROUPS = 5
-"""Row groups in a whole file."""
+_ROW_GROUPS = 5
+"""Row groups in a full file."""
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Where a folder keeps the shard of a number, from 0."""
+    """Return the path of a shard in a folder. Numbers start at 0."""
     return folder / f"{number:05d}.parquet"
 
 
 def write_shard(rows: pa.Table, schema: pa.Schema, path: Path, rows_per_file: int) -> None:
-    """Writes one file; `rows_per_file` is what a whole one holds."""
-    whole = rows.combine_chunks().cast(schema)
-    pq.write_table(whole, path, row_group_size=-(-rows_per_file // _GROUPS))
+    """Write one file. `rows_per_file` is the number of rows of a full file."""
+    table = rows.combine_chunks().cast(schema)
+    pq.write_table(table, path, row_group_size=-(-rows_per_file // _ROW_GROUPS))

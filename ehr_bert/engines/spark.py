@@ -1,6 +1,6 @@
-"""Spark, in this process or on a cluster. What is large stays with the executors, who write it too.
+"""Spark, in this process or on a cluster. Large tables stay on the executors, which also write them.
 
-Executors need this package, and must see the paths that are read and written under the same names.
+Executors need this package, and access to the input and output under the same paths.
 """
 
 import logging
@@ -35,7 +35,7 @@ _LOCAL_CONF = {
     "spark.driver.host": "127.0.0.1",
     "spark.sql.shuffle.partitions": "16",
 }
-"""For Spark inside this process."""
+"""Configuration of Spark in this process."""
 
 _CONF = {
     "spark.ui.enabled": "false",
@@ -43,30 +43,32 @@ _CONF = {
     "spark.log.level": "OFF",
     "spark.sql.ansi.enabled": "false",
 }
-"""Errors come back as exceptions, while Spark's log of them would quote the data. Ibis takes an element
-that isn't there for null, which ANSI mode calls an error.
+"""Configuration of every session.
+
+The log is off because Spark's log of an error quotes the data; the error is also raised as an exception. ANSI
+mode is off because it raises an error for a missing array element, which Ibis expects to be null.
 """
 
 _NUMBER = "__number"
 _SHARD = "__shard"
 _PARTITION_ROWS = 2**33
-"""Numbers that Spark sets apart for the rows of a partition."""
+"""Size of the range of row ids that `monotonically_increasing_id` reserves per partition."""
 
 _BELOW_HEADER = "partition > 0 OR row > 0"
 
 
 class SparkEngine:
-    """An `Engine` on a Spark session, its own unless there is one in this process already.
+    """An `Engine` on a Spark session. It uses the active session of this process, or starts one.
 
-    It is a context manager; leaving it stops the session if it is its own, and removes its files.
+    The engine is a context manager. Leaving it stops a session that it started, and removes its files.
 
     Args:
-        scratch: Where temporary folders are made: a disk that the executors see too.
-        master: Spark's address, `local[*]` for all cores of this machine.
-        conf: Settings of Spark by name, which count for more than this engine's.
+        scratch: Parent of temporary folders, on a disk that the executors can access.
+        master: Master URL of Spark, `local[*]` for all cores of this machine.
+        conf: Configuration of Spark by name. It overrides the configuration of this engine.
 
     Raises:
-        UserError: Spark doesn't start.
+        UserError: Spark does not start (key `spark-start-failed`).
     """
 
     def __init__(
@@ -81,7 +83,11 @@ class SparkEngine:
             self._session = _session(master, Path(self._folder.name), conf or {})
         except (PySparkException, Py4JJavaError, RuntimeError) as error:
             self._folder.cleanup()
-            raise UserError(f"Spark doesn't start at {master}: {_first_line(error)}") from error
+            raise UserError(
+                "spark-start-failed",
+                f"Spark does not start at {master}: {_first_line(error)}. Check --spark-master and "
+                "--spark-conf.",
+            ) from error
         self._backend = ibis.pyspark.connect(self._session)
 
     def __enter__(self) -> "SparkEngine":
@@ -104,7 +110,7 @@ class SparkEngine:
         return self._viewed(self._lines(path).where(_BELOW_HEADER).select(LINE))
 
     def read_numbered_lines(self, path: Path) -> ir.Table:
-        """As `Engine.read_numbered_lines`: by how many lines the partitions before have."""
+        """As `Engine.read_numbered_lines`, from the numbers of lines of the previous partitions."""
         lines = self._lines(path)
         sizes = lines.groupBy("partition").agg(F.max("row").alias("last"))
         ends = sizes.selectExpr(
@@ -121,7 +127,7 @@ class SparkEngine:
         reader = self._session.read.option("recursiveFileLookup", "true")
         if path.is_dir():
             reader = reader.option("pathGlobFilter", "*.parquet")
-        with _faults_explained():
+        with _user_errors():
             return self._viewed(reader.parquet(_url(path)))
 
     def read_csv(self, path: Path, separator: str = ",", quote: str = '"') -> ir.Table:
@@ -140,11 +146,11 @@ class SparkEngine:
         return self._viewed(rows)
 
     def attach(self, url: str) -> Mapping[str, ir.Table] | None:
-        """As `Engine.attach`, for `pyspark://`: the tables of the session's catalog, of a database of it."""
+        """As `Engine.attach`, for `pyspark://`: the tables of a database in the catalog of the session."""
         scheme, separator, database = url.partition("://")
         if scheme != "pyspark" or not separator:
             return None
-        with _faults_explained():
+        with _user_errors():
             names = self._backend.list_tables(database=database or None)
             return {name: self._backend.table(name, database=database or None) for name in names}
 
@@ -153,8 +159,8 @@ class SparkEngine:
         return self._viewed(self._session.createDataFrame(table))
 
     def materialise(self, table: ir.Table) -> ir.Table:
-        """As `Engine.materialise`; what the executors' memory can't hold is on their disks."""
-        with _faults_explained():
+        """As `Engine.materialise`. Data that exceed the memory of the executors are kept on their disks."""
+        with _user_errors():
             kept = self._frame(table).persist()
             kept.count()
         return self._viewed(kept)
@@ -164,29 +170,30 @@ class SparkEngine:
         self._forget(table.get_name())
 
     def parts(self, table: ir.Table, column: str) -> list[ir.Table]:
-        """As `Engine.parts`: Spark has partitions of its own."""
+        """As `Engine.parts`, in one part, since Spark partitions the table itself."""
         return [table]
 
     def collect(self, table: ir.Table) -> pa.Table:
         """As `Engine.collect`."""
-        with _faults_explained():
+        with _user_errors():
             return self._frame(table).toArrow().cast(table.schema().to_pyarrow())
 
     def batches(self, tables: Sequence[ir.Table], rows: int) -> Iterator[pa.RecordBatch]:
-        """As `Engine.batches`, by way of files that the executors write."""
+        """As `Engine.batches`, through files that the executors write."""
         with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
             shards = Path(folder) / "shards"
             self.write_parquet(tables, shards, tables[0].schema().to_pyarrow(), rows)
             for shard in sorted(shards.iterdir()):
-                rows_of = pq.read_table(shard).combine_chunks()
-                yield from rows_of.to_batches() or [pa.RecordBatch.from_pylist([], schema=rows_of.schema)]
+                shard_rows = pq.read_table(shard).combine_chunks()
+                empty = pa.RecordBatch.from_pylist([], schema=shard_rows.schema)
+                yield from shard_rows.to_batches() or [empty]
 
     def write_parquet(
         self, tables: Sequence[ir.Table], folder: Path, schema: pa.Schema, rows_per_file: int
     ) -> None:
-        """As `Engine.write_parquet`: rows get their numbers, and each file's go to one executor."""
+        """As `Engine.write_parquet`. Rows are numbered, and one executor writes each file."""
         folder.mkdir(parents=True)
-        with _faults_explained():
+        with _user_errors():
             ordered = [self._frame(table).persist() for table in tables]
             numbered, total = _numbered(ordered)
             write = _shard_writer(folder.absolute(), schema, rows_per_file)
@@ -198,12 +205,12 @@ class SparkEngine:
             write_shard(schema.empty_table(), schema, shard_path(folder, 0), rows_per_file)
 
     def run(self, function: Callable[[Job], Result], tasks: Sequence[Job]) -> list[Result]:
-        """A `TaskRunner`: each task on an executor."""
-        with _faults_explained():
+        """Run each task on an executor, as a `TaskRunner`."""
+        with _user_errors():
             return self._session.sparkContext.parallelize(tasks, max(1, len(tasks))).map(function).collect()
 
     def _frame(self, table: ir.Table) -> DataFrame:
-        """A table's rows in the types that Ibis promises: Spark's own may be narrower, and overflow later."""
+        """Return a table with the types that Ibis declares. Spark's may be narrower and overflow."""
         frame = self._session.sql(ibis.to_sql(table, dialect="pyspark"))
         return frame.to(PySparkSchema.from_ibis(table.schema()))
 
@@ -218,7 +225,7 @@ class SparkEngine:
         self._session.catalog.dropTempView(name)
 
     def _lines(self, path: Path) -> DataFrame:
-        """All lines: `LINE`, and where they are, `partition` and `row`, both from 0."""
+        """Return all lines: `LINE`, and its `partition` and `row`, both from 0."""
         text = self._session.read.text(_url(path))
         placed = text.select(
             F.expr("validate_utf8(value)").alias("text"), F.monotonically_increasing_id().alias("id")
@@ -243,7 +250,7 @@ def _session(master: str, scratch: Path, conf: Mapping[str, str]) -> SparkSessio
 
 
 def _numbered(ordered: Iterable[DataFrame]) -> tuple[DataFrame, int]:
-    """Adds `_NUMBER`, a row's place from 0 in all frames one after the other; and how many rows there are."""
+    """Add `_NUMBER`, the position of a row in all frames together, and return the total number of rows."""
     frames, total = [], 0
     for frame in ordered:
         placed = frame.withColumn("__id", F.monotonically_increasing_id())
@@ -267,7 +274,7 @@ def _shard_writer(folder: Path, schema: pa.Schema, rows_per_file: int):  # type:
         number = shard[_SHARD][0].as_py()
         rows = shard.sort_by(_NUMBER).drop_columns([_SHARD, _NUMBER])
         path = shard_path(folder, number)
-        # Spark may run a task twice: the file is whole, whichever attempt ends last.
+        # Spark may run a task twice. Each attempt renames a complete file.
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         write_shard(rows, schema, temporary, rows_per_file)
         os.replace(temporary, path)
@@ -277,7 +284,7 @@ def _shard_writer(folder: Path, schema: pa.Schema, rows_per_file: int):  # type:
 
 
 def _url(path: Path) -> str:
-    """A path as Spark reads it, whatever its default file system and whatever stands for many in a glob."""
+    """Return the URL of a local path, with the wildcards of globs escaped."""
     return "file://" + re.sub(r"([\\{}\[\]*?])", r"\\\1", str(path.absolute()))
 
 
@@ -287,22 +294,27 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _faults_explained() -> Iterator[None]:
-    """Turns what Spark says of a damaged file into one line, without the file's text."""
+def _user_errors() -> Iterator[None]:
+    """Convert Spark's errors about damaged files to one line, without text of the file."""
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        text = str(error)
-        own = re.search(r"^ehr_bert\.errors\.UserError: (.+)$", text, re.MULTILINE)
-        if own:
-            fault = own[1]
-        elif "INVALID_UTF8_STRING" in text:
-            fault = "the input holds a line that isn't UTF-8: convert it (`iconv -f latin1 -t utf-8`)"
-        elif "MALFORMED_RECORD" in text:
-            fault = (
-                "a table of text has a line without as many fields as its header, or a quote that isn't "
-                "closed: mend the line"
-            )
-        else:
-            fault = f"Spark can't compute this: {_first_line(error)}"
-        raise UserError(fault) from error
+        raise _user_error(error) from error
+
+
+def _user_error(error: PySparkException | Py4JJavaError) -> UserError:
+    text = str(error)
+    raised = re.search(r"^ehr_bert\.errors\.UserError: (.+) \[([a-z0-9-]+)\]$", text, re.MULTILINE)
+    if raised:
+        return UserError(raised[2], raised[1])
+    if "INVALID_UTF8_STRING" in text:
+        return UserError(
+            "not-utf8", "a line of the input is not UTF-8. Convert the file (`iconv -f latin1 -t utf-8`)."
+        )
+    if "MALFORMED_RECORD" in text:
+        return UserError(
+            "malformed-line",
+            "in a line of a text table, the number of fields differs from the header, or a quote is not "
+            "closed. Correct the line.",
+        )
+    return UserError("spark-failed", f"Spark cannot compute a table: {_first_line(error)}. Check the input.")

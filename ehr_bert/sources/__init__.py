@@ -1,4 +1,4 @@
-"""Diagnosis tables from where they are kept, checked row by row."""
+"""Readers of stores and diagnosis tables. Every row is checked."""
 
 from pathlib import Path
 
@@ -13,16 +13,16 @@ __all__ = ["Diagnoses", "read_diagnoses", "read_diagnosis_parquet", "read_tutori
 
 
 def read_diagnoses(engine: Engine, path: Path) -> Diagnoses:
-    """Reads a diagnosis table.
+    """Read a diagnosis table.
 
-    That is Parquet if `path` ends in `.parquet` or is a folder, which may be an extracted one; else the
-    tutorial's TSV.
+    A folder that `extract` wrote, another folder, or a path that ends in `.parquet` is read as Parquet. Any
+    other file is read as the TSV of the Med-BERT tutorial.
 
     Raises:
-        UserError: the table is missing, or isn't a diagnosis table.
+        UserError: The table does not exist (key `missing-file`), or is not a diagnosis table.
     """
     if not path.exists():
-        raise UserError(f"{path} doesn't exist: name the diagnosis table")
+        raise UserError("missing-file", f"{path} does not exist. Check the path of the diagnosis table.")
     if (path / DIAGNOSES_FOLDER).is_dir():
         return read_extracted_folder(engine, path)
     if path.is_dir() or path.suffix == ".parquet":

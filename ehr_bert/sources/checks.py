@@ -1,4 +1,4 @@
-"""Which rows of a diagnosis table can be used, and why the others can't."""
+"""Checks of the rows of a diagnosis table, with the reason why a row is rejected."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,13 +10,13 @@ from ehr_bert.schemas import DIAGNOSES, SpecialToken
 from ehr_bert.vocabulary import TUTORIAL_PAD
 
 ORDERING = {"present_on_admission": 2**15 - 2, "third_party": 2**15 - 2, "priority": 2**31 - 2}
-"""The columns that order codes inside a visit, the first foremost, and how far from 0 their values may be."""
+"""Columns that order the codes of a visit, the first foremost, with the greatest absolute value of each."""
 
 _RESERVED = (*(token.value for token in SpecialToken), TUTORIAL_PAD)
 
 
 class RejectionReason(StrEnum):
-    """Why a row is rejected; the first that holds is given."""
+    """Why a row is rejected. If several reasons apply, the first one that is checked is reported."""
 
     BLANK = "blank line"
     FIELDS = "not seven fields"
@@ -27,28 +27,27 @@ class RejectionReason(StrEnum):
     NEGATIVE_STAY = "discharge before admission"
     CONTROL_CHARACTER = "control character in patient id or code"
     RESERVED_CODE = "code is a special token"
-    CONDITION_TYPE = "condition type left out"
+    CONDITION_TYPE = "condition type excluded"
     NO_CONCEPT = "no standard concept"
     UNKNOWN_VOCABULARY = "unknown vocabulary"
     NOT_OF_SYSTEM = "not a code of"
     UNKNOWN_PATIENT = "patient not found"
     NO_VISIT = "no visit"
     UNKNOWN_VISIT = "visit not found"
-    AMBIGUOUS_VISIT = "visit stands there twice, differently"
+    AMBIGUOUS_VISIT = "conflicting rows of one visit"
     OTHER_PATIENT = "visit of another patient"
 
 
 @dataclass(frozen=True)
 class Diagnoses:
-    """A diagnosis table, checked.
+    """A checked diagnosis table.
 
     Attributes:
-        rows: The columns of `DIAGNOSES`; `reason`, null for a row that can be used; and `unreadable`,
-            how many of the row's ordering values are no integers within their limits, and were taken as
-            missing.
-        rejected: `REJECTED`, in the order of the source: reads it again, so only to be computed at need.
-        patients: `PATIENTS`, where the source tells of them.
-        splits: `SPLITS`, where the source has them.
+        rows: The columns of `DIAGNOSES`; `reason`, null for a usable row; and `unreadable`, the number of
+            ordering values of the row that are not integers within their limits and are treated as missing.
+        rejected: `REJECTED`, in the order of the source. Computing it reads the source again.
+        patients: `PATIENTS`, if the source contains them.
+        splits: `SPLITS`, if the source contains them.
     """
 
     rows: ir.Table
@@ -57,12 +56,12 @@ class Diagnoses:
     splits: ir.Table | None = None
 
 
-def checked(fields: ir.Table, shape_fault: ir.StringValue) -> ir.Table:
-    """Types the fields of a diagnosis table and finds the rows that can't be used.
+def checked(fields: ir.Table, rejection: ir.StringValue) -> ir.Table:
+    """Convert the fields of a diagnosis table to their types, and find the rows that cannot be used.
 
     Args:
-        fields: The columns of `DIAGNOSES` as strings, stripped, null if empty; further columns are kept.
-        shape_fault: The `RejectionReason` of a row that has no such fields, else null.
+        fields: The columns of `DIAGNOSES` as stripped strings, null if empty. Other columns are kept.
+        rejection: Reason to reject a row whatever its fields, or null.
 
     Returns:
         `fields` with the columns of `Diagnoses.rows`.
@@ -72,10 +71,10 @@ def checked(fields: ir.Table, shape_fault: ir.StringValue) -> ir.Table:
         discharge_date=day(fields.discharge_date),
         **{name: _integer(fields[name], limit) for name, limit in ORDERING.items()},
         **{_text_name(name): fields[name] for name in ORDERING},
-        shape_fault=shape_fault,
+        rejection=rejection,
     )
     reason = ibis.cases(
-        (typed.shape_fault.notnull(), typed.shape_fault),
+        (typed.rejection.notnull(), typed.rejection),
         (typed.patient_id.isnull(), RejectionReason.NO_PATIENT.value),
         (typed.code.isnull(), RejectionReason.NO_CODE.value),
         (typed.admit_date.isnull(), RejectionReason.ADMIT_DATE.value),
@@ -99,15 +98,15 @@ def _text_name(column: str) -> str:
 
 
 def day(text: ir.StringValue) -> ir.DateValue:
-    """`YYYY-MM-DD`, after which a time may stand; anything else, and a day that never was, is null."""
+    """Return the date of `YYYY-MM-DD`, optionally followed by a time. Anything else is null."""
     has_time = text.re_search(r"^.{10}[ T]\d\d:\d\d")
-    of_time = ibis.ifelse(has_time, _as_written(text.substr(0, 10), "date"), ibis.null("date"))
-    date = ibis.coalesce(_as_written(text, "date"), of_time)
+    from_timestamp = ibis.ifelse(has_time, _as_written(text.substr(0, 10), "date"), ibis.null("date"))
+    date = ibis.coalesce(_as_written(text, "date"), from_timestamp)
     return ibis.ifelse(date.year() > 0, date, ibis.null("date"))
 
 
 def _integer(text: ir.StringValue, limit: int) -> ir.IntegerValue:
-    """An integer, `1.0` among them; anything else, and one beyond the limit, is null."""
+    """Return an integer, also from `1.0`. Anything else, or a value beyond the limit, is null."""
     is_integer = text.re_search(r"^[+-]?[0-9]+(\.0*)?$")
     number = ibis.ifelse(is_integer, text.try_cast("float64"), ibis.null("float64"))
     bounded = ibis.ifelse(number.between(-limit, limit), number.cast("int32"), ibis.null("int32"))
@@ -116,7 +115,7 @@ def _integer(text: ir.StringValue, limit: int) -> ir.IntegerValue:
 
 
 def _as_written(text: ir.StringValue, kind: str) -> ir.Value:
-    """The value of a text that is what the value would be written as, else null: quicker than a pattern."""
+    """Return the value whose canonical text is `text`, else null. This is faster than a pattern."""
     value = text.try_cast(kind)
     return ibis.ifelse(value.cast("string") == text, value, ibis.null(kind))
 

@@ -1,8 +1,9 @@
-"""The extracted folder: a store's diagnoses, its patients and splits, what was rejected, and a summary."""
+"""The extracted folder: diagnoses, patients and splits of a store, rejected rows, and a summary."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ibis
 import ibis.expr.types as ir
@@ -16,73 +17,84 @@ from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.schemas import DIAGNOSES, PATIENTS, REJECTED, SPLITS, Split
 from ehr_bert.sources.checks import Diagnoses, RejectionReason
 from ehr_bert.sources.parquet import read_diagnosis_parquet
-from ehr_bert.sources.store import NestedVisits, Store, WithoutVisit, checked_diagnoses, patient_rows
+from ehr_bert.sources.records import (
+    NestedVisits,
+    StoreRecords,
+    WithoutVisit,
+    checked_diagnoses,
+    patient_rows,
+)
 from ehr_bert.sources.summary import Tally, summarise_extraction
+
+logger = logging.getLogger(__name__)
 
 DIAGNOSES_FOLDER = "diagnoses"
 PATIENTS_FILE = "patients.parquet"
 SPLITS_FILE = "splits.parquet"
 
 _FILE_ROWS = 1_000_000
-"""Diagnoses in a Parquet file, but for the last."""
+"""Diagnoses per Parquet file."""
 
 _BATCH_ROWS = 100_000
-"""Rows that pass through this process at a time."""
+"""Rows of patients or rejected rows that are in memory at a time."""
 
-_MENDS = {
-    RejectionReason.NO_VISIT: "--without-visit keep makes a one-day visit of each",
-    RejectionReason.UNKNOWN_VOCABULARY: "--source-vocabulary names it",
-    RejectionReason.CONDITION_TYPE: "--condition-types must name types that the store has",
-    RejectionReason.UNKNOWN_VISIT: "are all visits in that table, under the same ids?",
-    RejectionReason.UNKNOWN_PATIENT: "are all patients in that table, under the same ids?",
+_REMEDIES = {
+    RejectionReason.NO_VISIT: "Use --without-visit keep to convert each of them to a one-day visit.",
+    RejectionReason.UNKNOWN_VOCABULARY: "Use ICD-9-CM, ICD-10 or SNOMED codes, or name the code system.",
+    RejectionReason.CONDITION_TYPE: "Check that the store contains the condition types of --condition-types.",
+    RejectionReason.UNKNOWN_VISIT: "Check that this table contains all visits, under the same ids.",
+    RejectionReason.UNKNOWN_PATIENT: "Check that this table contains all patients, under the same ids.",
 }
+"""How to fix a store of which every row is rejected, by the most frequent reason."""
 
 
 def write_extracted_folder(
     engine: Engine,
-    store: Store,
+    records: StoreRecords,
     where: str,
     folder: Path,
     without_visit: WithoutVisit = WithoutVisit.REJECT,
     nested: NestedVisits = NestedVisits.KEEP,
 ) -> dict[str, Any]:
-    """Extracts the diagnoses of a store into a folder, which is whole or absent.
+    """Extract the diagnoses of a store to a folder, which is written atomically.
 
     Args:
-        engine: Where to compute.
-        store: The store.
-        where: What the user calls it, for messages.
-        folder: The folder to write: `diagnoses/*.parquet`, `patients.parquet`, `rejected.parquet`,
-            `summary.json` and, where the store has splits, `splits.parquet`.
-        without_visit: What becomes of diagnoses that name no visit.
-        nested: What becomes of visits inside others.
+        engine: Engine of the computation.
+        records: Records of the store.
+        where: Path or URL of the store, for messages.
+        folder: Folder for `diagnoses/*.parquet`, `patients.parquet`, `rejected.parquet`, `summary.json` and,
+            if the store defines splits, `splits.parquet`.
+        without_visit: How to treat diagnoses without a visit id.
+        nested: How to treat visits within other visits.
 
     Returns:
-        The summary.
+        The contents of `summary.json`.
 
     Raises:
-        UserError: no diagnosis can be used, or `folder` is something else.
+        UserError: No diagnosis can be used (keys `no-diagnosis`, `no-usable-diagnosis`), a split is unknown
+            or a patient is in two (`unknown-split`, `patient-in-two-splits`), or `folder` exists and was not
+            written by `extract` (`output-not-empty`).
     """
     with atomic_folder(folder, "extract") as temporary:
-        with tqdm(desc="reading the store", total=1, unit="store") as progress:
-            rows = engine.materialise(checked_diagnoses(store, without_visit, nested).drop("record", "row"))
+        with _progress("reading the store", "store") as progress:
+            rows = engine.materialise(checked_diagnoses(records, without_visit, nested).drop("record", "row"))
             progress.update()
-        tally = _tally(engine, store, rows)
+        tally = _tally(engine, records, rows)
         if not tally.usable:
-            raise UserError(_why_nothing_is_usable(engine, store, where, tally, without_visit, nested))
+            raise _nothing_usable(engine, records, tally, without_visit, nested).prefixed(f"{where}: ")
         usable = rows.filter(rows.reason.isnull()).select(*DIAGNOSES.names).distinct()
-        with tqdm(desc="writing diagnoses", total=1, unit="table") as progress:
+        with _progress("writing diagnoses", "table") as progress:
             ordered = usable.order_by(*DIAGNOSES.names)
             engine.write_parquet([ordered], temporary / DIAGNOSES_FOLDER, DIAGNOSES, _FILE_ROWS)
             progress.update()
         engine.drop(rows)
-        patients = patient_rows(store)
+        patients = patient_rows(records)
         _write(engine, patients.order_by("patient_id"), PATIENTS, temporary / PATIENTS_FILE)
         splits = None
-        if store.splits is not None:
-            splits = _checked_splits(engine, store.splits, where, "train, tuning and held_out")
+        if records.splits is not None:
+            splits = _checked_splits(engine, records.splits, where)
             _write(engine, splits.order_by("patient_id"), SPLITS, temporary / SPLITS_FILE)
-        rejected = rejected_rows(store, without_visit, nested) if tally.rejected else None
+        rejected = rejected_rows(records, without_visit, nested) if tally.rejected else None
         _write(engine, rejected, REJECTED, temporary / "rejected.parquet")
         summary = summarise_extraction(
             engine, engine.read_parquet(temporary / DIAGNOSES_FOLDER), patients, splits, tally
@@ -92,40 +104,48 @@ def write_extracted_folder(
 
 
 def read_extracted_folder(engine: Engine, folder: Path) -> Diagnoses:
-    """Reads what `write_extracted_folder` wrote.
+    """Read a folder that `write_extracted_folder` wrote.
 
     Raises:
-        UserError: a table lacks, or a column of one; a patient is in one twice; or a split is strange.
+        UserError: A table or column is missing (keys `missing-table`, `missing-column`), a patient has
+            several rows (`duplicate-patient`), a split is unknown (`unknown-split`), or a patient is in two
+            splits (`patient-in-two-splits`).
     """
     patients, splits = folder / PATIENTS_FILE, folder / SPLITS_FILE
     if not patients.exists():
         raise UserError(
-            f"{patients} is missing: extract again, or name {folder / DIAGNOSES_FOLDER}, which is read alone"
+            "missing-table",
+            f"{patients} is missing. Extract again, or read only the diagnoses in "
+            f"{folder / DIAGNOSES_FOLDER}.",
         )
-    known = _read(engine, patients, PATIENTS)
-    rows = known.group_by("patient_id").aggregate(rows=known.count())
-    twice = rows.filter(rows.rows > 1)
-    count = engine.collect(twice.aggregate(patients=twice.count()))["patients"][0].as_py()
+    patient_table = _read(engine, patients, PATIENTS)
+    count = _repeated_patients(engine, patient_table)
     if count:
-        raise UserError(f"{patients}: {count:,} patients have several rows: leave one of each")
+        raise UserError(
+            "duplicate-patient",
+            f"{patients}: {count:,} patients have several rows. Keep one row each.",
+        )
     diagnoses = read_diagnosis_parquet(engine, folder / DIAGNOSES_FOLDER)
     if not splits.exists():
-        return replace(diagnoses, patients=known)
-    sides = _checked_splits(engine, _read(engine, splits, SPLITS), str(splits), ", ".join(Split))
-    return replace(diagnoses, patients=known, splits=sides)
+        return replace(diagnoses, patients=patient_table)
+    split_table = _checked_splits(engine, _read(engine, splits, SPLITS), str(splits))
+    return replace(diagnoses, patients=patient_table, splits=split_table)
 
 
 def _read(engine: Engine, path: Path, schema: pa.Schema) -> ir.Table:
     table = engine.read_parquet(path)
     missing = [name for name in schema.names if name not in table.columns]
     if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)}: it must have {', '.join(schema.names)}")
+        raise UserError(
+            "missing-column",
+            f"{path} has no column {', '.join(missing)}. Its columns must include {', '.join(schema.names)}.",
+        )
     return table.select(*schema.names)
 
 
-def rejected_rows(store: Store, without_visit: WithoutVisit, nested: NestedVisits) -> ir.Table:
-    """`REJECTED` by reason, and `record`; the rows are the store's, with the days of their visit."""
-    rows = checked_diagnoses(store, without_visit, nested)
+def rejected_rows(records: StoreRecords, without_visit: WithoutVisit, nested: NestedVisits) -> ir.Table:
+    """Return `REJECTED`, sorted by reason, and `record`. `row` includes the days of the visit."""
+    rows = checked_diagnoses(records, without_visit, nested)
     return (
         rows.filter(rows.reason.notnull())
         .select(line=ibis.null("int64"), reason="reason", row="row", record="record")
@@ -133,74 +153,86 @@ def rejected_rows(store: Store, without_visit: WithoutVisit, nested: NestedVisit
     )
 
 
-def _tally(engine: Engine, store: Store, rows: ir.Table) -> Tally:
+def _tally(engine: Engine, records: StoreRecords, rows: ir.Table) -> Tally:
     groups = engine.collect(
         rows.group_by("reason").aggregate(
             rows=rows.count(),
             unreadable=rows.unreadable.sum(),
-            lone=rows.is_lone.cast("int64").sum(),
+            one_day_visits=rows.is_one_day_visit.cast("int64").sum(),
             nested=rows.is_nested.cast("int64").sum(),
         )
     ).to_pylist()
     by_reason = {group["reason"]: group for group in groups}
-    usable = by_reason.pop(None, {"rows": 0, "unreadable": 0, "lone": 0, "nested": 0})
-    read = engine.collect(store.diagnoses.aggregate(rows=store.diagnoses.count()))["rows"][0].as_py()
+    usable = by_reason.pop(None, {"rows": 0, "unreadable": 0, "one_day_visits": 0, "nested": 0})
+    read = engine.collect(records.diagnoses.aggregate(rows=records.diagnoses.count()))["rows"][0].as_py()
     return Tally(
         read=read,
         usable=usable["rows"],
         rejected={reason: by_reason[reason]["rows"] for reason in sorted(by_reason)},
         unreadable=usable["unreadable"],
-        lone=usable["lone"],
+        one_day_visits=usable["one_day_visits"],
         nested=usable["nested"],
     )
 
 
-def _checked_splits(engine: Engine, splits: ir.Table, where: str, known: str) -> ir.Table:
-    """A row a patient.
+def _checked_splits(engine: Engine, splits: ir.Table, where: str) -> ir.Table:
+    """Return one row per patient.
 
     Args:
-        engine: Where to compute.
+        engine: Engine of the computation.
         splits: `SPLITS`.
-        where: What the user calls them, for messages.
-        known: And what the splits.
-
-    Raises:
-        UserError: a split is none of `Split`, or a patient is in two.
+        where: Source of the splits, for messages.
     """
     distinct = splits.select(*SPLITS.names).distinct()
     names = set(engine.collect(distinct.select("split").distinct())["split"].to_pylist())
-    strange = names - set(Split)
-    if strange:
+    unknown = names - set(Split)
+    if unknown:
         raise UserError(
-            f"{where}: no split is called {', '.join(sorted(map(str, strange)))}: there are {known}"
+            "unknown-split",
+            f"{where}: unknown split {', '.join(sorted(map(str, unknown)))}. "
+            f"Name the splits {', '.join(Split)}.",
         )
-    patients = distinct.group_by("patient_id").aggregate(splits=distinct.count())
-    twice = patients.filter(patients.splits > 1)
-    count = engine.collect(twice.aggregate(rows=twice.count()))["rows"][0].as_py()
+    count = _repeated_patients(engine, distinct)
     if count:
-        raise UserError(f"{where}: {count:,} patients are in two splits: put each in one")
+        raise UserError(
+            "patient-in-two-splits", f"{where}: {count:,} patients are in two splits. Put each in one split."
+        )
     return distinct
 
 
-def _why_nothing_is_usable(
-    engine: Engine, store: Store, where: str, tally: Tally, without_visit: WithoutVisit, nested: NestedVisits
-) -> str:
-    table = store.names.code.split(".")[0]
+def _repeated_patients(engine: Engine, table: ir.Table) -> int:
+    """Return the number of patients with several rows."""
+    patients = table.group_by("patient_id").aggregate(rows=table.count())
+    repeated = patients.filter(patients.rows > 1)
+    return engine.collect(repeated.aggregate(patients=repeated.count()))["patients"][0].as_py()
+
+
+def _nothing_usable(
+    engine: Engine, records: StoreRecords, tally: Tally, without_visit: WithoutVisit, nested: NestedVisits
+) -> UserError:
+    """Return the error for a store without a usable diagnosis, with the most frequent reason."""
+    table = records.names.code.split(".")[0]
     if not tally.rejected:
-        return f"{where}: {table} holds no diagnosis"
+        return UserError("no-diagnosis", f"{table} contains no diagnosis. Check the store and its options.")
     reason, count = max(tally.rejected.items(), key=lambda item: item[1])
-    rejected = rejected_rows(store, without_visit, nested)
+    rejected = rejected_rows(records, without_visit, nested)
     rejected = rejected.filter(rejected.reason == reason).limit(3)
-    first = "; ".join(record.replace("\t", " ") for record in engine.collect(rejected)["record"].to_pylist())
-    mend = next((f": {mend}" for start, mend in _MENDS.items() if reason.startswith(start)), "")
-    return (
-        f"{where}: none of {tally.read:,} rows of {table} can be used; {count:,} for: {reason} "
-        f"(the first: {first}){mend}"
+    examples = [record.replace("\t", " ") for record in engine.collect(rejected)["record"].to_pylist()]
+    remedies = (remedy for start, remedy in _REMEDIES.items() if reason.startswith(start))
+    return UserError(
+        "no-usable-diagnosis",
+        f"all {tally.read:,} rows of {table} are rejected, {count:,} of them because of: {reason} "
+        f"(first rows: {'; '.join(examples)}). {next(remedies, 'Correct the table.')}",
     )
 
 
+def _progress(description: str, unit: str) -> "tqdm[NoReturn]":
+    """Return a progress bar of one step, which is hidden with `--quiet`."""
+    return tqdm(desc=description, total=1, unit=unit, disable=not logger.isEnabledFor(logging.INFO))
+
+
 def _write(engine: Engine, table: ir.Table | None, schema: pa.Schema, path: Path) -> None:
-    """Writes the columns of `schema` as one Parquet file, without rows if there is no table."""
+    """Write the columns of `schema` to one Parquet file, which is empty if there is no table."""
     with pq.ParquetWriter(path, schema) as writer:
         if table is not None:
             for batch in engine.batches([table.select(*schema.names)], _BATCH_ROWS):

@@ -1,6 +1,5 @@
-"""Any table of diagnoses, its columns named in a small TOML file."""
+"""Any table of diagnoses, with its columns named in a small TOML file."""
 
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,22 +15,24 @@ from ehr_bert.codes.naming import system_named
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import PATIENTS
 from ehr_bert.sources.checks import ORDERING
-from ehr_bert.sources.store import Names, Store, diagnosis_rows
-from ehr_bert.sources.tables import Tables, whole
+from ehr_bert.sources.records import ColumnNames, StoreRecords, diagnosis_rows
+from ehr_bert.sources.store import Store, StoreOption
+from ehr_bert.sources.tables import RawTables, without_decimals
+from ehr_bert.toml import read_toml
 
 _DATES = ("admit_date", "discharge_date")
 _ORDER = ("visit_index", "los_days")
-_LIFE = ("birth_date", "sex", "death_date")
-_COLUMNS = ("patient_id", "code", *_DATES, *_ORDER, "system", *ORDERING, *_LIFE)
+_PERSONAL = ("birth_date", "sex", "death_date")
+_COLUMNS = ("patient_id", "code", *_DATES, *_ORDER, "system", *ORDERING, *_PERSONAL)
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """Days for visits of which only the order and the length are known.
+    """Constructed days for visits of which only the order and the length of stay are known.
 
     Attributes:
-        start_date: The first admission of every patient.
-        gap_days: From each discharge to the next admission.
+        start_date: First admission of every patient.
+        gap_days: Days from each discharge to the next admission.
     """
 
     start_date: date
@@ -40,14 +41,14 @@ class Calendar:
 
 @dataclass(frozen=True)
 class TableMapping:
-    """What a mapping file says.
+    """Contents of a mapping file.
 
     Attributes:
-        columns: By our name the table's, in lower case.
-        table: The table's name, where the source has several.
-        system: The system of all codes. With neither it nor a column codes are taken as they stand.
-        systems: By what the system column says, which system that is.
-        calendar: What gives visits their days, where there are no dates.
+        columns: Column of the table by common name, in lower case.
+        table: Name of the table, if the source contains several.
+        system: System of all codes. Without it and without a system column, codes are used as recorded.
+        systems: Code system by value of the system column.
+        calendar: Constructed days of the visits, if the table has no dates.
     """
 
     columns: dict[str, str]
@@ -58,99 +59,117 @@ class TableMapping:
 
     @classmethod
     def read(cls, path: Path) -> "TableMapping":
-        """Reads a mapping file; `docs/stores.md` tells its form.
+        """Read a mapping file, as `docs/stores.md` describes it.
 
         Raises:
-            UserError: the file can't be read, or has a key too many, too few, or of another type.
+            UserError: The file cannot be read (keys `unreadable-file`, `invalid-toml`), a key is unknown or
+                missing (`unknown-setting`, `missing-setting`), or a value is of the wrong type or
+                names an unknown code system (`invalid-setting`, `unknown-code-system`).
         """
+        values = read_toml(path)
         try:
-            given = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UserError(f"{path} can't be read as TOML: {error}") from error
-        _check_keys(path, "", given, ("table", "system", "columns", "systems", "calendar"))
-        columns = _section(path, given, "columns", str)
-        _check_keys(path, "columns.", columns, _COLUMNS)
-        systems = _section(path, given, "systems", str)
-        calendar = _section(path, given, "calendar", (date, int))
-        _check_keys(path, "calendar.", calendar, ("start_date", "gap_days"))
-        needed = ("patient_id", "code", *(_ORDER if calendar else _DATES))
-        missing = [name for name in needed if name not in columns]
+            return cls.from_dict(values)
+        except UserError as error:
+            raise error.prefixed(f"{path}: ") from None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TableMapping":
+        """Return the mapping of a parsed file. See `read`."""
+        _check_keys("", values, ("table", "system", "columns", "systems", "calendar"))
+        columns = _section(values, "columns", str)
+        _check_keys("columns.", columns, _COLUMNS)
+        systems = _section(values, "systems", str)
+        calendar = _section(values, "calendar", (date, int))
+        _check_keys("calendar.", calendar, ("start_date", "gap_days"))
+        required = ("patient_id", "code", *(_ORDER if calendar else _DATES))
+        missing = [name for name in required if name not in columns]
         if missing:
             raise UserError(
-                f"{path}: [columns] lacks {', '.join(missing)}: a table has {', '.join(_DATES)}, "
-                f"or {', '.join(_ORDER)} and a [calendar]"
+                "missing-setting",
+                f"{', '.join(missing)} missing in [columns]. Name {', '.join(_DATES)}, or "
+                f"{', '.join(_ORDER)} and add a [calendar].",
             )
         if calendar and not isinstance(calendar.get("start_date"), date):
-            raise UserError(f"{path}: [calendar] lacks start_date, such as 2000-01-01 without quotes")
+            raise UserError(
+                "missing-setting",
+                "start_date missing in [calendar]. Add a day without quotes, such as 2000-01-01.",
+            )
+        table = values.get("table")
+        if not isinstance(table, str | None):
+            raise UserError("invalid-setting", "table must be a text in quotes, the name of a table.")
         return cls(
             columns={name: column.lower() for name, column in columns.items()},
-            table=given.get("table"),
-            system=_system(path, given["system"]) if "system" in given else None,
-            systems={name: _system(path, system) for name, system in systems.items()},
+            table=table,
+            system=_system(values["system"]) if "system" in values else None,
+            systems={name: _system(system) for name, system in systems.items()},
             calendar=Calendar(**calendar) if calendar else None,
         )
 
 
-def read_mapped(tables: Tables, mapping: TableMapping) -> Store:
-    """Reads a diagnosis table as `mapping` says.
+def read_mapped(tables: RawTables, columns: TableMapping) -> StoreRecords:
+    """Read a diagnosis table by a mapping of its columns.
 
     Raises:
-        UserError: a column lacks.
+        UserError: The table is missing (key `missing-table`), a column is missing (`missing-column`), or
+            `columns` names no table and there are several (`ambiguous-table`).
     """
-    name = (mapping.table or tables.only).lower()
-    raw = tables.read(name, dict.fromkeys(mapping.columns.values()))
-    ours = {to: raw[column] for to, column in mapping.columns.items()}
-    fields = {to: ours[to] for to in ("patient_id", "code", *ORDERING) if to in ours}
+    mapping = columns
+    table = (mapping.table or tables.only).lower()
+    raw = tables.read(table, dict.fromkeys(mapping.columns.values()))
+    values = {name: raw[column] for name, column in mapping.columns.items()}
+    fields = {name: values[name] for name in ("patient_id", "code", *ORDERING) if name in values}
     visits = None
     if mapping.calendar:
-        visit_id = _visit_id(ours["patient_id"], ours["visit_index"])
-        visits = _dated_visits(raw, ours, mapping.calendar)
-        fields["visit_id"] = visit_id
+        visits = _dated_visits(raw, values, mapping.calendar)
+        fields["visit_id"] = _visit_id(values["patient_id"], values["visit_index"])
     else:
-        fields |= {to: ours[to] for to in _DATES}
+        fields |= {name: values[name] for name in _DATES}
     patients = None
-    if any(to in ours for to in _LIFE):
-        patients = raw.select(**{to: ours.get(to, ibis.null("string")) for to in PATIENTS.names})
+    if any(name in values for name in _PERSONAL):
+        patients = raw.select(**{name: values.get(name, ibis.null("string")) for name in PATIENTS.names})
 
-    def place(to: str) -> str:
-        return f"{name}.{mapping.columns[to]}"
+    def place(name: str) -> str:
+        return f"{table}.{mapping.columns[name]}"
 
-    admit, discharge = ("visit_index", "los_days") if mapping.calendar else _DATES
-    return Store(
-        names=Names(place("code"), place("patient_id"), place(admit), place(admit), place(discharge)),
+    admit, discharge = _ORDER if mapping.calendar else _DATES
+    return StoreRecords(
+        names=ColumnNames(place("code"), place("patient_id"), place(admit), place(admit), place(discharge)),
         diagnoses=diagnosis_rows(
             raw,
             record=[mapping.columns["code"]],
             **fields,
-            **_coding(ours, mapping),
+            **_coding(values, mapping),
         ),
         visits=visits,
         patients=patients,
     )
 
 
-def _coding(ours: Mapping[str, ir.StringValue], mapping: TableMapping) -> dict[str, ir.StringValue]:
+def _coding(values: Mapping[str, ir.StringValue], mapping: TableMapping) -> dict[str, ir.StringValue]:
+    """Return the fields of `diagnosis_rows` that define the code system."""
     if mapping.system:
         return {"system": ibis.literal(mapping.system.value)}
-    if "system" not in ours:
-        return {"final_code": ours["code"]}
-    said = ours["system"]
-    named = [(said == name, system.value) for name, system in mapping.systems.items()]
-    system = ibis.cases(*named, else_=system_named(said)) if named else system_named(said)
-    return {"system": system, "system_name": said}
+    if "system" not in values:
+        return {"final_code": values["code"]}
+    system_name = values["system"]
+    system = system_named(system_name)
+    if mapping.systems:
+        by_mapping = [(system_name == name, known.value) for name, known in mapping.systems.items()]
+        system = ibis.cases(*by_mapping, else_=system)
+    return {"system": system, "system_name": system_name}
 
 
 def _visit_id(patient_id: ir.StringValue, visit_index: ir.StringValue) -> ir.StringValue:
-    return patient_id + " " + whole(visit_index)
+    return patient_id + " " + without_decimals(visit_index)
 
 
-def _dated_visits(raw: ir.Table, ours: Mapping[str, ir.StringValue], calendar: Calendar) -> ir.Table:
-    """A row a visit, each `gap_days` after the one before it."""
+def _dated_visits(raw: ir.Table, values: Mapping[str, ir.StringValue], calendar: Calendar) -> ir.Table:
+    """Return one row per visit, each `gap_days` after the previous one."""
     visits = raw.select(
-        patient_id=ours["patient_id"],
-        visit_id=_visit_id(ours["patient_id"], ours["visit_index"]),
-        visit_index=ours["visit_index"].try_cast("float64"),
-        los_days=whole(ours["los_days"]).try_cast("int32"),
+        patient_id=values["patient_id"],
+        visit_id=_visit_id(values["patient_id"], values["visit_index"]),
+        visit_index=values["visit_index"].try_cast("float64"),
+        los_days=without_decimals(values["los_days"]).try_cast("int32"),
     ).distinct()
     visits = visits.filter(visits.visit_index.notnull())
     before = ibis.window(
@@ -170,27 +189,47 @@ def _dated_visits(raw: ir.Table, ours: Mapping[str, ir.StringValue], calendar: C
 
 
 def _text_of_day(day: ir.DateValue) -> ir.StringValue:
-    """`YYYY-MM-DD`, on DuckDB too, where a date and an interval make a time."""
+    """Return `YYYY-MM-DD`, also on DuckDB, where the sum of a date and an interval is a timestamp."""
     return day.cast("string").substr(0, 10)
 
 
-def _section(path: Path, given: Mapping[str, Any], name: str, kinds: Any) -> dict[str, Any]:
-    section = given.get(name, {})
-    if not isinstance(section, dict) or not all(isinstance(value, kinds) for value in section.values()):
-        raise UserError(f"{path}: [{name}] must be a section of `name = value` lines, texts in quotes")
+def _section(values: Mapping[str, Any], name: str, types: Any) -> dict[str, Any]:
+    section = values.get(name, {})
+    if not isinstance(section, dict) or not all(isinstance(value, types) for value in section.values()):
+        raise UserError(
+            "invalid-setting", f"[{name}] must be a section of lines `name = value`, with texts in quotes."
+        )
     return section
 
 
-def _check_keys(path: Path, section: str, given: Mapping[str, Any], known: Collection[str]) -> None:
-    for key in given:
+def _check_keys(section: str, values: Mapping[str, Any], known: Collection[str]) -> None:
+    for key in values:
         if key not in known:
-            near = get_close_matches(key, known, n=1)
-            mend = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise UserError(f"{path}: {section}{key} is unknown: {mend}")
+            similar = get_close_matches(key, known, n=1)
+            hint = f"Did you mean {similar[0]}?" if similar else f"Known keys: {', '.join(known)}."
+            raise UserError("unknown-setting", f"{section}{key} is unknown. {hint}")
 
 
-def _system(path: Path, name: Any) -> CodeSystem:
+def _system(name: Any) -> CodeSystem:
     try:
         return CodeSystem(name)
     except ValueError:
-        raise UserError(f"{path}: no system {name}: there are {', '.join(CodeSystem)}") from None
+        raise UserError(
+            "unknown-code-system", f"unknown code system {name!r}. Choose one of {', '.join(CodeSystem)}."
+        ) from None
+
+
+TABLE = Store(
+    name="table",
+    title="any table of diagnoses",
+    read=read_mapped,
+    options=(
+        StoreOption(
+            "columns",
+            metavar="FILE",
+            required=True,
+            convert=lambda text: TableMapping.read(Path(text)),
+            help="TOML file that names the columns of the table; docs/stores.md shows an example",
+        ),
+    ),
+)

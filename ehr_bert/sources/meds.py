@@ -1,4 +1,4 @@
-"""MEDS 0.4: events of subjects, among them diagnoses, admissions and discharges."""
+"""MEDS 0.4: events of subjects, which include diagnoses, admissions and discharges."""
 
 import re
 
@@ -8,11 +8,12 @@ import ibis.expr.types as ir
 from ehr_bert.codes.naming import system_by_shape, system_named
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import Split
-from ehr_bert.sources.store import Names, Store, diagnosis_rows
-from ehr_bert.sources.tables import Tables
+from ehr_bert.sources.records import ColumnNames, StoreRecords, diagnosis_rows
+from ehr_bert.sources.store import Store, StoreOption
+from ehr_bert.sources.tables import RawTables
 
-DIAGNOSIS = "^(DIAGNOSIS|CONDITION)//|^(ICD9CM|ICD10CM|ICD10|SNOMED)/"
-"""What the code of a diagnosis matches, unless told otherwise."""
+DIAGNOSIS_PATTERN = "^(DIAGNOSIS|CONDITION)//|^(ICD9CM|ICD10CM|ICD10|SNOMED)/"
+"""Regular expression for the codes of diagnoses, by default."""
 
 _ADMISSION, _DISCHARGE = "^HOSPITAL_ADMISSION(//|$)", "^HOSPITAL_DISCHARGE(//|$)"
 _BIRTH, _DEATH, _SEX = "^MEDS_BIRTH(//|$)", "^MEDS_DEATH(//|$)", "^(GENDER|SEX)//"
@@ -20,45 +21,48 @@ _VISIT_IDS = ("hadm_id", "visit_id", "visit_occurrence_id", "encounter_id")
 _SPLITS = {"train": Split.TRAIN, "tuning": Split.VALID, "held_out": Split.TEST}
 
 
-def read_meds(tables: Tables, diagnosis: str = DIAGNOSIS) -> Store:
-    """Reads `data` and, where it is, `subject_splits`.
+def read_meds(tables: RawTables, diagnoses: str = DIAGNOSIS_PATTERN) -> StoreRecords:
+    """Read `data` and, if it exists, `subject_splits`.
 
-    A code's last part is the diagnosis, what stands before it names the system. A visit is the events of one
-    visit id, where the data has such a column, from admission to discharge where there are such events;
-    otherwise a diagnosis belongs to the stay that is open at its time.
+    The last part of a code is the diagnosis code. The part before it names the code system. If the data have
+    a column of visit ids, a visit consists of the events of one id, from admission to discharge if these
+    events exist. Otherwise a diagnosis belongs to the stay that is open at its time.
 
     Args:
-        tables: The data set.
-        diagnosis: A regular expression that finds the codes of diagnoses.
+        tables: Tables of the data set.
+        diagnoses: Regular expression for the codes of diagnoses.
 
     Raises:
-        UserError: `diagnosis` isn't a regular expression, or a table or column lacks.
+        UserError: `diagnoses` is not a regular expression (key `invalid-pattern`), or a table or column is
+            missing (keys `missing-table`, `missing-column`).
     """
     try:
-        re.compile(diagnosis)
+        re.compile(diagnoses)
     except re.error as error:
-        raise UserError(f"{diagnosis} is no regular expression: {error}") from error
+        raise UserError(
+            "invalid-pattern", f"--diagnoses {diagnoses} is not a regular expression: {error}. Correct it."
+        ) from error
     visit_ids = [name for name in _VISIT_IDS if name in tables.columns("data")]
     events = tables.read("data", ["subject_id", "time", "code", *visit_ids])
     if visit_ids:
-        diagnoses = events.filter(events.code.re_search(diagnosis))
-        days = {"visit_id": _visit_id(diagnoses)}
+        rows = events.filter(events.code.re_search(diagnoses))
+        days = {"visit_id": _visit_id(rows)}
     else:
-        diagnoses = _inside_stays(events, diagnosis)
-        days = {"admit_date": diagnoses.admit_date, "discharge_date": diagnoses.discharge_date}
-    system_name = diagnoses.code.re_replace("/+[^/]*$", "")
-    return Store(
-        names=Names(
+        rows = _within_stays(events, diagnoses)
+        days = {"admit_date": rows.admit_date, "discharge_date": rows.discharge_date}
+    system_name = rows.code.re_replace("/+[^/]*$", "")
+    return StoreRecords(
+        names=ColumnNames(
             "data.code", "data.subject_id", f"data.{(visit_ids or ['time'])[0]}", "data.time", "data.time"
         ),
         diagnoses=diagnosis_rows(
-            diagnoses,
+            rows,
             record=("time", "code"),
-            patient_id=diagnoses.subject_id,
-            date=diagnoses.time,
-            code=diagnoses.code.re_replace("^.*/", ""),
+            patient_id=rows.subject_id,
+            date=rows.time,
+            code=rows.code.re_replace("^.*/", ""),
             system=ibis.ifelse(
-                diagnoses.code.contains("/"), system_named(system_name), system_by_shape(diagnoses.code)
+                rows.code.contains("/"), system_named(system_name), system_by_shape(rows.code)
             ),
             system_name=system_name,
             **days,
@@ -73,8 +77,8 @@ def _visit_id(events: ir.Table) -> ir.StringValue:
     return ibis.coalesce(*(events[name] for name in _VISIT_IDS if name in events.columns))
 
 
-def _when(events: ir.Table, pattern: str) -> ir.StringValue:
-    """The time of an event whose code matches."""
+def _time_of(events: ir.Table, pattern: str) -> ir.StringValue:
+    """Return the time of each event whose code matches, else null."""
     return ibis.ifelse(events.code.re_search(pattern), events.time, ibis.null("string"))
 
 
@@ -82,27 +86,28 @@ def _visits(events: ir.Table) -> ir.Table:
     timed = events.mutate(visit_id=_visit_id(events))
     timed = timed.filter(timed.visit_id.notnull())
     return timed.group_by("visit_id", patient_id=timed.subject_id).aggregate(
-        admit_date=_when(timed, _ADMISSION).min().coalesce(timed.time.min()),
-        discharge_date=_when(timed, _DISCHARGE).max().coalesce(timed.time.max()),
+        admit_date=_time_of(timed, _ADMISSION).min().coalesce(timed.time.min()),
+        discharge_date=_time_of(timed, _DISCHARGE).max().coalesce(timed.time.max()),
     )
 
 
-def _inside_stays(events: ir.Table, diagnosis: str) -> ir.Table:
-    """The diagnoses with `admit_date` and `discharge_date` of the stay that is open at their time, or null.
+def _within_stays(events: ir.Table, diagnoses: str) -> ir.Table:
+    """Return the diagnoses with `admit_date` and `discharge_date` of the stay that is open at their time.
 
-    In the order of time, with admissions first and discharges last, a stay is open if there has been an
-    admission and since then no discharge; it ends with the next discharge.
+    Events are sorted by time; at equal times admissions come first and discharges last. A stay is open after
+    an admission without a later discharge, and ends with the next discharge. The days are null if no stay is
+    open.
     """
     marked = events.mutate(
         place=ibis.cases(
             (events.code.re_search(_ADMISSION), 0),
             (events.code.re_search(_DISCHARGE), 2),
-            (events.code.re_search(diagnosis), 1),
+            (events.code.re_search(diagnoses), 1),
             else_=ibis.null("int8"),
         )
     )
     marked = marked.filter(marked.place.notnull())
-    admitted, discharged = _when(marked, _ADMISSION), _when(marked, _DISCHARGE)
+    admitted, discharged = _time_of(marked, _ADMISSION), _time_of(marked, _DISCHARGE)
     order = {"group_by": marked.subject_id, "order_by": [marked.time, marked.place]}
     open_since = admitted.max().over(ibis.window(preceding=None, following=0, **order))
     left_at = discharged.max().over(ibis.window(preceding=(None, 1), **order))
@@ -122,17 +127,33 @@ def _inside_stays(events: ir.Table, diagnosis: str) -> ir.Table:
 
 def _patients(events: ir.Table) -> ir.Table:
     sex = ibis.ifelse(events.code.re_search(_SEX), events.code.re_replace("^.*/", ""), ibis.null("string"))
-    lived = ibis.ifelse(events.code.re_search(_BIRTH), ibis.null("string"), events.time)
+    time_alive = ibis.ifelse(events.code.re_search(_BIRTH), ibis.null("string"), events.time)
     return events.group_by(patient_id=events.subject_id).aggregate(
-        birth_date=_when(events, _BIRTH).min(),
+        birth_date=_time_of(events, _BIRTH).min(),
         sex=ibis.ifelse(sex.min() == sex.max(), sex.min(), ibis.null("string")),
-        death_date=_when(events, _DEATH).min(),
-        observation_start=lived.min(),
-        observation_end=lived.max(),
+        death_date=_time_of(events, _DEATH).min(),
+        observation_start=time_alive.min(),
+        observation_end=time_alive.max(),
     )
 
 
-def _splits(tables: Tables) -> ir.Table:
+def _splits(tables: RawTables) -> ir.Table:
     splits = tables.read("subject_splits", ["subject_id", "split"])
     names = [(splits.split == name, split.value) for name, split in _SPLITS.items()]
     return splits.select(patient_id="subject_id", split=ibis.cases(*names, else_=splits.split))
+
+
+MEDS = Store(
+    name="meds",
+    title="MEDS 0.4",
+    read=read_meds,
+    tables=("data",),
+    optional_tables=("subject_splits",),
+    options=(
+        StoreOption(
+            "diagnoses",
+            metavar="REGEX",
+            help="regular expression for the codes of diagnoses; docs/stores.md shows the default",
+        ),
+    ),
+)

@@ -1,4 +1,4 @@
-"""The OMOP common data model, 5.3 and 5.4: conditions and the visits that they were found in."""
+"""The OMOP common data model 5.3 and 5.4: conditions and the visits in which they were recorded."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -10,15 +10,16 @@ from ehr_bert.codes import CodeSystem
 from ehr_bert.codes.naming import system_by_shape, system_named
 from ehr_bert.schemas import PATIENTS
 from ehr_bert.sources.checks import RejectionReason
-from ehr_bert.sources.store import Names, Store, agreed, diagnosis_rows
-from ehr_bert.sources.tables import Tables, whole
+from ehr_bert.sources.records import ColumnNames, StoreRecords, agreed, diagnosis_rows
+from ehr_bert.sources.store import Store, StoreOption
+from ehr_bert.sources.tables import RawTables, without_decimals
 
 OMOP_PREFIX = "OMOP_"
-"""How a standard concept begins that is no code of a `CodeSystem`: its concept id follows."""
+"""Prefix of a standard concept that is not a code of a `CodeSystem`. The concept id follows it."""
 
 
 class OmopCodes(StrEnum):
-    """Which of a condition's codes is taken."""
+    """Which code of a condition is used."""
 
     SOURCE = "source"
     STANDARD = "standard"
@@ -26,39 +27,41 @@ class OmopCodes(StrEnum):
 
 _SEXES = {"8507": "M", "8532": "F"}
 
-_LIVES = {
+_SPANS = {
     "death": {"death_date": ("death_date", "min")},
     "observation_period": {
         "observation_period_start_date": ("observation_start", "min"),
         "observation_period_end_date": ("observation_end", "max"),
     },
 }
-"""By table, the column that makes which of `PATIENTS`, and which of a person's rows counts."""
+"""By table and column, the column of `PATIENTS` that it provides, and how a person's rows are aggregated."""
 
 _PRIMARY = ("32901", "32902", "32903", "44786627")
-"""Conditions of this status or type were a visit's main one."""
+"""Concept ids of the statuses and types of a primary diagnosis."""
 
 _POSITIONS = {38000183: 16, 38000199: 16, 38000215: 15, 38000230: 15}
-"""Types that give a condition's position on a claim: by the first one's id, how many positions."""
+"""Condition types that give the position on a claim: number of positions by concept id of the first."""
 
 
 def read_omop(
-    tables: Tables,
+    tables: RawTables,
     codes: OmopCodes = OmopCodes.SOURCE,
     condition_types: Sequence[str] = (),
-    vocabulary: CodeSystem | None = None,
-) -> Store:
-    """Reads `condition_occurrence`, `visit_occurrence` and `person`, and where they are `concept`, `death`,
-    `observation_period` and `visit_detail`.
+    source_vocabulary: CodeSystem | None = None,
+) -> StoreRecords:
+    """Read `condition_occurrence`, `visit_occurrence` and `person`.
+
+    `concept`, `death`, `observation_period` and `visit_detail` are read if they exist.
 
     Args:
-        tables: The store.
-        codes: Source codes, or standard concepts.
-        condition_types: The ids of the `condition_type_concept_id` to take; by default all.
-        vocabulary: What source codes are of whose concept isn't in `concept`; by default their shape tells.
+        tables: Tables of the store.
+        codes: Whether to use source codes or standard concepts.
+        condition_types: Values of `condition_type_concept_id` to extract. By default all are extracted.
+        source_vocabulary: System of source codes whose concept is not in `concept`. By default it is derived
+            from the shape of the code.
 
     Raises:
-        UserError: a table or a column lacks.
+        UserError: A table or column is missing (keys `missing-table`, `missing-column`).
     """
     raw = tables.read(
         "condition_occurrence",
@@ -75,23 +78,25 @@ def read_omop(
         optional=["visit_detail_id", "condition_status_concept_id"],
     )
     is_source = codes == OmopCodes.SOURCE
-    concept_id = whole(raw.condition_source_concept_id if is_source else raw.condition_concept_id)
+    concept_id = without_decimals(raw.condition_source_concept_id if is_source else raw.condition_concept_id)
     rows = _with_visit_of_detail(raw.mutate(concept_id=concept_id), tables)
     rows = _with_concepts(rows, tables)
-    condition_type = whole(rows.condition_type_concept_id)
-    is_left_out = ~condition_type.isin(condition_types) if condition_types else ibis.literal(False)
-    fault = ibis.ifelse(is_left_out, RejectionReason.CONDITION_TYPE.value, ibis.null("string"))
+    condition_type = without_decimals(rows.condition_type_concept_id)
+    is_excluded = ~condition_type.isin(condition_types) if condition_types else ibis.literal(False)
+    rejection = ibis.ifelse(is_excluded, RejectionReason.CONDITION_TYPE.value, ibis.null("string"))
     system = system_named(rows.vocabulary_id)
     if is_source:
         code = rows.concept_code.coalesce(rows.condition_source_value)
-        guess = ibis.literal(vocabulary.value) if vocabulary else system_by_shape(code)
+        system_without_concept = (
+            ibis.literal(source_vocabulary.value) if source_vocabulary else system_by_shape(code)
+        )
         coding = {
             "code": code,
-            "system": ibis.ifelse(rows.vocabulary_id.isnull(), guess, system),
+            "system": ibis.ifelse(rows.vocabulary_id.isnull(), system_without_concept, system),
             "system_name": rows.vocabulary_id,
         }
     else:
-        fault = fault.coalesce(
+        rejection = rejection.coalesce(
             ibis.ifelse(
                 rows.concept_id.fill_null("0") == "0", RejectionReason.NO_CONCEPT.value, ibis.null("string")
             )
@@ -103,8 +108,8 @@ def read_omop(
                 system.isnull(), ibis.literal(OMOP_PREFIX) + rows.concept_id, ibis.null("string")
             ),
         }
-    return Store(
-        names=Names(
+    return StoreRecords(
+        names=ColumnNames(
             code=f"condition_occurrence.condition_{'source_value' if is_source else 'concept_id'}",
             patient_id="person.person_id",
             visit_id="visit_occurrence.visit_occurrence_id",
@@ -114,11 +119,11 @@ def read_omop(
         diagnoses=diagnosis_rows(
             rows,
             record=("condition_occurrence_id",),
-            patient_id=whole(rows.person_id),
-            visit_id=whole(rows.visit_occurrence_id),
+            patient_id=without_decimals(rows.person_id),
+            visit_id=without_decimals(rows.visit_occurrence_id),
             date=rows.condition_start_date,
-            priority=_priority(condition_type, whole(rows.condition_status_concept_id)),
-            fault=fault,
+            priority=_priority(condition_type, without_decimals(rows.condition_status_concept_id)),
+            rejection=rejection,
             **coding,
         ),
         visits=_visits(tables),
@@ -126,28 +131,28 @@ def read_omop(
     )
 
 
-def _with_visit_of_detail(rows: ir.Table, tables: Tables) -> ir.Table:
-    """Gives a condition that names only a visit detail the visit which that is part of."""
+def _with_visit_of_detail(rows: ir.Table, tables: RawTables) -> ir.Table:
+    """Add the visit of the `visit_detail` to conditions that only name the detail."""
     if "visit_detail" not in tables:
         return rows
     details = tables.read("visit_detail", ["visit_detail_id", "visit_occurrence_id"])
     details = details.select(
-        detail_id=whole(details.visit_detail_id), detail_visit=details.visit_occurrence_id
+        detail_id=without_decimals(details.visit_detail_id), detail_visit=details.visit_occurrence_id
     )
     visit_of = agreed(details, "detail_id", ["detail_visit"]).select("detail_id", "detail_visit")
-    joined = rows.left_join(visit_of, whole(rows.visit_detail_id) == visit_of.detail_id)
+    joined = rows.left_join(visit_of, without_decimals(rows.visit_detail_id) == visit_of.detail_id)
     return joined.mutate(visit_occurrence_id=joined.visit_occurrence_id.coalesce(joined.detail_visit)).drop(
         "detail_id", "detail_visit"
     )
 
 
-def _with_concepts(rows: ir.Table, tables: Tables) -> ir.Table:
-    """Adds `vocabulary_id` and `concept_code`, null for a concept that isn't in the table, and for 0."""
+def _with_concepts(rows: ir.Table, tables: RawTables) -> ir.Table:
+    """Add `vocabulary_id` and `concept_code`, null for concept 0 and for unknown concepts."""
     if "concept" not in tables:
         return rows.mutate(vocabulary_id=ibis.null("string"), concept_code=ibis.null("string"))
     concepts = tables.read("concept", ["concept_id", "vocabulary_id", "concept_code"])
     columns = ["vocabulary_id", "concept_code"]
-    concepts = concepts.select(*columns, known_id=whole(concepts.concept_id))
+    concepts = concepts.select(*columns, known_id=without_decimals(concepts.concept_id))
     known = agreed(concepts.filter(concepts.known_id != "0"), "known_id", columns).select(
         "known_id", *columns
     )
@@ -155,7 +160,7 @@ def _with_concepts(rows: ir.Table, tables: Tables) -> ir.Table:
 
 
 def _priority(condition_type: ir.StringValue, status: ir.StringValue) -> ir.StringValue:
-    """1 for a visit's main condition, else the position on the claim, else null."""
+    """Return 1 for a primary diagnosis, else the position on the claim, else null."""
     number = condition_type.try_cast("int64")
     return ibis.cases(
         (status.isin(_PRIMARY) | condition_type.isin(_PRIMARY), "1"),
@@ -167,43 +172,80 @@ def _priority(condition_type: ir.StringValue, status: ir.StringValue) -> ir.Stri
     )
 
 
-def _visits(tables: Tables) -> ir.Table:
+def _visits(tables: RawTables) -> ir.Table:
     visits = tables.read(
         "visit_occurrence", ["visit_occurrence_id", "person_id", "visit_start_date", "visit_end_date"]
     )
     return visits.select(
-        visit_id=whole(visits.visit_occurrence_id),
-        patient_id=whole(visits.person_id),
+        visit_id=without_decimals(visits.visit_occurrence_id),
+        patient_id=without_decimals(visits.person_id),
         admit_date="visit_start_date",
         discharge_date="visit_end_date",
     )
 
 
-def _patients(tables: Tables) -> ir.Table:
+def _patients(tables: RawTables) -> ir.Table:
     persons = tables.read(
         "person",
         ["person_id", "gender_concept_id", "year_of_birth"],
         optional=["month_of_birth", "day_of_birth", "birth_datetime", "gender_source_value"],
     )
-    parts = [whole(persons.year_of_birth).lpad(4, "0")] + [
-        whole(persons[name]).fill_null("1").lpad(2, "0") for name in ("month_of_birth", "day_of_birth")
-    ]
-    people = persons.select(
-        patient_id=whole(persons.person_id),
-        birth_date=persons.birth_datetime.coalesce(ibis.literal("-").join(parts)),
-        sex=whole(persons.gender_concept_id).cases(*_SEXES.items(), else_=persons.gender_source_value),
+    year = without_decimals(persons.year_of_birth).lpad(4, "0")
+    month, day = (
+        without_decimals(persons[name]).fill_null("1").lpad(2, "0")
+        for name in ("month_of_birth", "day_of_birth")
     )
-    for table, columns in _LIVES.items():
+    sex = without_decimals(persons.gender_concept_id)
+    patients = persons.select(
+        patient_id=without_decimals(persons.person_id),
+        birth_date=persons.birth_datetime.coalesce(ibis.literal("-").join([year, month, day])),
+        sex=sex.cases(*_SEXES.items(), else_=persons.gender_source_value),
+    )
+    for table, columns in _SPANS.items():
         if table in tables:
-            people = _with_spans(people, tables.read(table, ["person_id", *columns]), columns)
-    return people.mutate(
-        **{name: ibis.null("string") for name in PATIENTS.names if name not in people.columns}
+            patients = _with_spans(patients, tables.read(table, ["person_id", *columns]), columns)
+    return patients.mutate(
+        **{name: ibis.null("string") for name in PATIENTS.names if name not in patients.columns}
     )
 
 
-def _with_spans(people: ir.Table, rows: ir.Table, columns: dict[str, tuple[str, str]]) -> ir.Table:
-    """Adds the least or greatest values of a person's rows."""
-    spans = rows.group_by(span_id=whole(rows.person_id)).aggregate(
+def _with_spans(patients: ir.Table, rows: ir.Table, columns: dict[str, tuple[str, str]]) -> ir.Table:
+    """Add the smallest or greatest values of the rows of each person."""
+    spans = rows.group_by(span_id=without_decimals(rows.person_id)).aggregate(
         **{name: getattr(rows[column], extreme)() for column, (name, extreme) in columns.items()}
     )
-    return people.left_join(spans, people.patient_id == spans.span_id).drop("span_id")
+    return patients.left_join(spans, patients.patient_id == spans.span_id).drop("span_id")
+
+
+def _ids(text: str) -> list[str]:
+    return [number.strip() for number in text.split(",") if number.strip()]
+
+
+OMOP = Store(
+    name="omop",
+    title="OMOP common data model 5.3 and 5.4",
+    read=read_omop,
+    tables=("condition_occurrence", "visit_occurrence", "person"),
+    optional_tables=("concept", "visit_detail", "death", "observation_period"),
+    options=(
+        StoreOption(
+            "codes",
+            choices=OmopCodes,
+            convert=OmopCodes,
+            help="use the source codes (the default) or the standard concepts",
+        ),
+        StoreOption(
+            "condition_types",
+            metavar="ID,...",
+            convert=_ids,
+            help="extract only conditions with these values of condition_type_concept_id",
+        ),
+        StoreOption(
+            "source_vocabulary",
+            choices=CodeSystem,
+            convert=CodeSystem,
+            help="code system of source codes that have no row in the concept table; by default it is "
+            "derived from the shape of the code",
+        ),
+    ),
+)

@@ -1,4 +1,4 @@
-"""A diagnosis table in Parquet: a file, or a folder of them."""
+"""Diagnosis table in Parquet: one file, or a folder of files."""
 
 from pathlib import Path
 
@@ -12,16 +12,20 @@ from ehr_bert.sources.checks import ORDERING, Diagnoses, checked
 
 
 def read_diagnosis_parquet(engine: Engine, path: Path) -> Diagnoses:
-    """Reads the columns of `DIAGNOSES` by name, of any type that reads as theirs; the ordering may lack.
+    """Read the columns of `DIAGNOSES` by name.
+
+    Other types are converted. The columns of `ORDERING` are optional.
 
     Raises:
-        UserError: the file can't be read, or a column lacks.
+        UserError: The file cannot be read (key `unreadable-file`), or a column is missing
+            (`missing-column`).
     """
     stored = engine.read_parquet(path)
     missing = [name for name in DIAGNOSES.names if name not in stored.columns and name not in ORDERING]
     if missing:
         raise UserError(
-            f"{path} has no column {', '.join(missing)}: a diagnosis table has {', '.join(DIAGNOSES.names)}"
+            "missing-column",
+            f"{path} has no column {', '.join(missing)}. A diagnosis table has {', '.join(DIAGNOSES.names)}.",
         )
     texts = stored.select(
         **{
@@ -37,7 +41,7 @@ def read_diagnosis_parquet(engine: Engine, path: Path) -> Diagnoses:
 
 
 def _rejected(texts: ir.Table) -> ir.Table:
-    """The rejected rows; a row has no line, and its text is its columns, parted by tabs."""
+    """Return the rejected rows. `line` is null, and `row` holds the columns, separated by tabs."""
     row = ibis.literal("\t").join([texts[name].fill_null("") for name in DIAGNOSES.names])
     fields = texts.select(**{name: texts[name].strip().nullif("") for name in texts.columns}, row=row)
     rows = checked(fields, ibis.null("string"))

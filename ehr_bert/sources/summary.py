@@ -1,4 +1,4 @@
-"""What an extraction found, in numbers: for `summary.json`, and for a person."""
+"""Summary of an extraction, as `summary.json` and as text."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -14,42 +14,42 @@ from ehr_bert.schemas import PROLONGED_STAY_DAYS
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of a store's diagnoses.
+    """Counts of the diagnoses of a store.
 
     Attributes:
-        read: Rows of the store.
-        usable: Rows that can be used.
-        rejected: By reason, how many can't.
-        unreadable: Ordering values of usable rows that were taken as missing.
-        lone: Usable rows that named no visit, and are a one-day visit of their own.
-        nested: Usable rows whose visit took the days of one around it.
+        read: Number of rows.
+        usable: Number of usable rows.
+        rejected: Number of rejected rows by reason.
+        unreadable: Number of unreadable ordering values of usable rows, which are treated as missing.
+        one_day_visits: Number of usable rows without a visit id, which became one-day visits.
+        nested: Number of usable rows whose visit took the days of the visit around it.
     """
 
     read: int
     usable: int
     rejected: dict[str, int]
     unreadable: int
-    lone: int
+    one_day_visits: int
     nested: int
 
 
 def summarise_extraction(
     engine: Engine, diagnoses: ir.Table, patients: ir.Table, splits: ir.Table | None, tally: Tally
 ) -> dict[str, Any]:
-    """The numbers of an extraction; every row of the store is accounted for.
+    """Summarise an extraction. Every row of the store is accounted for.
 
     Args:
-        engine: Where to compute.
+        engine: Engine of the computation.
         diagnoses: `DIAGNOSES`, as written.
-        patients: As `patients_of` makes them.
-        splits: `SPLITS`, if there are some.
-        tally: What became of the store's rows.
+        patients: Patients, as `patient_rows` returns them.
+        splits: `SPLITS`, if the store defines them.
+        tally: Counts of the rows of the store.
 
     Returns:
-        What `summary.json` holds; `docs/stores.md` tells its keys.
+        The contents of `summary.json`; `docs/stores.md` describes its keys.
 
     Raises:
-        AssertionError: rows were lost or made up on the way.
+        AssertionError: The numbers of rows do not add up.
     """
     totals = _one(
         engine,
@@ -63,7 +63,7 @@ def summarise_extraction(
     merged = tally.usable - totals["rows"]
     accounted = totals["rows"] + merged + sum(tally.rejected.values())
     assert accounted == tally.read, f"{tally.read} rows read, {accounted} accounted for"
-    assert merged >= 0, "rows were made up"
+    assert merged >= 0, "more rows were written than read"
     visits = diagnoses.group_by("patient_id", "discharge_date").aggregate(
         admit_date=diagnoses.admit_date.min()
     )
@@ -81,7 +81,7 @@ def summarise_extraction(
             "merged_duplicates": merged,
             "rejected": tally.rejected,
         },
-        "one_day_visits_without_visit": tally.lone,
+        "one_day_visits_without_visit": tally.one_day_visits,
         "rows_of_nested_visits": tally.nested,
         "unreadable_ordering_values": tally.unreadable,
         "patients": {
@@ -105,7 +105,7 @@ def summarise_extraction(
 
 
 def extraction_text(summary: dict[str, Any]) -> str:
-    """A summary for a person, a line a fact."""
+    """Return a summary as text, with one figure per line."""
     rows, patients = summary["rows"], summary["patients"]
 
     def line(name: str, value: int, note: str = "") -> str:
@@ -123,18 +123,21 @@ def extraction_text(summary: dict[str, Any]) -> str:
         *(line("  rows of", count, system) for system, count in summary["rows_by_system"].items()),
         f"{'':28}" + "".join(f"{name:>9}" for name in summary["visits_a_patient"]),
         *(
-            f"{name.replace('_', ' '):28}" + "".join(f"{value:>9,}" for value in summary[name].values())
-            for name in ("visits_a_patient", "codes_a_patient")
+            f"{title:28}" + "".join(f"{value:>9,}" for value in summary[key].values())
+            for key, title in (
+                ("visits_a_patient", "visits per patient"),
+                ("codes_a_patient", "codes per patient"),
+            )
         ),
         f"dates                       {summary['first_admission']} to {summary['last_discharge']}",
     ]
-    noted = {
-        "one-day visits of their own": summary["one_day_visits_without_visit"],
+    notes = {
+        "one-day visits added": summary["one_day_visits_without_visit"],
         "rows of nested visits": summary["rows_of_nested_visits"],
-        "ordering values unreadable": summary["unreadable_ordering_values"],
+        "unreadable ordering values": summary["unreadable_ordering_values"],
         "conflicting patient values": patients["conflicting_values"],
     }
-    lines += [line(name, count) for name, count in noted.items() if count]
+    lines += [line(name, count) for name, count in notes.items() if count]
     lines += [line(f"patients of {split}", count) for split, count in summary.get("splits", {}).items()]
     return "\n".join(lines)
 

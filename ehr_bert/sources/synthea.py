@@ -1,13 +1,14 @@
-"""Synthea's CSV export: conditions and the encounters that they were found in."""
+"""Synthea's CSV export: conditions and the encounters in which they were recorded."""
 
 import ibis
 
 from ehr_bert.codes import CodeSystem
 from ehr_bert.codes.naming import system_named
-from ehr_bert.sources.store import Names, Store, diagnosis_rows
-from ehr_bert.sources.tables import Tables
+from ehr_bert.sources.records import ColumnNames, StoreRecords, diagnosis_rows
+from ehr_bert.sources.store import Store
+from ehr_bert.sources.tables import RawTables
 
-_NAMES = Names(
+_NAMES = ColumnNames(
     code="conditions.code",
     patient_id="patients.id",
     visit_id="encounters.id",
@@ -16,17 +17,17 @@ _NAMES = Names(
 )
 
 
-def read_synthea(tables: Tables) -> Store:
-    """Reads `conditions`, `encounters` and `patients`; without a column `system` codes are SNOMED's.
+def read_synthea(tables: RawTables) -> StoreRecords:
+    """Read `conditions`, `encounters` and `patients`. Without a column `system`, codes are SNOMED codes.
 
     Raises:
-        UserError: a table or a column lacks.
+        UserError: A table or column is missing (keys `missing-table`, `missing-column`).
     """
     raw = tables.read("conditions", ["start", "patient", "encounter", "code"], optional=["system"])
     encounters = tables.read("encounters", ["id", "start", "stop", "patient"])
     patients = tables.read("patients", ["id", "birthdate", "deathdate", "gender"])
     name = raw.system.fill_null(CodeSystem.SNOMED.value)
-    return Store(
+    return StoreRecords(
         names=_NAMES,
         diagnoses=diagnosis_rows(
             raw,
@@ -50,3 +51,11 @@ def read_synthea(tables: Tables) -> Store:
             observation_end=ibis.null("string"),
         ),
     )
+
+
+SYNTHEA = Store(
+    name="synthea",
+    title="Synthea CSV export",
+    read=read_synthea,
+    tables=("conditions", "encounters", "patients"),
+)

@@ -1,6 +1,7 @@
-"""The raw tables of a store, by name: files in a folder, a DuckDB file, or what Ibis connects to."""
+"""Raw tables of a store by name, from files in a folder, a DuckDB file, or another database."""
 
 import gzip
+import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,121 +18,140 @@ from tqdm import tqdm
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 _FORMATS = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
-"""Of two files of one name the one whose format stands first is read."""
+"""File formats. If a table exists in several formats, the first of these is read."""
 
 _COPIED_ROWS = 1_000_000
-"""Rows in a batch on the way from a database to the engine."""
+"""Rows per batch when a table is copied from a database."""
 
 
 @dataclass(frozen=True)
-class Tables:
-    """The tables of one store.
+class RawTables:
+    """Tables of one store, as they are stored.
 
     Attributes:
-        where: What the user calls the store, for messages.
-        readers: By lower-case name, what gives the table as it is stored.
-        bring: Takes a table to where it is computed on.
+        where: Path or URL of the store, for messages.
+        readers: Function that returns each table, by lower-case name.
+        copy: Moves a table to the engine, if it is stored elsewhere.
     """
 
     where: str
     readers: Mapping[str, Callable[[], ir.Table]]
-    bring: Callable[[ir.Table], ir.Table] = lambda table: table
+    copy: Callable[[ir.Table], ir.Table] = lambda table: table
 
     def __contains__(self, name: str) -> bool:
         return name in self.readers
 
     @property
     def only(self) -> str:
-        """The name of the one table.
+        """Name of the only table.
 
         Raises:
-            UserError: there are others.
+            UserError: There are several tables or none (key `ambiguous-table`).
         """
         if len(self.readers) != 1:
-            raise UserError(f"{self.where} has {len(self.readers)} tables: name the one to read")
+            raise UserError(
+                "ambiguous-table",
+                f"{self.where} has {len(self.readers)} tables instead of one. Name the table to read.",
+            )
         return next(iter(self.readers))
 
     def columns(self, name: str) -> set[str]:
-        """The lower-case names of a table's columns.
+        """Return the lower-case names of the columns of a table.
 
         Raises:
-            UserError: the table lacks or can't be read.
+            UserError: The table is missing (key `missing-table`) or cannot be read.
         """
         return {column.lower() for column in self._stored(name).columns}
 
     def read(self, name: str, columns: Iterable[str], optional: Iterable[str] = ()) -> ir.Table:
-        """Columns of a table as strings, stripped, null if empty, under their lower-case names.
+        """Return columns of a table as stripped strings, null if empty, under their lower-case names.
 
         Args:
-            name: Of the table, in lower case.
-            columns: What it must have.
-            optional: What is null where it lacks.
+            name: Name of the table in lower case.
+            columns: Columns that the table must have.
+            optional: Columns that are null if the table does not have them.
 
         Raises:
-            UserError: the table lacks or can't be read, or a column lacks.
+            UserError: The table is missing (key `missing-table`) or cannot be read, or a column is missing
+                (`missing-column`).
         """
         stored = self._stored(name)
         names = {column.lower(): column for column in stored.columns}
         missing = [column for column in columns if column not in names]
         if missing:
             raise UserError(
-                f"{self.where}: table {name} has no column {', '.join(missing)}, only "
-                f"{', '.join(names)}: rename or add it"
+                "missing-column",
+                f"{self.where}: the table {name} has no column {', '.join(missing)}. Its columns are "
+                f"{', '.join(names)}. Rename or add the column.",
             )
-        wanted = [*columns, *optional]
-        brought = self.bring(stored.select(**{to: stored[names[to]] for to in wanted if to in names}))
-        return brought.select(
-            **{to: _text(brought[to]) if to in names else ibis.null("string") for to in wanted}
+        requested = [*columns, *optional]
+        table = self.copy(stored.select(**{to: stored[names[to]] for to in requested if to in names}))
+        return table.select(
+            **{to: _text(table[to]) if to in names else ibis.null("string") for to in requested}
         )
 
     def _stored(self, name: str) -> ir.Table:
         if name not in self.readers:
-            raise UserError(
-                f"{self.where} has no table {name}, only {', '.join(sorted(self.readers)) or 'none'}: "
-                "name the store that holds it, or add it"
-            )
+            raise self.missing(name)
         return self.readers[name]()
+
+    def missing(self, *names: str) -> UserError:
+        """Return the error for tables that do not exist (key `missing-table`)."""
+        return UserError(
+            "missing-table",
+            f"{self.where} has no table {', '.join(names)}. Its tables: "
+            f"{', '.join(sorted(self.readers)) or 'none'}. Check the path of the store, or add the table.",
+        )
 
 
 @contextmanager
-def opened(engine: Engine, source: str, scratch: Path) -> Iterator[Tables]:
-    """The tables of a store, while the block runs.
+def opened_tables(engine: Engine, source: str, scratch: Path) -> Iterator[RawTables]:
+    """Open the tables of a store while the block runs.
 
     Args:
-        engine: What reads them.
-        source: A folder of CSV, TSV or Parquet, in it or in its folders; one such file; a DuckDB file; or
-            a URL that `ibis.connect` takes, from which the columns in use are copied to `scratch`.
-        scratch: A folder on a disk with room for them.
+        engine: Engine that reads the tables.
+        source: Folder with CSV, TSV or Parquet files, directly or in subfolders; one such file; a DuckDB
+            file; or a URL for `ibis.connect`. From a URL the required columns are copied to `scratch`.
+        scratch: Folder on a disk with enough space for the copies.
 
     Raises:
-        UserError: there is no such store.
+        UserError: The store does not exist (key `missing-file`), or the connection fails
+            (`connection-failed`).
     """
     attached = engine.attach(source) if "://" in source or Path(source).is_file() else None
     if attached is not None:
-        yield Tables(_without_password(source), {name.lower(): _given(attached[name]) for name in attached})
+        yield RawTables(
+            _without_password(source), {name.lower(): _constant(table) for name, table in attached.items()}
+        )
     elif "://" in source:
         with tempfile.TemporaryDirectory(prefix=".copied-", dir=scratch) as folder:
-            yield _of_database(engine, source, Path(folder))
+            yield _database_tables(engine, source, Path(folder))
     else:
-        yield _of_files(engine, Path(source))
+        yield _file_tables(engine, Path(source))
 
 
-def _of_files(engine: Engine, source: Path) -> Tables:
+def _file_tables(engine: Engine, source: Path) -> RawTables:
     if not source.exists():
-        raise UserError(f"{source} doesn't exist: name the folder or file of the store")
+        raise UserError(
+            "missing-file", f"{source} does not exist. Check the path of the folder or file of the store."
+        )
     paths = [*source.iterdir(), *source.glob("*/*")] if source.is_dir() else [source]
-    found: dict[str, tuple[tuple[int, int, str], Path]] = {}
+    files: dict[str, tuple[tuple[int, int, str], Path]] = {}
     for path in paths:
         name, table_format = _split_name(path)
         if table_format is not None:
             rank = (len(path.parts), _FORMATS.index(table_format), str(path))
-            found[name] = min(found.get(name, (rank, path)), (rank, path))
-    return Tables(str(source), {name: partial(_read_file, engine, path) for name, (_, path) in found.items()})
+            files[name] = min(files.get(name, (rank, path)), (rank, path))
+    return RawTables(
+        str(source), {name: partial(_read_file, engine, path) for name, (_, path) in files.items()}
+    )
 
 
 def _split_name(path: Path) -> tuple[str, str | None]:
-    """The lower-case name of a table, and the format of its file; a folder of Parquet counts as a file."""
+    """Return the lower-case name of a table and its format. A folder of Parquet files counts as one file."""
     name = path.name.lower()
     if path.is_dir():
         return name.removesuffix(".parquet"), ".parquet" if any(path.rglob("*.parquet")) else None
@@ -147,42 +167,50 @@ def _read_file(engine: Engine, path: Path) -> ir.Table:
 
 
 def _separator(path: Path) -> str:
-    """The separator that the header shows; OHDSI's vocabularies are parted by tabs, though called `.csv`."""
+    """Return the separator of the header. OHDSI's vocabularies end in `.csv` but have tabs."""
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         header = file.readline(1 << 20)
     return max("\t", ";", ",", key=lambda separator: header.count(separator.encode()))
 
 
-def _of_database(engine: Engine, url: str, folder: Path) -> Tables:
+def _database_tables(engine: Engine, url: str, folder: Path) -> RawTables:
     where = _without_password(url)
     try:
         database = ibis.connect(url)
         names = database.list_tables()
-    except Exception as error:  # Every backend has its own errors.
-        raise UserError(f"{where}: no connection: {_first_line(error, url)}") from error
+    except Exception as error:  # Each backend has its own exceptions.
+        raise UserError(
+            "connection-failed",
+            f"cannot connect to {where}: {_first_line(error, url)}. "
+            "Check the URL, and that the Ibis backend is installed.",
+        ) from error
 
-    def bring(table: ir.Table) -> ir.Table:
+    def copy(table: ir.Table) -> ir.Table:
         path = Path(tempfile.mkdtemp(dir=folder)) / "copied.parquet"
         try:
             with (
                 table.to_pyarrow_batches(chunk_size=_COPIED_ROWS) as batches,
                 pq.ParquetWriter(path, batches.schema) as writer,
             ):
-                for batch in tqdm(batches, desc="copying", unit="batch"):
+                for batch in tqdm(
+                    batches, "copying", unit="batch", disable=not logger.isEnabledFor(logging.INFO)
+                ):
                     writer.write_batch(batch)
         except Exception as error:
-            raise UserError(f"{where}: can't be read: {_first_line(error, url)}") from error
+            raise UserError(
+                "unreadable-table", f"cannot read a table of {where}: {_first_line(error, url)}."
+            ) from error
         return engine.read_parquet(path)
 
-    return Tables(where, {name.lower(): partial(database.table, name) for name in names}, bring)
+    return RawTables(where, {name.lower(): partial(database.table, name) for name in names}, copy)
 
 
-def _given(table: ir.Table) -> Callable[[], ir.Table]:
+def _constant(table: ir.Table) -> Callable[[], ir.Table]:
     return lambda: table
 
 
 def _text(column: ir.Column) -> ir.StringValue:
-    """As a string; a whole number in a column of floats, which is what gaps make of integers, has no dot."""
+    """Return a column as strings. Integers in a column of floats have no decimals."""
     text = column.cast("string")
     if column.type().is_floating():
         text = ibis.ifelse(column == column.floor(), column.cast("int64").cast("string"), text)
@@ -197,6 +225,6 @@ def _first_line(error: Exception, url: str) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].replace(url, _without_password(url))
 
 
-def whole(number: ir.StringValue) -> ir.StringValue:
-    """An integer's text without the `.0` that a column with gaps leaves behind it."""
+def without_decimals(number: ir.StringValue) -> ir.StringValue:
+    """Return an integer's text without `.0`, which exports of columns with nulls add."""
     return number.re_replace("[.]0+$", "")

@@ -11,7 +11,7 @@ from tests.sequences.messy import messy_rows, write_tutorial_table
 
 
 def preprocessed(folder: Path, *options: str) -> dict:
-    """The summary of a run with options."""
+    """Run the command and return its summary."""
     parser = argparse.ArgumentParser()
     preprocess.add_arguments(parser)
     table = write_tutorial_table(folder / "table.tsv", messy_rows(150, seed=51))
@@ -53,8 +53,8 @@ def test_all_options_reach_the_sequences(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--until", "2014-02-30", "write YYYY-MM-DD"),
-        ("--tokens", "sex,weight", "name some of sex, age, gap"),
+        ("--until", "2014-02-30", "YYYY-MM-DD"),
+        ("--tokens", "sex,weight", "sex, age, gap"),
         ("--roll-up", "icd11", "invalid choice"),
     ],
 )

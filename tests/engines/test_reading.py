@@ -6,37 +6,37 @@ import pyarrow.parquet as pq
 import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError
+from tests.user_errors import raises_user_error
 
 
-def test_every_field_is_text_as_it_stands(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_every_field_is_unchanged_text(engine: DuckDBEngine, tmp_path: Path) -> None:
     text = '\ufeffid,code\r\n007,"a, ""b""\r\nc"\r\n,1.0\r\n'
     (tmp_path / "table.csv.gz").write_bytes(gzip.compress(text.encode()))
-    found = engine.collect(engine.read_csv(tmp_path / "table.csv.gz")).to_pydict()
-    assert found == {"id": ["007", None], "code": ['a, "b"\r\nc', "1.0"]}
+    rows = engine.collect(engine.read_csv(tmp_path / "table.csv.gz")).to_pydict()
+    assert rows == {"id": ["007", None], "code": ['a, "b"\r\nc', "1.0"]}
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "key", "line"),
     [
-        (b"a,b\n1,2\n3\n", r"line 3: not as many fields"),
-        (b"a,b\n1,2\n3,4,5\n", r"line 3: not as many fields"),
-        (b'a,b\n1,2\n"secret,4\n', r"line 3: .*quote that isn't closed"),
-        (b"a,b\n\xffsecret,2\n", r"line 2: not UTF-8"),
-        (b"", r"line 1: empty"),
-        (b"a,b,a\n", r"line 1: two columns are called a"),
+        (b"a,b\n1,2\n3\n", "malformed-line", 3),
+        (b"a,b\n1,2\n3,4,5\n", "malformed-line", 3),
+        (b'a,b\n1,2\n"secret,4\n', "malformed-line", 3),
+        (b"a,b\n\xffsecret,2\n", "not-utf8", 2),
+        (b"", "missing-header", 1),
+        (b"a,b,a\n", "duplicate-column", 1),
     ],
 )
 def test_a_damaged_table_is_refused_with_its_line_and_without_its_text(
-    engine: DuckDBEngine, tmp_path: Path, content: bytes, message: str
+    engine: DuckDBEngine, tmp_path: Path, content: bytes, key: str, line: int
 ) -> None:
     (tmp_path / "table.csv").write_bytes(content)
-    with pytest.raises(UserError, match=r"table\.csv, " + message) as caught:
+    with raises_user_error(key, f"table.csv, line {line}: ") as caught:
         engine.materialise(engine.read_csv(tmp_path / "table.csv"))
     assert "secret" not in str(caught.value)
 
 
-def test_written_files_follow_each_other_in_the_table_s_order(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_files_are_written_in_the_order_of_the_table(engine: DuckDBEngine, tmp_path: Path) -> None:
     table = engine.load(pa.table({"x": [(7 * number) % 11 for number in range(11)]}))
     schema = pa.schema({"x": pa.int64()})
     engine.write_parquet([table.order_by("x")], tmp_path / "out", schema, rows_per_file=4)
@@ -48,14 +48,14 @@ def test_written_files_follow_each_other_in_the_table_s_order(engine: DuckDBEngi
     ]
 
 
-def test_only_duckdb_is_read_in_place(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_only_duckdb_files_are_read_in_place(engine: DuckDBEngine, tmp_path: Path) -> None:
     assert engine.attach("postgres://host/store.db") is None
     assert engine.attach(str(tmp_path / "table.csv")) is None
-    with pytest.raises(UserError, match="can't read"):
+    with raises_user_error("unreadable-file"):
         engine.attach(str(tmp_path / "absent.duckdb"))
 
 
 def test_a_folder_without_a_parquet_file_is_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
     (tmp_path / "table.csv").touch()
-    with pytest.raises(UserError, match="holds no Parquet file: name the folder or file of a table"):
+    with raises_user_error("no-parquet-file", tmp_path):
         engine.read_parquet(tmp_path)

@@ -1,15 +1,21 @@
-"""Small stores to read, and what comes out of them."""
+"""Small stores, and their diagnoses and patients."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ehr_bert.engines import Engine
-from ehr_bert.sources.store import NestedVisits, Store, WithoutVisit, checked_diagnoses, patient_rows
+from ehr_bert.sources.records import (
+    NestedVisits,
+    StoreRecords,
+    WithoutVisit,
+    checked_diagnoses,
+    patient_rows,
+)
 
 
 def write_tables(folder: Path, tables: Mapping[str, str]) -> Path:
-    """Writes each table as CSV; its text has a row a line, blanks at the lines' ends left out."""
+    """Write each table as CSV. Blanks around the lines of its text are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in tables.items():
         lines = [line.strip() for line in text.strip().splitlines()]
@@ -19,21 +25,21 @@ def write_tables(folder: Path, tables: Mapping[str, str]) -> Path:
 
 def rows_of(
     engine: Engine,
-    store: Store,
+    records: StoreRecords,
     *columns: str,
     without_visit: WithoutVisit = WithoutVisit.REJECT,
     nested: NestedVisits = NestedVisits.KEEP,
 ) -> list[Any]:
-    """The diagnoses of a store, in the order of their rows; a single column's values, or tuples."""
-    rows = engine.collect(checked_diagnoses(store, without_visit, nested).order_by("row")).to_pylist()
-    return [_picked(row, columns) for row in rows]
+    """Return columns of the diagnoses, sorted by row: the values of one column, or tuples."""
+    rows = engine.collect(checked_diagnoses(records, without_visit, nested).order_by("row")).to_pylist()
+    return [_selected(row, columns) for row in rows]
 
 
-def patients_by_id(engine: Engine, store: Store) -> dict[str, dict[str, Any]]:
-    """The patients of a store."""
-    return {row.pop("patient_id"): row for row in engine.collect(patient_rows(store)).to_pylist()}
+def patients_by_id(engine: Engine, records: StoreRecords) -> dict[str, dict[str, Any]]:
+    """Return the patients by id."""
+    return {row.pop("patient_id"): row for row in engine.collect(patient_rows(records)).to_pylist()}
 
 
-def _picked(row: Mapping[str, Any], columns: Sequence[str]) -> Any:
+def _selected(row: Mapping[str, Any], columns: Sequence[str]) -> Any:
     values = tuple(str(row[name]) if name.endswith("_date") else row[name] for name in columns)
     return values[0] if len(values) == 1 else values

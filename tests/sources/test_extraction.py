@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES, PATIENTS, REJECTED, SPLITS
 from ehr_bert.sources import read_diagnoses
 from ehr_bert.sources.extraction import write_extracted_folder
-from ehr_bert.sources.store import Names, Store, WithoutVisit, diagnosis_rows
+from ehr_bert.sources.records import ColumnNames, StoreRecords, WithoutVisit, diagnosis_rows
 from ehr_bert.sources.summary import extraction_text
+from tests.user_errors import raises_user_error
 
 DIAGNOSED = {
     "patient": ["b", "a", "a", "a", None, "a"],
@@ -25,7 +25,7 @@ DIAGNOSED = {
 }
 
 
-def store_of(engine: DuckDBEngine, splits: dict[str, str] | None = None, **columns: list) -> Store:
+def records_of(engine: DuckDBEngine, splits: dict[str, str] | None = None, **columns: list) -> StoreRecords:
     raw = engine.load(
         pa.table({name: pa.array(values, pa.string()) for name, values in (DIAGNOSED | columns).items()})
     )
@@ -40,14 +40,15 @@ def store_of(engine: DuckDBEngine, splits: dict[str, str] | None = None, **colum
         code=raw.code,
         priority=raw.priority,
     )
-    given = None
+    split_table = None
     if splits is not None:
-        given = engine.load(pa.table({"patient_id": list(splits), "split": list(splits.values())}))
-    return Store(Names("t.code", "t.patient", "t.visit", "t.admit", "t.discharge"), rows, splits=given)
+        split_table = engine.load(pa.table({"patient_id": list(splits), "split": list(splits.values())}))
+    names = ColumnNames("t.code", "t.patient", "t.visit", "t.admit", "t.discharge")
+    return StoreRecords(names, rows, splits=split_table)
 
 
 def test_every_row_is_kept_merged_or_rejected(engine: DuckDBEngine, tmp_path: Path) -> None:
-    summary = write_extracted_folder(engine, store_of(engine), "store", tmp_path / "out")
+    summary = write_extracted_folder(engine, records_of(engine), "store", tmp_path / "out")
     assert summary == {
         "rows": {
             "read": 6,
@@ -71,14 +72,14 @@ def test_every_row_is_kept_merged_or_rejected(engine: DuckDBEngine, tmp_path: Pa
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == {"stage": "extract", **summary}
     text = extraction_text(summary)
     assert "no visit: t.visit" in text
-    assert "ordering values unreadable" in text
+    assert "unreadable ordering values" in text
 
 
 QUANTILES = ("min", "5%", "25%", "median", "75%", "95%", "max")
 
 
-def test_the_folder_holds_sorted_tables_of_the_schemas(engine: DuckDBEngine, tmp_path: Path) -> None:
-    write_extracted_folder(engine, store_of(engine, {"b": "train", "a": "test"}), "store", tmp_path / "out")
+def test_the_folder_contains_sorted_tables_of_the_schemas(engine: DuckDBEngine, tmp_path: Path) -> None:
+    write_extracted_folder(engine, records_of(engine, {"b": "train", "a": "test"}), "store", tmp_path / "out")
     tables = {
         path.relative_to(tmp_path / "out").as_posix(): pq.read_table(path)
         for path in (tmp_path / "out").rglob("*.parquet")
@@ -107,21 +108,21 @@ def test_the_folder_holds_sorted_tables_of_the_schemas(engine: DuckDBEngine, tmp
 
 def test_a_rerun_gives_the_same_bytes(engine: DuckDBEngine, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        write_extracted_folder(engine, store_of(engine), "store", tmp_path / name)
+        write_extracted_folder(engine, records_of(engine), "store", tmp_path / name)
     for path in (tmp_path / "one").rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
 
 def test_a_diagnosis_kept_without_a_visit_is_counted(engine: DuckDBEngine, tmp_path: Path) -> None:
     summary = write_extracted_folder(
-        engine, store_of(engine), "store", tmp_path / "out", without_visit=WithoutVisit.KEEP
+        engine, records_of(engine), "store", tmp_path / "out", without_visit=WithoutVisit.KEEP
     )
     assert summary["one_day_visits_without_visit"] == 1
     assert summary["rows"]["rejected"] == {"no patient id": 1}
 
 
 def test_an_extracted_folder_is_a_diagnosis_table(engine: DuckDBEngine, tmp_path: Path) -> None:
-    write_extracted_folder(engine, store_of(engine, {"b": "train", "a": "test"}), "store", tmp_path / "out")
+    write_extracted_folder(engine, records_of(engine, {"b": "train", "a": "test"}), "store", tmp_path / "out")
     diagnoses = read_diagnoses(engine, tmp_path / "out")
     assert engine.collect(diagnoses.rows.aggregate(rows=ibis._.count()))["rows"].to_pylist() == [3]
     assert set(engine.collect(diagnoses.splits)["split"].to_pylist()) == {"train", "test"}
@@ -129,58 +130,61 @@ def test_an_extracted_folder_is_a_diagnosis_table(engine: DuckDBEngine, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("columns", "message"),
+    ("columns", "key", "mentioned"),
     [
         (
             {"patient": [None] * 6},
-            r"none of 6 rows of t can be used; 5 for: no patient id \(the first: code=",
+            "no-usable-diagnosis",
+            "all 6 rows of t are rejected, 5 of them because of: no patient id (first rows: code=",
         ),
-        ({"code": [None] * 6}, r"4 for: no code: t\.code \(the first: code= priority=1; code= "),
-        ({name: [] for name in DIAGNOSED}, "t holds no diagnosis"),
+        (
+            {"code": [None] * 6},
+            "no-usable-diagnosis",
+            "4 of them because of: no code: t.code (first rows: code= priority=1; code= ",
+        ),
+        ({name: [] for name in DIAGNOSED}, "no-diagnosis", "t contains no diagnosis"),
     ],
 )
 def test_a_store_without_a_usable_row_is_refused_with_the_first_ones(
-    engine: DuckDBEngine, tmp_path: Path, columns: dict[str, list], message: str
+    engine: DuckDBEngine, tmp_path: Path, columns: dict[str, list], key: str, mentioned: str
 ) -> None:
-    with pytest.raises(UserError, match=message):
-        write_extracted_folder(engine, store_of(engine, **columns), "store", tmp_path / "out")
+    with raises_user_error(key, mentioned):
+        write_extracted_folder(engine, records_of(engine, **columns), "store", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("splits", "message"), [({"a": "fold 1"}, "no split is called fold 1"), ({"a": None}, "called None")]
-)
-def test_strange_splits_are_refused(
-    engine: DuckDBEngine, tmp_path: Path, splits: dict[str, str], message: str
+@pytest.mark.parametrize(("splits", "unknown"), [({"a": "fold 1"}, "fold 1"), ({"a": None}, "None")])
+def test_unknown_splits_are_refused(
+    engine: DuckDBEngine, tmp_path: Path, splits: dict[str, str], unknown: str
 ) -> None:
-    with pytest.raises(UserError, match=message):
-        write_extracted_folder(engine, store_of(engine, splits), "store", tmp_path / "out")
+    with raises_user_error("unknown-split", unknown):
+        write_extracted_folder(engine, records_of(engine, splits), "store", tmp_path / "out")
 
 
-def test_an_extracted_folder_that_is_not_whole_is_told(engine: DuckDBEngine, tmp_path: Path) -> None:
-    write_extracted_folder(engine, store_of(engine, {"b": "train", "a": "test"}), "store", tmp_path / "out")
+def test_an_extracted_folder_with_errors_is_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
+    write_extracted_folder(engine, records_of(engine, {"b": "train", "a": "test"}), "store", tmp_path / "out")
     patients, splits = tmp_path / "out" / "patients.parquet", tmp_path / "out" / "splits.parquet"
     table = pq.read_table(patients)
-    faults = [
+    errors = [
         (
             splits,
             pq.read_table(splits).rename_columns(["patient_id", "fold"]),
-            r"splits\.parquet has no column split",
+            "missing-column",
         ),
-        (splits, pa.table({"patient_id": ["a"], "split": ["held_out"]}), "there are train, valid, test"),
+        (splits, pa.table({"patient_id": ["a"], "split": ["held_out"]}), "unknown-split"),
         (
             splits,
             pa.table({"patient_id": ["a", "a"], "split": ["train", "test"]}),
-            "1 patients are in two splits",
+            "patient-in-two-splits",
         ),
-        (patients, table.drop_columns("sex"), r"patients\.parquet has no column sex"),
-        (patients, pa.concat_tables([table, table]), r"patients\.parquet: 2 patients have several rows"),
+        (patients, table.drop_columns("sex"), "missing-column"),
+        (patients, pa.concat_tables([table, table]), "duplicate-patient"),
     ]
-    for path, changed, message in faults:
+    for path, changed, key in errors:
         pq.write_table(changed, path)
-        with pytest.raises(UserError, match=message):
+        with raises_user_error(key, path):
             read_diagnoses(engine, tmp_path / "out")
         splits.unlink(missing_ok=True)
     patients.unlink()
-    with pytest.raises(UserError, match=r"patients\.parquet is missing: extract again"):
+    with raises_user_error("missing-table", patients):
         read_diagnoses(engine, tmp_path / "out")

@@ -5,11 +5,11 @@ import pytest
 
 from ehr_bert.codes import CodeSystem
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError
-from ehr_bert.sources.mapped import Calendar, TableMapping, read_mapped
-from ehr_bert.sources.store import Store
-from ehr_bert.sources.tables import opened
+from ehr_bert.sources.mapped import TABLE, Calendar, TableMapping
+from ehr_bert.sources.records import StoreRecords
+from ehr_bert.sources.tables import opened_tables
 from tests.sources.stores import patients_by_id, rows_of
+from tests.user_errors import raises_user_error
 
 DATED = """
 [columns]
@@ -32,22 +32,22 @@ gap_days = 10
 """
 
 
-def read(engine: DuckDBEngine, folder: Path, mapping: str, table: str) -> Store:
+def read(engine: DuckDBEngine, folder: Path, mapping: str, table: str) -> StoreRecords:
     (folder / "mapping.toml").write_text(mapping)
     (folder / "table.tsv").write_text(table.replace(",", "\t"))
-    with opened(engine, str(folder / "table.tsv"), folder) as tables:
-        return read_mapped(tables, TableMapping.read(folder / "mapping.toml"))
+    with opened_tables(engine, str(folder / "table.tsv"), folder) as tables:
+        return TABLE.records(tables, columns=TableMapping.read(folder / "mapping.toml"))
 
 
-def test_without_a_system_codes_stand_as_they_are(engine: DuckDBEngine, tmp_path: Path) -> None:
-    store = read(engine, tmp_path, DATED, "mrn,in,out,dx\n7,2020-01-01,2020-01-02,ICD9_x\n7,,,ICD9_x\n")
-    assert rows_of(engine, store, "patient_id", "code", "discharge_date", "reason") == [
+def test_without_a_system_codes_are_used_as_recorded(engine: DuckDBEngine, tmp_path: Path) -> None:
+    records = read(engine, tmp_path, DATED, "mrn,in,out,dx\n7,2020-01-01,2020-01-02,ICD9_x\n7,,,ICD9_x\n")
+    assert rows_of(engine, records, "patient_id", "code", "discharge_date", "reason") == [
         ("7", "ICD9_x", "None", "admission is not a date: table.in"),
         ("7", "ICD9_x", "2020-01-02", None),
     ]
 
 
-def test_a_column_names_the_system_in_words_of_its_own(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_a_column_can_name_the_system_in_other_words(engine: DuckDBEngine, tmp_path: Path) -> None:
     mapping = DATED + 'system = "sys"\npriority = "rank"\n[systems]\nold = "ICD9CM"\n'
     days = "2020-01-01,2020-01-02"
     table = f"MRN,in,out,dx,sys,rank\n1,{days},25000,old,2\n2,{days},e119,ICD-10-CM,1\n3,{days},e119,new,1\n"
@@ -58,7 +58,7 @@ def test_a_column_names_the_system_in_words_of_its_own(engine: DuckDBEngine, tmp
     ]
 
 
-def test_visits_in_order_take_days_from_a_calendar(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_ordered_visits_get_days_from_a_calendar(engine: DuckDBEngine, tmp_path: Path) -> None:
     table = """MRN,visit,days,dx,gender
 1,0,3,25000,Male
 1,0,3,4019,Male
@@ -70,23 +70,23 @@ def test_visits_in_order_take_days_from_a_calendar(engine: DuckDBEngine, tmp_pat
 3,1,1,25000,Female
 3,1,2,25000,Male
 """
-    store = read(engine, tmp_path, COUNTED, table)
-    found = rows_of(engine, store, "patient_id", "admit_date", "discharge_date", "reason")
-    ambiguous = "visit stands there twice, differently: table.visit_index"
-    assert [row for row in found if row[0] == "1"] == [
+    records = read(engine, tmp_path, COUNTED, table)
+    rows = rows_of(engine, records, "patient_id", "admit_date", "discharge_date", "reason")
+    ambiguous = "conflicting rows of one visit: table.visit"
+    assert [row for row in rows if row[0] == "1"] == [
         ("1", "2000-01-01", "2000-01-04", None),
         ("1", "2000-01-01", "2000-01-04", None),
         ("1", "2000-01-24", "2000-01-25", None),
         ("1", "2000-01-14", "2000-01-14", None),
     ]
-    assert found[4] == ("2", "2000-01-01", "2000-01-03", None)
-    assert [row[3] for row in found[5:]] == [
+    assert rows[4] == ("2", "2000-01-01", "2000-01-03", None)
+    assert [row[3] for row in rows[5:]] == [
         "discharge before admission: table.days",
         "discharge is not a date: table.days",
-        ambiguous.replace("visit_index", "visit"),
-        ambiguous.replace("visit_index", "visit"),
+        ambiguous,
+        ambiguous,
     ]
-    assert [patient["sex"] for _, patient in sorted(patients_by_id(engine, store).items())] == [
+    assert [patient["sex"] for _, patient in sorted(patients_by_id(engine, records).items())] == [
         "M",
         "F",
         None,
@@ -109,27 +109,29 @@ def test_a_mapping_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mapping", "message"),
+    ("mapping", "key", "mentioned"),
     [
         (
             DATED.replace("patient_id", "pateint_id"),
-            r"columns\.pateint_id is unknown: did you mean patient_id\?",
+            "unknown-setting",
+            "Did you mean patient_id?",
         ),
-        ("sistem = 'ICD9CM'\n" + DATED, "sistem is unknown: did you mean system"),
-        (DATED + "zzz = 'a'", "zzz is unknown: there are patient_id, code"),
-        (DATED.replace('admit_date = "in"', ""), "lacks admit_date"),
-        (DATED.replace('"in"', "3"), r"\[columns\] must be"),
-        ("system = 'ICD8'\n" + DATED, "no system ICD8: there are ICD9CM"),
-        (COUNTED.replace("start_date = 2000-01-01", ""), "lacks start_date"),
-        (DATED.replace('"dx"', "dx"), "can't be read as TOML"),
+        ("sistem = 'ICD9CM'\n" + DATED, "unknown-setting", "Did you mean system?"),
+        (DATED + "zzz = 'a'", "unknown-setting", "patient_id, code"),
+        (DATED.replace('admit_date = "in"', ""), "missing-setting", "admit_date"),
+        (DATED.replace('"in"', "3"), "invalid-setting", "[columns]"),
+        ("system = 'ICD8'\n" + DATED, "unknown-code-system", "ICD8"),
+        (COUNTED.replace("start_date = 2000-01-01", ""), "missing-setting", "start_date"),
+        ("table = 3\n" + DATED, "invalid-setting", "table"),
+        (DATED.replace('"dx"', "dx"), "invalid-toml", ""),
     ],
 )
-def test_a_fault_in_a_mapping_is_named_with_its_mend(tmp_path: Path, mapping: str, message: str) -> None:
+def test_an_error_in_a_mapping_is_explained(tmp_path: Path, mapping: str, key: str, mentioned: str) -> None:
     (tmp_path / "mapping.toml").write_text(mapping)
-    with pytest.raises(UserError, match=message):
+    with raises_user_error(key, tmp_path / "mapping.toml", mentioned):
         TableMapping.read(tmp_path / "mapping.toml")
 
 
-def test_a_column_that_the_table_lacks_is_named(engine: DuckDBEngine, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="table table has no column out, dx, only mrn, in"):
+def test_a_missing_column_is_named(engine: DuckDBEngine, tmp_path: Path) -> None:
+    with raises_user_error("missing-column", "out, dx", "mrn, in"):
         read(engine, tmp_path, DATED, "mrn,in\n")

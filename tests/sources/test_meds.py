@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError
-from ehr_bert.sources.meds import DIAGNOSIS, read_meds
-from ehr_bert.sources.store import Store
-from ehr_bert.sources.tables import opened
+from ehr_bert.sources.meds import DIAGNOSIS_PATTERN, MEDS
+from ehr_bert.sources.records import StoreRecords
+from ehr_bert.sources.tables import opened_tables
 from tests.sources.stores import patients_by_id, rows_of
+from tests.user_errors import raises_user_error
 
 EVENTS = [
     (1, None, "GENDER//F", None),
@@ -31,7 +31,7 @@ EVENTS = [
 
 
 def write_meds(folder: Path, has_visits: bool, splits: dict[int, str] | None = None) -> Path:
-    """Two shards by the published schema, and the splits where there are some."""
+    """Write two shards in the published schema, and the splits if they are given."""
     for number, events in enumerate((EVENTS[:7], EVENTS[7:])):
         path = folder / "data" / "train" / f"{number}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,19 +53,19 @@ def write_meds(folder: Path, has_visits: bool, splits: dict[int, str] | None = N
     return folder
 
 
-def read(engine: DuckDBEngine, folder: Path, diagnosis: str = DIAGNOSIS) -> Store:
-    with opened(engine, str(folder), folder) as tables:
-        return read_meds(tables, diagnosis)
+def read(engine: DuckDBEngine, folder: Path, diagnoses: str = DIAGNOSIS_PATTERN) -> StoreRecords:
+    with opened_tables(engine, str(folder), folder) as tables:
+        return MEDS.records(tables, diagnoses=diagnoses)
 
 
 @pytest.mark.parametrize(("has_visits", "place"), [(True, "data.hadm_id"), (False, "data.time")])
-def test_a_diagnosis_takes_the_days_of_its_stay(
+def test_a_diagnosis_gets_the_days_of_its_stay(
     engine: DuckDBEngine, tmp_path: Path, has_visits: bool, place: str
 ) -> None:
-    store = read(engine, write_meds(tmp_path, has_visits))
-    found = rows_of(engine, store, "patient_id", "code", "admit_date", "discharge_date", "reason")
+    records = read(engine, write_meds(tmp_path, has_visits))
+    rows = rows_of(engine, records, "patient_id", "code", "admit_date", "discharge_date", "reason")
     first, second = ("2020-01-01", "2020-01-04"), ("2020-03-01", "2020-03-02")
-    assert sorted(found[:4], key=str) == [
+    assert sorted(rows[:4], key=str) == [
         ("1", "ICD10_E11.9", *first, None),
         ("1", "ICD9_250.00", *first, None),
         ("1", "SNOMED_44054006", "None", "None", f"no visit: {place}"),
@@ -73,7 +73,7 @@ def test_a_diagnosis_takes_the_days_of_its_stay(
     ]
 
 
-def test_a_visit_without_a_discharge_ends_with_its_last_event_or_is_none(
+def test_a_visit_without_a_discharge_ends_with_its_last_event_or_is_no_visit(
     engine: DuckDBEngine, tmp_path: Path
 ) -> None:
     by_visit = read(engine, write_meds(tmp_path / "visits", has_visits=True))
@@ -95,14 +95,14 @@ def test_patients_come_from_their_events(engine: DuckDBEngine, tmp_path: Path) -
     assert patients["2"]["sex"] is None
 
 
-def test_splits_take_our_names(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_splits_are_renamed(engine: DuckDBEngine, tmp_path: Path) -> None:
     folder = write_meds(tmp_path, True, {1: "tuning", 2: "held_out"})
     splits = engine.collect(read(engine, folder).splits.order_by("patient_id")).to_pylist()
     assert splits == [{"patient_id": "1", "split": "valid"}, {"patient_id": "2", "split": "test"}]
 
 
-def test_what_a_diagnosis_is_can_be_said(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_the_pattern_of_diagnoses_can_be_changed(engine: DuckDBEngine, tmp_path: Path) -> None:
     folder = write_meds(tmp_path, has_visits=True)
     assert rows_of(engine, read(engine, folder, "^SNOMED/"), "code") == ["SNOMED_44054006"]
-    with pytest.raises(UserError, match="no regular expression"):
+    with raises_user_error("invalid-pattern", "("):
         read(engine, folder, "(")

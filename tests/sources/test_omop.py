@@ -5,11 +5,11 @@ import pytest
 
 from ehr_bert.codes import CodeSystem
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError
-from ehr_bert.sources.omop import OmopCodes, read_omop
-from ehr_bert.sources.store import Store, WithoutVisit
-from ehr_bert.sources.tables import opened
+from ehr_bert.sources.omop import OMOP, OmopCodes
+from ehr_bert.sources.records import StoreRecords, WithoutVisit
+from ehr_bert.sources.tables import opened_tables
 from tests.sources.stores import patients_by_id, rows_of, write_tables
+from tests.user_errors import raises_user_error
 
 TABLES = {
     "PERSON": """
@@ -51,9 +51,9 @@ TABLES = {
 }
 
 
-def read(engine: DuckDBEngine, folder: Path, **options: object) -> Store:
-    with opened(engine, str(folder), folder) as tables:
-        return read_omop(tables, **options)
+def read(engine: DuckDBEngine, folder: Path, **options: object) -> StoreRecords:
+    with opened_tables(engine, str(folder), folder) as tables:
+        return OMOP.records(tables, **options)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
     return write_tables(tmp_path / "omop", TABLES)
 
 
-def test_source_codes_take_their_vocabulary_from_their_concept_or_their_shape(
+def test_the_system_of_a_source_code_is_that_of_its_concept_or_its_shape(
     engine: DuckDBEngine, folder: Path
 ) -> None:
     assert rows_of(engine, read(engine, folder), "code", "priority", "reason") == [
@@ -74,9 +74,11 @@ def test_source_codes_take_their_vocabulary_from_their_concept_or_their_shape(
     ]
 
 
-def test_a_given_vocabulary_is_that_of_codes_without_a_concept(engine: DuckDBEngine, folder: Path) -> None:
-    store = read(engine, folder, vocabulary=CodeSystem.ICD10CM)
-    assert rows_of(engine, store, "code", "reason")[:5] == [
+def test_source_vocabulary_is_the_system_of_codes_without_a_concept(
+    engine: DuckDBEngine, folder: Path
+) -> None:
+    records = read(engine, folder, source_vocabulary=CodeSystem.ICD10CM)
+    assert rows_of(engine, records, "code", "reason")[:5] == [
         ("ICD9_250.00", None),
         ("ICD10_E11.9", None),
         ("ICD10_V70.7", None),
@@ -85,9 +87,9 @@ def test_a_given_vocabulary_is_that_of_codes_without_a_concept(engine: DuckDBEng
     ]
 
 
-def test_standard_concepts_are_snomed_codes_or_else_their_ids(engine: DuckDBEngine, folder: Path) -> None:
-    store = read(engine, folder, codes=OmopCodes.STANDARD)
-    assert rows_of(engine, store, "code", "reason", without_visit=WithoutVisit.KEEP) == [
+def test_standard_concepts_are_snomed_codes_or_concept_ids(engine: DuckDBEngine, folder: Path) -> None:
+    records = read(engine, folder, codes=OmopCodes.STANDARD)
+    assert rows_of(engine, records, "code", "reason", without_visit=WithoutVisit.KEEP) == [
         ("SNOMED_44054006", None),
         ("SNOMED_44054006", None),
         ("OMOP_0", "no standard concept"),
@@ -97,10 +99,10 @@ def test_standard_concepts_are_snomed_codes_or_else_their_ids(engine: DuckDBEngi
     ]
 
 
-def test_only_conditions_of_the_types_named_are_taken(engine: DuckDBEngine, folder: Path) -> None:
+def test_only_conditions_of_the_given_types_are_extracted(engine: DuckDBEngine, folder: Path) -> None:
     reasons = rows_of(engine, read(engine, folder, condition_types=("32821",)), "reason")
-    left_out = "condition type left out"
-    assert reasons[:5] == [None, None, left_out, left_out, left_out]
+    excluded = "condition type excluded"
+    assert reasons[:5] == [None, None, excluded, excluded, excluded]
 
 
 def test_a_condition_of_a_visit_detail_belongs_to_its_visit(engine: DuckDBEngine, folder: Path) -> None:
@@ -109,8 +111,8 @@ def test_a_condition_of_a_visit_detail_belongs_to_its_visit(engine: DuckDBEngine
 
 
 def test_patients_have_birth_sex_death_and_observation(engine: DuckDBEngine, folder: Path) -> None:
-    first = patients_by_id(engine, read(engine, folder))
-    assert first["1"] == {
+    patients = patients_by_id(engine, read(engine, folder))
+    assert patients["1"] == {
         "birth_date": date(1950, 1, 1),
         "sex": "M",
         "death_date": date(2021, 1, 1),
@@ -118,24 +120,24 @@ def test_patients_have_birth_sex_death_and_observation(engine: DuckDBEngine, fol
         "observation_end": date(2020, 1, 1),
         "conflicts": 0,
     }
-    assert [(first[key]["birth_date"], first[key]["sex"]) for key in "23"] == [
+    assert [(patients[key]["birth_date"], patients[key]["sex"]) for key in "23"] == [
         (date(1960, 2, 29), "F"),
         (date(1970, 11, 3), "OTHER"),
     ]
 
 
-def test_the_least_that_omop_has_is_enough(engine: DuckDBEngine, tmp_path: Path) -> None:
-    needed = ("PERSON", "VISIT_OCCURRENCE", "CONDITION_OCCURRENCE")
-    store = read(engine, write_tables(tmp_path / "least", {name: TABLES[name] for name in needed}))
-    assert rows_of(engine, store, "code")[:3] == ["ICD9_250.00", "ICD10_E11.9", "ICD9_V70.7"]
-    assert patients_by_id(engine, store)["1"]["death_date"] is None
+def test_the_required_tables_are_enough(engine: DuckDBEngine, tmp_path: Path) -> None:
+    required = ("PERSON", "VISIT_OCCURRENCE", "CONDITION_OCCURRENCE")
+    records = read(engine, write_tables(tmp_path / "least", {name: TABLES[name] for name in required}))
+    assert rows_of(engine, records, "code")[:3] == ["ICD9_250.00", "ICD10_E11.9", "ICD9_V70.7"]
+    assert patients_by_id(engine, records)["1"]["death_date"] is None
 
 
-def test_a_lacking_table_or_column_is_named(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_a_missing_table_or_column_is_named(engine: DuckDBEngine, tmp_path: Path) -> None:
     folder = write_tables(tmp_path / "omop", {**TABLES, "VISIT_OCCURRENCE": "visit_occurrence_id\n11"})
-    with pytest.raises(UserError, match="visit_occurrence has no column person_id, visit_start_date"):
+    with raises_user_error("missing-column", "visit_occurrence", "person_id, visit_start_date"):
         read(engine, folder)
     (folder / "PERSON.csv").unlink()
     write_tables(folder, {"VISIT_OCCURRENCE": TABLES["VISIT_OCCURRENCE"]})
-    with pytest.raises(UserError, match="no table person, only concept, condition_occurrence"):
+    with raises_user_error("missing-table", "person", "concept, condition_occurrence"):
         read(engine, folder)

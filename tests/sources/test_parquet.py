@@ -3,11 +3,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError
 from ehr_bert.sources import read_diagnoses
+from tests.user_errors import raises_user_error
 
 COLUMNS = {
     "patient_id": [7, 8, None],
@@ -17,7 +16,9 @@ COLUMNS = {
 }
 
 
-def test_other_types_are_read_and_lacking_ordering_is_missing(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_other_types_are_converted_and_ordering_columns_are_optional(
+    engine: DuckDBEngine, tmp_path: Path
+) -> None:
     pq.write_table(pa.table(COLUMNS), tmp_path / "table.parquet")
     diagnoses = read_diagnoses(engine, tmp_path / "table.parquet")
     (row,) = [row for row in engine.collect(diagnoses.rows).to_pylist() if row["reason"] is None]
@@ -50,14 +51,14 @@ def test_a_code_with_a_line_end_is_rejected(engine: DuckDBEngine, tmp_path: Path
     assert rows["reason"][0].as_py() == "control character in patient id or code"
 
 
-def test_a_lacking_column_and_a_damaged_file_are_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_a_missing_column_and_a_damaged_file_are_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     pq.write_table(pa.table({"patient_id": ["7"], "code": ["A"]}), path)
-    with pytest.raises(UserError, match="no column admit_date, discharge_date"):
+    with raises_user_error("missing-column", "admit_date, discharge_date"):
         read_diagnoses(engine, path)
     path.write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="can't read"):
+    with raises_user_error("unreadable-file"):
         read_diagnoses(engine, path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match="holds no Parquet file"):
+    with raises_user_error("no-parquet-file", tmp_path / "folder"):
         read_diagnoses(engine, tmp_path / "folder")

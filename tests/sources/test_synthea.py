@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.sources.synthea import read_synthea
-from ehr_bert.sources.tables import opened
+from ehr_bert.sources.synthea import SYNTHEA
+from ehr_bert.sources.tables import opened_tables
 from tests.sources.stores import patients_by_id, rows_of, write_tables
 
 TABLES = {
@@ -31,14 +31,12 @@ CONDITIONS = {
 
 
 @pytest.mark.parametrize("form", CONDITIONS)
-def test_conditions_take_the_days_of_their_encounters(
-    engine: DuckDBEngine, tmp_path: Path, form: str
-) -> None:
+def test_conditions_get_the_days_of_their_encounters(engine: DuckDBEngine, tmp_path: Path, form: str) -> None:
     write_tables(tmp_path / "csv", {**TABLES, "conditions": CONDITIONS[form]})
-    with opened(engine, str(tmp_path), tmp_path) as tables:
-        store = read_synthea(tables)
-    assert rows_of(engine, store, "code", "admit_date", "discharge_date", "reason") == [
+    with opened_tables(engine, str(tmp_path), tmp_path) as tables:
+        records = SYNTHEA.records(tables)
+    assert rows_of(engine, records, "code", "admit_date", "discharge_date", "reason") == [
         ("SNOMED_44054006", "2012-02-03", "2012-02-04", None),
         ("SNOMED_44054006", "2012-03-03", "None", "discharge is not a date: encounters.stop"),
     ]
-    assert patients_by_id(engine, store)["p-1"]["birth_date"] == date(1980, 5, 5)
+    assert patients_by_id(engine, records)["p-1"]["birth_date"] == date(1980, 5, 5)

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES
 from ehr_bert.sources import read_diagnoses
+from tests.user_errors import raises_user_error
 
 HEADER = "patient\tadmitted\tdischarged\tdiagnosis\tpoa\tpriority\tthird_party\n"
 GOOD = "7\t2014-03-01\t2014-03-02\tICD9_1\t1\t2\t0"
 
 
 def read(engine: DuckDBEngine, path: Path) -> tuple[list[dict], list[tuple]]:
-    """The usable rows, and the rejected as (line, reason, row)."""
+    """Return the usable rows, and the rejected ones as (line, reason, row)."""
     diagnoses = read_diagnoses(engine, path)
     rows = engine.collect(diagnoses.rows).to_pylist()
     rejected = [tuple(row.values()) for row in engine.collect(diagnoses.rejected).to_pylist()]
@@ -28,7 +28,7 @@ def write(tmp_path: Path, content: str | bytes, name: str = "table.tsv") -> Path
     return path
 
 
-def test_a_line_is_typed_by_position(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_fields_are_converted_by_position(engine: DuckDBEngine, tmp_path: Path) -> None:
     (row,), rejected = read(engine, write(tmp_path, HEADER + GOOD + "\n"))
     assert row == {
         "patient_id": "7",
@@ -64,7 +64,7 @@ def test_a_line_is_typed_by_position(engine: DuckDBEngine, tmp_path: Path) -> No
         ("7\t2014-03-01\t2014-03-02\tempty_pad\t1\t2\t0", "code is a special token"),
     ],
 )
-def test_a_bad_line_is_rejected_with_its_number_and_the_others_go_through(
+def test_a_bad_line_is_rejected_with_its_number_and_the_others_are_kept(
     engine: DuckDBEngine, tmp_path: Path, line: str, reason: str
 ) -> None:
     rows, rejected = read(engine, write(tmp_path, f"{HEADER}{GOOD}\n{line}\n{GOOD}\n"))
@@ -101,7 +101,7 @@ def test_an_unreadable_ordering_value_is_missing_and_counted(
     assert (row["present_on_admission"], row["unreadable"]) == (value, unreadable)
 
 
-def test_runs_of_spaces_part_fields_where_tabs_do_not(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_runs_of_spaces_separate_fields_where_tabs_do_not(engine: DuckDBEngine, tmp_path: Path) -> None:
     lines = [GOOD.replace("\t", "   "), GOOD.replace("\t", "      ", 3), "  " + GOOD.replace("\t", " \t ")]
     rows, rejected = read(engine, write(tmp_path, HEADER + "\n".join(lines)))
     assert rejected == []
@@ -111,7 +111,7 @@ def test_runs_of_spaces_part_fields_where_tabs_do_not(engine: DuckDBEngine, tmp_
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_byte_order_mark_line_ends_and_a_missing_last_end_change_nothing(
+def test_byte_order_mark_line_endings_and_a_missing_last_one_change_nothing(
     engine: DuckDBEngine, tmp_path: Path, end: str, mark: str
 ) -> None:
     content = (mark + HEADER + f"{GOOD}\n\n{GOOD}").replace("\n", end)
@@ -135,7 +135,7 @@ def test_gzip_is_unpacked(engine: DuckDBEngine, tmp_path: Path) -> None:
     assert rejected == [(7, "not seven fields", "cut")]
 
 
-def test_ids_that_only_partly_are_numbers_stay_text(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_ids_stay_text_if_some_are_not_numbers(engine: DuckDBEngine, tmp_path: Path) -> None:
     ids = ["7", "007", "x", "1e3", "7.0"]
     lines = [GOOD.replace("7", patient, 1) for patient in ids]
     rows, _ = read(engine, write(tmp_path, HEADER + "\n".join(lines)))
@@ -143,19 +143,19 @@ def test_ids_that_only_partly_are_numbers_stay_text(engine: DuckDBEngine, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "key"),
     [
-        (b"", "line 1: empty"),
-        (b"\n" + GOOD.encode(), "line 1: empty"),
-        (b"patient\tadmitted\n", "line 1: 2 columns, where seven must be: patient_id"),
-        (GOOD.encode() + b"\n", "line 1: a diagnosis, where a header must be"),
-        (b"\xff\xfe" + HEADER.encode("utf-16-le"), "line 1: not UTF-8"),
+        (b"", "missing-header"),
+        (b"\n" + GOOD.encode(), "missing-header"),
+        (b"patient\tadmitted\n", "wrong-column-count"),
+        (GOOD.encode() + b"\n", "missing-header"),
+        (b"\xff\xfe" + HEADER.encode("utf-16-le"), "not-utf8"),
     ],
 )
 def test_a_file_without_a_header_is_refused(
-    engine: DuckDBEngine, tmp_path: Path, content: bytes, message: str
+    engine: DuckDBEngine, tmp_path: Path, content: bytes, key: str
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    with raises_user_error(key, "line 1"):
         read_diagnoses(engine, write(tmp_path, content))
 
 
@@ -163,16 +163,16 @@ def test_bytes_that_are_not_utf_8_are_refused_with_their_line_and_without_their_
     engine: DuckDBEngine, tmp_path: Path
 ) -> None:
     content = HEADER.encode() + f"{GOOD}\nsecret".encode() + b"\xff\n"
-    with pytest.raises(UserError, match=r"table\.tsv, line 3: not UTF-8") as caught:
+    with raises_user_error("not-utf8", "table.tsv, line 3") as caught:
         read(engine, write(tmp_path, content))
     assert "secret" not in str(caught.value)
 
 
 def test_a_missing_or_truncated_file_is_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="doesn't exist"):
+    with raises_user_error("missing-file"):
         read_diagnoses(engine, tmp_path / "absent.tsv")
     packed = gzip.compress("".join(f"{HEADER}{GOOD}{n}\n" for n in range(999)).encode())
-    with pytest.raises(UserError, match="can't read"):
+    with raises_user_error("unreadable-file"):
         read(engine, write(tmp_path, packed[:-20], "table.tsv.gz"))
 
 

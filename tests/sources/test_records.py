@@ -5,10 +5,10 @@ import ibis
 import pyarrow as pa
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.sources.store import Names, NestedVisits, Store, WithoutVisit, diagnosis_rows
+from ehr_bert.sources.records import ColumnNames, NestedVisits, StoreRecords, WithoutVisit, diagnosis_rows
 from tests.sources.stores import patients_by_id, rows_of
 
-NAMES = Names("d.code", "p.id", "v.id", "v.start", "v.end")
+NAMES = ColumnNames("d.code", "p.id", "v.id", "v.start", "v.end")
 VISITS = [
     ("v1", "a", "2020-01-01 10:00:00", "2020-01-03"),
     ("v2", "a", "2020-02-05", "2020-02-01"),
@@ -29,13 +29,20 @@ def table(engine: DuckDBEngine, columns: tuple[str, ...], rows: list[tuple]) -> 
     )
 
 
-def store_of(
+def records_of(
     engine: DuckDBEngine, diagnoses: list[tuple], visits: list[tuple] = VISITS, patients: tuple = ("a", "b")
-) -> Store:
-    """Diagnoses are (patient, visit, code, system)."""
+) -> StoreRecords:
+    """Return a store of diagnoses, each given as (patient, visit, code, system)."""
     raw = table(engine, ("patient", "visit", "code", "system"), diagnoses)
-    lives = ("patient_id", "birth_date", "sex", "death_date", "observation_start", "observation_end")
-    return Store(
+    personal_columns = (
+        "patient_id",
+        "birth_date",
+        "sex",
+        "death_date",
+        "observation_start",
+        "observation_end",
+    )
+    return StoreRecords(
         names=NAMES,
         diagnoses=diagnosis_rows(
             raw,
@@ -48,7 +55,9 @@ def store_of(
             system_name=raw.system,
         ),
         visits=table(engine, ("visit_id", "patient_id", "admit_date", "discharge_date"), visits),
-        patients=table(engine, lives, [(patient, None, None, None, None, None) for patient in patients]),
+        patients=table(
+            engine, personal_columns, [(patient, None, None, None, None, None) for patient in patients]
+        ),
     )
 
 
@@ -69,38 +78,44 @@ def test_a_row_is_kept_or_rejected_for_one_reason(engine: DuckDBEngine) -> None:
         ("a", None, "25000", "ICD9CM"): "no visit: v.id",
         ("a", "v0", "25000", "ICD9CM"): "visit not found: v.id",
         ("a", "v5", "25000", "ICD9CM"): "visit of another patient: v.id",
-        ("a", "v6", "25000", "ICD9CM"): "visit stands there twice, differently: v.id",
+        ("a", "v6", "25000", "ICD9CM"): "conflicting rows of one visit: v.id",
         ("a", "v2", "25000", "ICD9CM"): "discharge before admission: v.end",
         ("a", "v3", "25000", "ICD9CM"): "admission is not a date: v.start",
         ("a", "v4", "25000", "ICD9CM"): "discharge is not a date: v.end",
     }
-    found = rows_of(engine, store_of(engine, list(reasons)), "row", "reason")
+    rows = rows_of(engine, records_of(engine, list(reasons)), "row", "reason")
     assert {
-        tuple(field.split("=")[1] or None for field in row.split("\t")[:4]): why for row, why in found
+        tuple(field.split("=")[1] or None for field in row.split("\t")[:4]): why for row, why in rows
     } == reasons
 
 
-def test_a_row_takes_the_days_of_its_visit_and_one_way_to_write_its_code(engine: DuckDBEngine) -> None:
-    store = store_of(engine, [("a", "v1", " 250.0 ", "ICD9CM"), ("a", "v1", "e119", "ICD10CM")])
-    assert rows_of(engine, store, "code", "admit_date", "discharge_date", "is_lone") == [
+def test_a_row_gets_the_days_of_its_visit_and_its_canonical_code(engine: DuckDBEngine) -> None:
+    records = records_of(engine, [("a", "v1", " 250.0 ", "ICD9CM"), ("a", "v1", "e119", "ICD10CM")])
+    assert rows_of(engine, records, "code", "admit_date", "discharge_date", "is_one_day_visit") == [
         ("ICD9_250.0", "2020-01-01", "2020-01-03", False),
         ("ICD10_E11.9", "2020-01-01", "2020-01-03", False),
     ]
 
 
-def test_a_diagnosis_without_a_visit_may_be_kept_as_one_of_a_day(engine: DuckDBEngine) -> None:
-    store = store_of(engine, [("a", None, "25000", "ICD9CM"), ("a", "v0", "25000", "ICD9CM")])
-    found = rows_of(
-        engine, store, "reason", "admit_date", "discharge_date", "is_lone", without_visit=WithoutVisit.KEEP
+def test_a_diagnosis_without_a_visit_can_become_a_one_day_visit(engine: DuckDBEngine) -> None:
+    records = records_of(engine, [("a", None, "25000", "ICD9CM"), ("a", "v0", "25000", "ICD9CM")])
+    rows = rows_of(
+        engine,
+        records,
+        "reason",
+        "admit_date",
+        "discharge_date",
+        "is_one_day_visit",
+        without_visit=WithoutVisit.KEEP,
     )
-    assert sorted(found, key=str) == [
+    assert sorted(rows, key=str) == [
         ("visit not found: v.id", "None", "None", False),
         (None, "2021-07-07", "2021-07-07", True),
     ]
 
 
 def test_a_rejected_row_is_shown_with_its_visit(engine: DuckDBEngine) -> None:
-    (row,) = rows_of(engine, store_of(engine, [("a", "v2", "25000", "ICD9CM")]), "row")
+    (row,) = rows_of(engine, records_of(engine, [("a", "v2", "25000", "ICD9CM")]), "row")
     assert row.split("\t") == [
         "patient=a",
         "visit=v2",
@@ -112,7 +127,7 @@ def test_a_rejected_row_is_shown_with_its_visit(engine: DuckDBEngine) -> None:
     ]
 
 
-def test_a_visit_inside_another_may_take_its_days(engine: DuckDBEngine) -> None:
+def test_a_visit_within_another_can_take_its_days(engine: DuckDBEngine) -> None:
     visits = [
         ("long", "a", "2020-01-01", "2020-01-09"),
         ("inside", "a", "2020-01-09", "2020-01-09"),
@@ -122,11 +137,11 @@ def test_a_visit_inside_another_may_take_its_days(engine: DuckDBEngine) -> None:
         ("elsewhere", "b", "2020-01-02", "2020-01-03"),
     ]
     diagnoses = [(visit[1], visit[0], "25000", "ICD9CM") for visit in visits]
-    store = store_of(engine, diagnoses, visits)
-    found = rows_of(
-        engine, store, "row", "admit_date", "discharge_date", "is_nested", nested=NestedVisits.MERGE
+    records = records_of(engine, diagnoses, visits)
+    rows = rows_of(
+        engine, records, "row", "admit_date", "discharge_date", "is_nested", nested=NestedVisits.MERGE
     )
-    assert {visit_of(row): tuple(days) for row, *days in found} == {
+    assert {visit_of(row): tuple(days) for row, *days in rows} == {
         "long": ("2020-01-01", "2020-01-09", False),
         "inside": ("2020-01-05", "2020-01-12", True),
         "innermost": ("2020-01-01", "2020-01-09", True),
@@ -134,11 +149,11 @@ def test_a_visit_inside_another_may_take_its_days(engine: DuckDBEngine) -> None:
         "overlapping": ("2020-01-05", "2020-01-12", False),
         "elsewhere": ("2020-01-02", "2020-01-03", False),
     }
-    kept = rows_of(engine, store, "is_nested")
+    kept = rows_of(engine, records, "is_nested")
     assert kept == [False] * len(visits)
 
 
-def test_nested_visits_take_the_days_of_the_last_that_is_in_no_other(engine: DuckDBEngine) -> None:
+def test_nested_visits_take_the_days_of_the_visit_around_them(engine: DuckDBEngine) -> None:
     numbers = random.Random(5)
     spans = {}
     for number in range(400):
@@ -161,15 +176,22 @@ def test_nested_visits_take_the_days_of_the_last_that_is_in_no_other(engine: Duc
 
     visits = [(visit, patient, str(first), str(last)) for visit, (patient, first, last) in spans.items()]
     diagnoses = [(patient, visit, "25000", "ICD9CM") for visit, patient, _, _ in visits]
-    store = store_of(engine, diagnoses, visits, tuple(f"p{number}" for number in range(50)))
-    found = rows_of(engine, store, "row", "admit_date", "discharge_date", nested=NestedVisits.MERGE)
-    assert {visit_of(row): (first, last) for row, first, last in found} == {
+    records = records_of(engine, diagnoses, visits, tuple(f"p{number}" for number in range(50)))
+    rows = rows_of(engine, records, "row", "admit_date", "discharge_date", nested=NestedVisits.MERGE)
+    assert {visit_of(row): (first, last) for row, first, last in rows} == {
         visit: tuple(map(str, outermost(*span))) for visit, span in spans.items()
     }
 
 
-def test_what_the_rows_of_a_patient_disagree_about_is_unknown(engine: DuckDBEngine) -> None:
-    lives = ("patient_id", "birth_date", "sex", "death_date", "observation_start", "observation_end")
+def test_a_value_in_which_the_rows_of_a_patient_differ_is_null(engine: DuckDBEngine) -> None:
+    personal_columns = (
+        "patient_id",
+        "birth_date",
+        "sex",
+        "death_date",
+        "observation_start",
+        "observation_end",
+    )
     rows = [
         ("a", "1950-01-01", "male", None, None, None),
         ("a", "1950-01-01", "M", "2020-01-01", None, None),
@@ -177,9 +199,11 @@ def test_what_the_rows_of_a_patient_disagree_about_is_unknown(engine: DuckDBEngi
         ("b", "1951-01-01", "m", "not a day", None, None),
         (None, "1951-01-01", "m", None, None, None),
     ]
-    store = Store(NAMES, store_of(engine, []).diagnoses, patients=table(engine, lives, rows))
+    records = StoreRecords(
+        NAMES, records_of(engine, []).diagnoses, patients=table(engine, personal_columns, rows)
+    )
     nothing = {"observation_start": None, "observation_end": None}
-    assert patients_by_id(engine, store) == {
+    assert patients_by_id(engine, records) == {
         "a": {
             "birth_date": date(1950, 1, 1),
             "sex": "M",
@@ -191,6 +215,6 @@ def test_what_the_rows_of_a_patient_disagree_about_is_unknown(engine: DuckDBEngi
     }
 
 
-def test_without_a_table_of_patients_the_diagnoses_name_them(engine: DuckDBEngine) -> None:
-    store = store_of(engine, [("a", "v1", "25000", "ICD9CM"), ("z", "v1", "25000", "ICD9CM")])
-    assert sorted(patients_by_id(engine, Store(NAMES, store.diagnoses))) == ["a", "z"]
+def test_without_a_table_of_patients_the_patients_are_those_of_the_diagnoses(engine: DuckDBEngine) -> None:
+    records = records_of(engine, [("a", "v1", "25000", "ICD9CM"), ("z", "v1", "25000", "ICD9CM")])
+    assert sorted(patients_by_id(engine, StoreRecords(NAMES, records.diagnoses))) == ["a", "z"]
