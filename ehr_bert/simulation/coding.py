@@ -1,4 +1,7 @@
-"""Histories as diagnosis rows: which code each site and patient uses, and the order and flags of a visit."""
+"""Histories as diagnosis rows: the codes that sites and patients use, and the order and flags of a visit.
+
+Dimensions: Z patients, C recorded diagnoses, F families of codes, N rows of the table.
+"""
 
 from dataclasses import dataclass
 
@@ -10,25 +13,26 @@ from ehr_bert.simulation.choices import Choices
 from ehr_bert.simulation.conditions import Conditions
 from ehr_bert.simulation.histories import SimulatedHistories
 
-ICD10_BEGINS = np.datetime64("2015-10-01").astype(int)
-"""Visits discharged from this day on are coded in ICD-10-CM."""
+ICD10_START = np.datetime64("2015-10-01").astype(int)
+"""Visits discharged on or after this day have ICD-10-CM codes."""
 
 SITES = 12
+"""Number of sites."""
 
-LOYALTY = 0.7
-"""Chance that a diagnosis gets the patient's habitual code."""
+HABITUAL_SHARE = 0.7
+"""Probability that a diagnosis has the patient's habitual code."""
 
-REPEATED = 0.02
-"""Share of diagnoses that stand in their visit twice."""
+REPEATED_SHARE = 0.02
+"""Share of diagnoses that are recorded twice at a visit."""
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How sites code.
+    """The codes that sites use.
 
     Attributes:
-        choices: A group for each site, system and family.
-        codes: The code of each item of `choices`, an index into `Conditions.codes`.
+        choices: One group per site, system and family.
+        codes: Code of each item of `choices`, as an index into `Conditions.codes`.
     """
 
     choices: Choices
@@ -36,7 +40,7 @@ class Coding:
 
 
 def site_coding(conditions: Conditions, rng: np.random.Generator) -> Coding:
-    """Draws how much each site uses each code of a family: falling by rank, times a log-normal."""
+    """Draw how often each site uses each code of a family: decreasing with rank, times a log-normal."""
     groups = [codes for _ in range(SITES) for system in conditions.members for codes in system]
     weights = [np.arange(1, len(codes) + 1) ** -0.8 * rng.lognormal(0, 0.8, len(codes)) for codes in groups]
     return Coding(Choices(weights), np.concatenate(groups))
@@ -50,38 +54,38 @@ def diagnoses(
     kept: int,
     rng: np.random.Generator,
 ) -> pa.Table:
-    """The rows of the first `kept` of `P` patients, in order of patient, time and priority.
+    """Return the rows of the first patients, in order of patient, time and priority.
 
     Args:
-        conditions: What patients suffer from.
-        coding: How sites code it.
-        histories: `P` patients.
-        first_id: Patients are numbered from here.
-        kept: How many patients to return. They don't depend on it.
-        rng: Source of all that is drawn.
+        conditions: The conditions.
+        coding: The codes that sites use.
+        histories: Histories of Z patients.
+        first_id: Id of the first patient.
+        kept: Number of patients to return. Their rows do not depend on it.
+        rng: Random generator.
 
     Returns:
         `DIAGNOSES`, without missing values.
     """
-    patients, named = len(histories.prevalent), len(histories.visit)
+    patients, count = len(histories.prevalent), len(histories.visit)
     site = rng.integers(SITES, size=patients)
-    habit = rng.random((patients, len(conditions.families)))  # [P, F], quantiles of a family's codes
+    habit = rng.random((patients, len(conditions.families)))  # [Z, F], quantiles of a family's codes
     visit, family = histories.visit, histories.family
-    patient = histories.patient[visit]  # [M]
-    system = histories.discharged[visit] >= ICD10_BEGINS
-    quantile = np.where(rng.random(named) < LOYALTY, habit[patient, family], rng.random(named))
+    patient = histories.patient[visit]  # [C]
+    system = histories.discharged[visit] >= ICD10_START
+    quantile = np.where(rng.random(count) < HABITUAL_SHARE, habit[patient, family], rng.random(count))
     group = (2 * site[patient] + system) * len(conditions.families) + family
     code = coding.codes[coding.choices.draw(group, quantile)]
 
     acute = histories.inpatient[visit] & (family >= len(conditions.chronic))
-    present = ~acute | (rng.random(named) < 0.75)
-    place = rng.random(named) - 0.6 * acute  # an admission's reason tends to come first
-    repeated = np.flatnonzero(rng.random(named) < REPEATED)
-    row = np.concatenate([np.arange(named), repeated])
+    present = ~acute | (rng.random(count) < 0.75)
+    place = rng.random(count) - 0.6 * acute  # the reason for admission tends to be first
+    repeated = np.flatnonzero(rng.random(count) < REPEATED_SHARE)
+    row = np.concatenate([np.arange(count), repeated])
     place = np.concatenate([place, 1 + place[repeated]])
-    third_party = rng.random(named) < 0.05
+    third_party = rng.random(count) < 0.05
     row = row[np.lexsort((place, visit[row]))]
-    row = row[patient[row] < kept]  # [R]
+    row = row[patient[row] < kept]  # [N]
     visit = visit[row]
     priority = 1 + np.arange(len(row)) - np.searchsorted(visit, visit)
     columns = [

@@ -1,4 +1,4 @@
-"""Conditions, their causes and their codes, read from the two data files beside this module."""
+"""Conditions, their causes and their codes, read from `conditions.toml` and `codes.tsv`."""
 
 import csv
 import tomllib
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Chronic:
-    """A condition that stays. `conditions.toml` says what each value means."""
+    """A chronic condition. `conditions.toml` describes each value."""
 
     name: str
     coded: float
@@ -23,7 +23,7 @@ class Chronic:
 
 @dataclass(frozen=True)
 class Acute:
-    """A problem that passes."""
+    """An acute problem. `conditions.toml` describes each value."""
 
     name: str
     outpatient: float
@@ -33,7 +33,7 @@ class Acute:
 
 @dataclass(frozen=True)
 class SimulatedOutcome:
-    """What is predicted, and the log-odds of it."""
+    """The outcome to predict and its log-odds. `conditions.toml` describes each value."""
 
     condition: str
     horizon_days: int
@@ -49,15 +49,16 @@ class SimulatedOutcome:
 
 @dataclass(frozen=True)
 class Conditions:
-    """All that is known of the conditions. Each is a family of codes, numbered by its place in `families`.
+    """All conditions. Each has a family of codes, numbered by its position in `families`.
 
     Attributes:
-        chronic: `K` conditions, causes before what they cause.
+        chronic: Chronic conditions, each after its causes.
         acute: Acute problems.
-        outcome: One of the chronic conditions, and what it depends on.
-        codes: Every code with its system's prefix.
-        titles: Their titles.
-        members: For `ICD9`, then `ICD10`, for each family, indices into `codes`, the commonest first.
+        outcome: The outcome: one of the chronic conditions, and the weights of its risk factors.
+        codes: All codes, with the prefix of their system.
+        titles: Title of each code.
+        members: Indices into `codes` of each family, first in `ICD9`, then in `ICD10`, the most frequent code
+            first.
     """
 
     chronic: list[Chronic]
@@ -69,18 +70,18 @@ class Conditions:
 
     @cached_property
     def families(self) -> list[Chronic | Acute]:
-        """The `F` families: `chronic`, then `acute`."""
+        """The families: `chronic`, then `acute`."""
         return [*self.chronic, *self.acute]
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """The number of a family by its name."""
+        """Number of each family by its name."""
         return {family.name: number for number, family in enumerate(self.families)}
 
 
 @cache
 def load_conditions() -> Conditions:
-    """The conditions that come with the package."""
+    """Load the conditions that come with the package."""
     folder = files("ehr_bert.simulation")
     model = tomllib.loads((folder / "conditions.toml").read_text("utf-8"))
     lines = (folder / "codes.tsv").read_text("utf-8").splitlines()

@@ -1,4 +1,7 @@
-"""Patients, their conditions, their visits and what is named at them, many patients at once."""
+"""Synthetic patients, their conditions, visits and recorded diagnoses, for many patients at once.
+
+Dimensions: Z patients, K visits, C recorded diagnoses, F chronic conditions.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,30 +12,30 @@ from ehr_bert.simulation.choices import Choices
 from ehr_bert.simulation.conditions import Chronic, Conditions
 
 FIRST_ENTRY = np.datetime64("2009-01-01").astype(int)
-"""No patient is observed before: days since 1970-01-01."""
+"""First day of observation of the earliest patient, in days since 1970-01-01."""
 
-YEARS_OF_ENTRY = 7.0
-"""Patients are first observed within this time."""
+ENTRY_YEARS = 7.0
+"""Length of the period in which the observation of patients starts, in years."""
 
-YEARS_OBSERVED = (1.5, 7.0)
-"""A patient is observed for between so many years."""
+OBSERVED_YEARS = (1.5, 7.0)
+"""Minimum and maximum length of observation of a patient, in years."""
 
 YEAR = 365.25
-"""In days."""
+"""Length of a year in days."""
 
 
 @dataclass(frozen=True)
 class SimulatedHistories:
-    """Visits of `P` patients in order of patient and time, and what they name.
+    """Visits in order of patient and time, and their recorded diagnoses.
 
     Attributes:
-        patient: Each visit's patient, counted from 0: int64 `[V]`.
-        admitted: Days since 1970-01-01: int64 `[V]`.
-        discharged: Likewise, before the patient's next admission.
-        inpatient: Whether the visit is a stay: bool `[V]`.
-        visit: Where each diagnosis was named, counted from 0: int64 `[M]`.
-        family: What was named, a family's number: int64 `[M]`.
-        prevalent: Whether a patient had the outcome when first observed: bool `[P]`.
+        patient: Patient of each visit, from 0: int64 `[K]`.
+        admitted: Admission in days since 1970-01-01: int64 `[K]`.
+        discharged: Discharge in days since 1970-01-01, before the patient's next admission: int64 `[K]`.
+        inpatient: Whether the visit is an inpatient stay: bool `[K]`.
+        visit: Visit of each diagnosis, from 0: int64 `[C]`.
+        family: Family of each diagnosis: int64 `[C]`.
+        prevalent: Whether a patient had the outcome at the start of observation: bool `[Z]`.
     """
 
     patient: np.ndarray
@@ -45,25 +48,25 @@ class SimulatedHistories:
 
     @property
     def stay(self) -> np.ndarray:
-        """Days from admission to discharge, 0 for outpatient visits: int64 `[V]`."""
+        """Days from admission to discharge, 0 for outpatient visits: int64 `[K]`."""
         return self.discharged - self.admitted
 
 
 def simulate_histories(
     conditions: Conditions, patients: int, visits: float, rng: np.random.Generator
 ) -> SimulatedHistories:
-    """Histories up to, but without, new cases of the outcome.
+    """Simulate histories without new cases of the outcome, which `add_outcome` adds.
 
     Args:
-        conditions: What patients suffer from.
-        patients: How many, `P`.
-        visits: How many a patient has, on average.
-        rng: Source of all that is drawn.
+        conditions: The conditions.
+        patients: Number of patients.
+        visits: Mean number of visits per patient.
+        rng: Random generator.
     """
-    age = np.clip(rng.normal(55, 16, patients), 20, 90) - 18  # [P], adult years at entry
-    entry = FIRST_ENTRY + (YEARS_OF_ENTRY * YEAR * rng.random(patients)).astype(int)  # [P], days
-    observed = rng.uniform(*YEARS_OBSERVED, patients)  # [P], years
-    onsets = _onsets(conditions.chronic, patients, rng)  # [P, K], adult years
+    age = np.clip(rng.normal(55, 16, patients), 20, 90) - 18  # [Z], adult years at the start of observation
+    entry = FIRST_ENTRY + (ENTRY_YEARS * YEAR * rng.random(patients)).astype(int)  # [Z], days
+    observed = rng.uniform(*OBSERVED_YEARS, patients)  # [Z], years
+    onsets = _onsets(conditions.chronic, patients, rng)  # [Z, F], adult years
     outcome = conditions.numbers[conditions.outcome.condition]
     prevalent = onsets[:, outcome] <= age
     onsets[~prevalent, outcome] = np.inf
@@ -71,16 +74,16 @@ def simulate_histories(
     burden = (onsets <= (age + observed / 2)[:, None]).sum(1)
     rate = (1 + 0.1 * burden) * rng.lognormal(0, 0.4, patients)
     counts = 1 + rng.poisson(rate / rate.mean() * (visits - 1))
-    patient = np.repeat(np.arange(patients), counts)  # [V]
-    years = observed[patient] * rng.random(len(patient))  # [V], since entry
+    patient = np.repeat(np.arange(patients), counts)  # [K]
+    years = observed[patient] * rng.random(len(patient))  # [K], since the start of observation
     years = years[np.lexsort((years, patient))]
 
-    active = onsets[patient] <= (age[patient] + years)[:, None]  # [V, K]
+    active = onsets[patient] <= (age[patient] + years)[:, None]  # [K, F]
     chance = 1 / (1 + np.exp(3.2 - 0.12 * active.sum(1)))
     inpatient = rng.random(len(patient)) < chance
-    visit, family = _named(conditions, active, inpatient, rng)
+    visit, family = _record(conditions, active, inpatient, rng)
 
-    weight = np.array([each.stay for each in conditions.families])
+    weight = np.array([family.stay for family in conditions.families])
     severity = np.bincount(visit, weight[family], minlength=len(patient))
     log_days = 0.75 + np.minimum(severity, 2.5) + 0.55 * rng.standard_normal(len(patient))
     stay = np.where(inpatient, 1 + np.exp(log_days).astype(int), 0)
@@ -92,7 +95,7 @@ def simulate_histories(
 
 
 def _onsets(chronic: Sequence[Chronic], patients: int, rng: np.random.Generator) -> np.ndarray:
-    """Adult age in years at which each condition arises, infinite for never: float64 `[P, K]`."""
+    """Draw the adult age in years at which each condition starts, infinite if never: float64 `[Z, F]`."""
     male = rng.random(patients) < 0.48
     frailty = rng.gamma(6, 1 / 6, patients)
     number = {condition.name: index for index, condition in enumerate(chronic)}
@@ -108,22 +111,24 @@ def _onsets(chronic: Sequence[Chronic], patients: int, rng: np.random.Generator)
     return onsets
 
 
-def _named(
+def _record(
     conditions: Conditions, active: np.ndarray, inpatient: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The visit and the family of each diagnosis named, in order of visit: int64 `[M]` each."""
+    """Draw the recorded diagnoses: visit and family of each, in order of visit, int64 `[C]`."""
     visits, chronic = active.shape
     coded = np.array([condition.coded for condition in conditions.chronic])
-    coded = np.where(inpatient[:, None], 1 - (1 - coded) ** 2.2, coded)  # [V, K]: stays are coded closely
-    coded *= 1.5 / (1 + 0.1 * active.sum(1, keepdims=True))  # the more there is, the less of it is named
+    coded = np.where(
+        inpatient[:, None], 1 - (1 - coded) ** 2.2, coded
+    )  # [K, F]; stays are recorded more completely
+    coded *= 1.5 / (1 + 0.1 * active.sum(1, keepdims=True))  # of many conditions, a smaller share is recorded
     visit, family = np.nonzero(active & (rng.random(active.shape) < coded))
-    named = np.bincount(visit, minlength=visits)
-    problems = np.maximum(rng.poisson(np.where(inpatient, 2.0, 0.9)), named == 0)
+    recorded = np.bincount(visit, minlength=visits)
+    problems = np.maximum(rng.poisson(np.where(inpatient, 2.0, 0.9)), recorded == 0)
 
     of_visit = np.repeat(np.arange(visits), problems)
-    first = np.cumsum(named) - named
-    picked = first[of_visit] + (rng.random(len(of_visit)) * named[of_visit]).astype(int)
-    brought = (named[of_visit] > 0) & (rng.random(len(of_visit)) < 0.6)
+    first = np.cumsum(recorded) - recorded
+    picked = first[of_visit] + (rng.random(len(of_visit)) * recorded[of_visit]).astype(int)
+    brought = (recorded[of_visit] > 0) & (rng.random(len(of_visit)) < 0.6)
     cause = np.full(len(of_visit), chronic)
     cause[brought] = family[picked[brought]]
     problem = _problem_choices(conditions).draw(
@@ -136,8 +141,8 @@ def _named(
 
 
 def _problem_choices(conditions: Conditions) -> Choices:
-    """Which acute problem comes: group `2 * cause + inpatient`, the last cause being none."""
-    by_setting = np.array([[each.outpatient, each.inpatient] for each in conditions.acute]).T
+    """Return the choices of an acute problem. Group `2 * cause + inpatient`; the last cause is none."""
+    by_setting = np.array([[problem.outpatient, problem.inpatient] for problem in conditions.acute]).T
 
     def weights(brings: Sequence[str] | None) -> list[np.ndarray]:
         fits = np.array([brings is None or problem.name in brings for problem in conditions.acute])

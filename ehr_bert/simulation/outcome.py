@@ -1,4 +1,7 @@
-"""The outcome: who is at which risk of it from what was recorded, and who has it."""
+"""The outcome: its risk from the recorded history, the index dates and the new cases.
+
+Dimensions: N examples, Z patients, K visits, C recorded diagnoses, F families of codes.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -8,11 +11,11 @@ from ehr_bert.schemas import PROLONGED_STAY_DAYS
 from ehr_bert.simulation.conditions import Conditions
 from ehr_bert.simulation.histories import SimulatedHistories
 
-LEAST_VISITS = 3
-"""Visits up to the index date, that day's included."""
+MIN_VISITS = 3
+"""Minimum number of visits up to and including the index date."""
 
-RECORDED_AGAIN = 0.6
-"""Chance that a visit after the first one with the outcome names it too."""
+RECORDED_AGAIN_SHARE = 0.6
+"""Probability that a visit after the first one with the outcome records it as well."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,10 @@ class SimulatedCohort:
     """Patients with an index date, in order.
 
     Attributes:
-        patient: Counted from 0: int64 `[C]`.
-        index_date: Days since 1970-01-01: int64 `[C]`.
-        risk: Probability of the outcome within the horizon: float64 `[C]`.
-        label: Whether it came: bool `[C]`.
+        patient: Patient, from 0: int64 `[N]`.
+        index_date: Days since 1970-01-01: int64 `[N]`.
+        risk: Probability of the outcome within the horizon: float64 `[N]`.
+        label: Whether the patient is a case: bool `[N]`.
     """
 
     patient: np.ndarray
@@ -35,9 +38,9 @@ class SimulatedCohort:
 def add_outcome(
     conditions: Conditions, histories: SimulatedHistories, rng: np.random.Generator
 ) -> tuple[SimulatedHistories, SimulatedCohort]:
-    """Draws index dates and new cases, and has the cases coded.
+    """Draw index dates and new cases, and record the outcome of the cases.
 
-    A case's first visit with the outcome ends within the horizon after the index date.
+    The first visit of a case with the outcome ends within the horizon after the index date.
     """
     horizon = conditions.outcome.horizon_days
     patient, discharged = histories.patient, histories.discharged
@@ -45,16 +48,16 @@ def add_outcome(
 
     earlier = number - np.searchsorted(patient, patient)
     follow_up = discharged[np.searchsorted(patient, patient, "right") - 1] - discharged
-    to_next = np.roll(discharged, -1) - discharged  # the patient's own where there is follow-up
+    to_next = np.roll(discharged, -1) - discharged  # of the same patient if there is follow-up
     eligible = (
-        (earlier >= LEAST_VISITS - 1)
+        (earlier >= MIN_VISITS - 1)
         & (follow_up >= horizon)
         & (to_next <= horizon)
         & ~histories.prevalent[patient]
     )
-    index_visit = _one_a_patient(np.flatnonzero(eligible), patient, rng)
+    index_visit = _one_per_patient(np.flatnonzero(eligible), patient, rng)
     members = patient[index_visit]
-    index_date = np.zeros(patients, np.int64)  # [P], before all visits for who is not a member
+    index_date = np.zeros(patients, np.int64)  # [Z], before all visits of patients without an index date
     index_date[members] = discharged[index_visit]
     risk = risks(conditions, histories, index_date)[members]
     label = rng.random(len(members)) < risk
@@ -63,10 +66,10 @@ def add_outcome(
     since_index = discharged - index_date[patient]
     is_case = np.isin(patient, members[label])
     within = is_case & (since_index > 0) & (since_index <= horizon)
-    onset = _one_a_patient(np.flatnonzero(within), patient, rng)
-    onset_visit = np.full(patients, len(patient))  # [P], beyond the last for who is no case
+    onset = _one_per_patient(np.flatnonzero(within), patient, rng)
+    onset_visit = np.full(patients, len(patient))  # [Z], after the last visit unless a case
     onset_visit[patient[onset]] = onset
-    later = (number > onset_visit[patient]) & (rng.random(len(patient)) < RECORDED_AGAIN)
+    later = (number > onset_visit[patient]) & (rng.random(len(patient)) < RECORDED_AGAIN_SHARE)
     coded = np.concatenate([onset, np.flatnonzero(later)])
     visit = np.concatenate([histories.visit, coded])
     order = np.argsort(visit, kind="stable")
@@ -76,19 +79,19 @@ def add_outcome(
 
 
 def risks(conditions: Conditions, histories: SimulatedHistories, index_date: np.ndarray) -> np.ndarray:
-    """Each patient's probability of the outcome, from what was recorded up to a date.
+    """Return each patient's probability of the outcome, from what was recorded up to a date.
 
     Args:
-        conditions: Their `outcome` has the weights.
-        histories: `P` patients.
-        index_date: Days since 1970-01-01, by patient: int64 `[P]`.
+        conditions: The conditions, whose `outcome` has the weights.
+        histories: Histories of Z patients.
+        index_date: Days since 1970-01-01, by patient: int64 `[Z]`.
 
     Returns:
-        float64 `[P]`.
+        Probabilities: float64 `[Z]`.
     """
     outcome, number = conditions.outcome, conditions.numbers
-    past = histories.discharged <= index_date[histories.patient]  # [V]
-    known = past[histories.visit]  # [M]
+    past = histories.discharged <= index_date[histories.patient]  # [K]
+    known = past[histories.visit]  # [C]
     patient = histories.patient[histories.visit[known]]
     date = histories.discharged[histories.visit[known]].astype(float)
     place = patient, histories.family[known]
@@ -96,7 +99,7 @@ def risks(conditions: Conditions, histories: SimulatedHistories, index_date: np.
     first, last = np.full(shape, np.inf), np.full(shape, -np.inf)
     np.minimum.at(first, place, date)
     np.maximum.at(last, place, date)
-    recorded = np.isfinite(last)  # [P, F]
+    recorded = np.isfinite(last)  # [Z, F]
     recency = np.exp((last - index_date[:, None]) / outcome.recency_days)  # 0 if never
 
     long_stay = past & (histories.stay > PROLONGED_STAY_DAYS)
@@ -115,15 +118,15 @@ def risks(conditions: Conditions, histories: SimulatedHistories, index_date: np.
 
 
 def rank_auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
-    """Area under the ROC curve; ties count half.
+    """Return the AUROC. Ties count half.
 
     Args:
-        scores: float64 `[C]`.
-        positive: 0 or 1, or the probability of 1, `[C]`: then the expectation of the area's numerator
-            over the expectation of its denominator.
+        scores: float64 `[N]`.
+        positive: Labels 0 and 1, or the probabilities of 1: float64 `[N]`. For probabilities, the result is
+            the expectation of the AUROC's numerator over the expectation of its denominator.
 
     Returns:
-        Between 0 and 1; none if all labels are alike.
+        The AUROC, or None if all labels are equal.
     """
     positive = np.asarray(positive, dtype=np.float64)
     _, group = np.unique(scores, return_inverse=True)
@@ -136,7 +139,7 @@ def rank_auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
     return float(won / pairs) if pairs > 0 else None
 
 
-def _one_a_patient(visits: np.ndarray, patient: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of `visits`, which are in order, at random for each patient that has any, in order of patient."""
+def _one_per_patient(visits: np.ndarray, patient: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw one of `visits`, which are in order, for each patient that has any, in order of patient."""
     _, first, count = np.unique(patient[visits], return_index=True, return_counts=True)
     return visits[first + (rng.random(len(first)) * count).astype(int)]

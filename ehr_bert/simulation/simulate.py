@@ -1,5 +1,6 @@
-"""Simulates a data set into a folder, by chunks of patients."""
+"""Simulation of a dataset in a folder, by chunks of patients."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,9 +24,10 @@ from ehr_bert.simulation.histories import simulate_histories
 from ehr_bert.simulation.outcome import add_outcome, rank_auroc
 
 CHUNK_PATIENTS = 5000
-"""Patients are made this many at a time, each chunk from a seed of its own."""
+"""Number of patients that are simulated at a time, with one random generator per chunk."""
 
 FORMATS = ("tsv", "parquet")
+"""Formats of the diagnosis table."""
 
 TUTORIAL_COLUMNS = ["patient_id", "vadate", "vddate", "diag", "poa", "diagnosis_priority", "third_party_ind"]
 """The Med-BERT tutorial's names for the columns of `DIAGNOSES`."""
@@ -38,21 +40,27 @@ SIMULATED_COHORT = pa.schema(
         pa.field("risk", pa.float64(), nullable=False),
     ]
 )
-"""One row a patient with an index date: whether the outcome came within the horizon, and the probability
-that it would, from what was recorded up to that date."""
+"""One row per patient with an index date: whether the outcome came within the horizon, and its probability,
+from what was recorded up to that date."""
 
 TSV = csv.WriteOptions(delimiter="\t", quoting_style="none", quoting_header="none")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """What decides a simulated data set.
+    """Settings of a simulated dataset.
 
     Attributes:
-        patients: How many; fewer with the same seed are the first ones of more.
-        visits: How many a patient has, on average.
-        seed: Of all that is drawn.
-        format: `tsv`, the Med-BERT tutorial's, or `parquet`.
+        patients: Number of patients. With the same seed, a smaller dataset has the first patients of a larger
+            one.
+        visits: Mean number of visits per patient.
+        seed: Random seed.
+        format: `tsv`, the format of the Med-BERT tutorial, or `parquet`.
+
+    Raises:
+        UserError: A setting is out of range (key `invalid-setting`).
     """
 
     patients: int = 10_000
@@ -61,22 +69,24 @@ class SimulationSettings:
     format: str = "tsv"
 
     def __post_init__(self) -> None:
-        for key, least in (("patients", 1), ("visits", 1), ("seed", 0)):
-            if getattr(self, key) < least:
-                raise UserError(f"{key} must be {least} or more, not {getattr(self, key)}")
+        for key, minimum in (("patients", 1), ("visits", 1), ("seed", 0)):
+            if getattr(self, key) < minimum:
+                raise UserError(
+                    "invalid-setting", f"{key} must be {minimum} or more, not {getattr(self, key)}."
+                )
         if self.format not in FORMATS:
-            raise UserError(f"format must be {' or '.join(FORMATS)}, not {self.format!r}")
+            raise UserError("invalid-setting", f"format must be {' or '.join(FORMATS)}, not {self.format!r}.")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some patients' data.
+    """The data of some patients.
 
     Attributes:
-        rows: `DIAGNOSES`.
-        cohort: `SIMULATED_COHORT`.
-        visits: How many.
-        prolonged_stays: How many of them are prolonged stays.
+        rows: Diagnosis rows, as `DIAGNOSES`.
+        cohort: Cohort, as `SIMULATED_COHORT`.
+        visits: Number of visits.
+        prolonged_stays: Number of visits that are prolonged stays.
     """
 
     rows: pa.Table
@@ -86,13 +96,17 @@ class Chunk:
 
 
 def simulate(folder: Path, settings: SimulationSettings) -> dict[str, Any]:
-    """Fills a folder with simulated patients' diagnoses, the cohort, the codes' titles and a summary.
+    """Simulate a dataset and write diagnoses, cohort, titles of codes and a summary to a folder, atomically.
+
+    Args:
+        folder: The folder to write.
+        settings: Settings of the dataset.
 
     Returns:
-        What `summary.json` holds.
+        The content of `summary.json`.
 
     Raises:
-        UserError: `folder` holds something that is not an earlier output.
+        UserError: `folder` is not an earlier output (key `output-not-empty`).
     """
     cohorts: list[pa.Table] = []
     codes: set[str] = set()
@@ -135,15 +149,23 @@ def simulate(folder: Path, settings: SimulationSettings) -> dict[str, Any]:
 
 
 def chunks(settings: SimulationSettings) -> Iterator[Chunk]:
-    """The patients in order; a chunk is a function of the seed, the mean of visits and its number alone."""
+    """Simulate the patients in order. A chunk depends only on the seed, the mean number of visits and its
+    number.
+    """
     conditions = load_conditions()
     coding = site_coding(conditions, _generator(settings.seed))
-    with tqdm(total=settings.patients, desc="simulate", unit=" patients", unit_scale=True) as progress:
+    with tqdm(
+        total=settings.patients,
+        desc="simulate",
+        unit=" patients",
+        unit_scale=True,
+        disable=not logger.isEnabledFor(logging.INFO),
+    ) as progress:
         for number in range(-(-settings.patients // CHUNK_PATIENTS)):
             rng = _generator(settings.seed, number)
             histories = simulate_histories(conditions, CHUNK_PATIENTS, settings.visits, rng)
             histories, cohort = add_outcome(conditions, histories, rng)
-            # The last chunk too is made whole, and then cut: so its patients don't depend on its size.
+            # The last chunk has all its patients too, so that they do not depend on the number to keep.
             before = number * CHUNK_PATIENTS
             kept = min(CHUNK_PATIENTS, settings.patients - before)
             stays = histories.stay[histories.patient < kept]
@@ -170,7 +192,7 @@ def _generator(seed: int, *chunk: int) -> np.random.Generator:
 
 
 def _cohort_summary(risk: np.ndarray, label: np.ndarray) -> dict[str, float | None]:
-    """Counts of a cohort, and the AUROC of the true risk: with the labels drawn, and as expected."""
+    """Return the counts of a cohort, and the AUROC of the true risk for the drawn labels and as expected."""
     areas = {"best_auroc": rank_auroc(risk, label), "expected_best_auroc": rank_auroc(risk, risk)}
     return {
         "patients": len(label),
@@ -182,7 +204,7 @@ def _cohort_summary(risk: np.ndarray, label: np.ndarray) -> dict[str, float | No
 
 @contextmanager
 def _diagnosis_writer(folder: Path, file_format: str) -> Iterator[Callable[[pa.Table], None]]:
-    """Yields what adds rows: to `data_file.tsv`, or as one more file to `diagnoses/`."""
+    """Yield a function that adds rows to `data_file.tsv`, or as one more file to `diagnoses/`."""
     if file_format == "tsv":
         fields = zip(TUTORIAL_COLUMNS, DIAGNOSES.types, strict=True)
         with csv.CSVWriter(folder / "data_file.tsv", pa.schema(fields), write_options=TSV) as file:
@@ -194,7 +216,7 @@ def _diagnosis_writer(folder: Path, file_format: str) -> Iterator[Callable[[pa.T
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
-    """Writes Parquet or TSV, by the name's ending."""
+    """Write Parquet or TSV, by the suffix of the path."""
     if path.suffix == ".parquet":
         pq.write_table(table, path)
     else:

@@ -49,14 +49,12 @@ def test_flags_are_0_or_1_and_most_diagnoses_were_present_on_admission(rows: pd.
     assert 0.9 < rows["present_on_admission"].mean() < 1
 
 
-def test_some_codes_stand_twice_in_a_visit(rows: pd.DataFrame) -> None:
+def test_some_codes_are_recorded_twice_at_a_visit(rows: pd.DataFrame) -> None:
     twice = rows.duplicated(["patient_id", "discharge_date", "code"]).mean()
     assert 0.01 < twice < 0.06
 
 
-def test_a_patient_keeps_to_one_code_where_patients_differ(
-    conditions: Conditions, rows: pd.DataFrame
-) -> None:
+def test_patients_have_a_habitual_code(conditions: Conditions, rows: pd.DataFrame) -> None:
     family = {conditions.codes[code] for code in conditions.members[0][conditions.numbers["hypertension"]]}
     coded = rows[rows["code"].isin(family)].groupby("patient_id")["code"]
     own = coded.agg(lambda codes: codes.value_counts(normalize=True).iloc[0])[coded.size() >= 5]

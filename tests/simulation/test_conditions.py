@@ -6,14 +6,14 @@ ICD9 = re.compile(r"ICD9_(\d{3}|V\d{2}|E\d{3})(\.\d{1,2})?")
 ICD10 = re.compile(r"ICD10_[A-Z]\d[\dA-Z](\.[\dA-Z]{1,4})?")
 
 
-def test_causes_stand_before_what_they_cause(conditions: Conditions) -> None:
-    met: set[str] = set()
+def test_causes_are_listed_before_their_effects(conditions: Conditions) -> None:
+    seen: set[str] = set()
     for condition in conditions.chronic:
-        assert condition.after.keys() <= met
-        met.add(condition.name)
+        assert condition.after.keys() <= seen
+        seen.add(condition.name)
 
 
-def test_every_condition_can_arise(conditions: Conditions) -> None:
+def test_every_condition_can_start(conditions: Conditions) -> None:
     for condition in conditions.chronic:
         assert condition.arises > 0 or condition.after
         assert all(rate > 0 for rate in condition.after.values())
@@ -21,7 +21,7 @@ def test_every_condition_can_arise(conditions: Conditions) -> None:
         assert condition.sex in (None, "male", "female")
 
 
-def test_every_name_that_is_mentioned_exists(conditions: Conditions) -> None:
+def test_every_referenced_name_exists(conditions: Conditions) -> None:
     acute = {problem.name for problem in conditions.acute}
     for condition in conditions.chronic:
         assert condition.brings
@@ -33,7 +33,7 @@ def test_every_name_that_is_mentioned_exists(conditions: Conditions) -> None:
     assert named <= conditions.numbers.keys()
 
 
-def test_the_outcome_does_not_depend_on_itself_nor_brings_anything_about(conditions: Conditions) -> None:
+def test_the_outcome_neither_depends_on_itself_nor_causes_a_condition(conditions: Conditions) -> None:
     outcome = conditions.outcome
     assert outcome.condition not in {*outcome.recorded, *outcome.recent}
     assert all(outcome.condition not in condition.after for condition in conditions.chronic)
@@ -50,7 +50,7 @@ def test_a_code_is_well_formed_and_in_one_family(conditions: Conditions) -> None
     assert all(title and title == title.strip() for title in conditions.titles)
 
 
-def test_heart_failure_is_428_and_i50_and_nothing_else_is(conditions: Conditions) -> None:
+def test_heart_failure_is_exactly_428_and_i50(conditions: Conditions) -> None:
     number = conditions.numbers["heart_failure"]
     family = {conditions.codes[code] for system in conditions.members for code in system[number]}
     assert family == {code for code in conditions.codes if code.startswith(("ICD9_428", "ICD10_I50"))}

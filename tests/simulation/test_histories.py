@@ -4,7 +4,7 @@ from ehr_bert.simulation.conditions import Conditions
 from ehr_bert.simulation.histories import SimulatedHistories, _onsets, simulate_histories
 
 
-def test_every_patient_has_visits_and_every_visit_names_something(before: SimulatedHistories) -> None:
+def test_every_patient_has_visits_and_every_visit_a_diagnosis(before: SimulatedHistories) -> None:
     assert np.array_equal(np.unique(before.patient), np.arange(len(before.prevalent)))
     assert np.array_equal(np.unique(before.visit), np.arange(len(before.patient)))
 
@@ -19,15 +19,15 @@ def test_only_stays_have_days(before: SimulatedHistories) -> None:
     assert np.array_equal(before.stay > 0, before.inpatient)
 
 
-def test_the_mean_of_visits_is_the_one_asked_for(conditions: Conditions) -> None:
+def test_the_mean_number_of_visits_is_as_requested(conditions: Conditions) -> None:
     for visits in (1.0, 6.5, 30.0):
         histories = simulate_histories(conditions, 2003, visits, np.random.default_rng(3))
         assert abs(len(histories.patient) / 2003 - visits) < 0.05 * visits
 
 
-def test_a_condition_without_an_origin_of_its_own_comes_after_a_cause(conditions: Conditions) -> None:
+def test_a_condition_that_needs_a_cause_starts_after_it(conditions: Conditions) -> None:
     onsets = _onsets(conditions.chronic, 997, np.random.default_rng(1))
-    derived = [each for each in conditions.chronic if not each.arises]
+    derived = [condition for condition in conditions.chronic if not condition.arises]
     assert derived
     for condition in derived:
         causes = onsets[:, [conditions.numbers[cause] for cause in condition.after]]
@@ -48,7 +48,7 @@ def test_a_cause_makes_its_effect_more_frequent(conditions: Conditions) -> None:
 def test_no_one_has_conditions_of_both_sexes(conditions: Conditions) -> None:
     onsets = _onsets(conditions.chronic, 5003, np.random.default_rng(4))
     male, female = (
-        np.isfinite(onsets[:, [each.sex == sex for each in conditions.chronic]]).any(1)
+        np.isfinite(onsets[:, [condition.sex == sex for condition in conditions.chronic]]).any(1)
         for sex in ("male", "female")
     )
     assert male.any()
@@ -56,7 +56,7 @@ def test_no_one_has_conditions_of_both_sexes(conditions: Conditions) -> None:
     assert not (male & female).any()
 
 
-def test_the_outcome_is_there_from_the_start_or_not_at_all(
+def test_without_new_cases_the_outcome_is_only_in_prevalent_patients(
     conditions: Conditions, before: SimulatedHistories
 ) -> None:
     outcome = before.family == conditions.numbers["heart_failure"]
@@ -65,7 +65,9 @@ def test_the_outcome_is_there_from_the_start_or_not_at_all(
     assert before.prevalent[patients].all()
 
 
-def test_what_a_stay_names_foretells_its_length(conditions: Conditions, before: SimulatedHistories) -> None:
+def test_the_diagnoses_of_a_stay_predict_its_length(
+    conditions: Conditions, before: SimulatedHistories
+) -> None:
     sepsis = np.zeros(len(before.patient), bool)
     sepsis[before.visit[before.family == conditions.numbers["sepsis"]]] = True
     stays = before.inpatient

@@ -13,7 +13,7 @@ from ehr_bert.simulation.outcome import SimulatedCohort, rank_auroc, risks
 
 
 def reference_risk(conditions: Conditions, visits: list[tuple[int, int, set[str]]], index_date: int) -> float:
-    """One patient's risk, from visits of (admitted, discharged, names), told another way."""
+    """Return one patient's risk, from visits of (admitted, discharged, names), in plain Python."""
     outcome = conditions.outcome
     past = [visit for visit in visits if visit[1] <= index_date]
     dates: dict[str, list[int]] = {}
@@ -38,7 +38,7 @@ def reference_risk(conditions: Conditions, visits: list[tuple[int, int, set[str]
     return 1 / (1 + exp(-log_odds))
 
 
-def test_risk_is_the_stated_function_of_what_was_recorded(
+def test_risks_equal_the_reference(
     conditions: Conditions, with_outcome: tuple[SimulatedHistories, SimulatedCohort]
 ) -> None:
     histories, cohort = with_outcome
@@ -56,7 +56,7 @@ def test_risk_is_the_stated_function_of_what_was_recorded(
         assert cohort.risk[member] == pytest.approx(expected)
 
 
-def test_risk_sees_nothing_after_the_index_date(
+def test_risk_does_not_depend_on_the_future(
     conditions: Conditions, with_outcome: tuple[SimulatedHistories, SimulatedCohort]
 ) -> None:
     histories, cohort = with_outcome
@@ -80,7 +80,7 @@ def test_cases_and_only_cases_have_the_outcome_coded_within_the_horizon(
             assert index_date < dates.min() <= index_date + conditions.outcome.horizon_days
 
 
-def test_members_have_history_follow_up_and_no_outcome_at_first(
+def test_members_have_history_and_follow_up_and_no_prevalent_outcome(
     conditions: Conditions, with_outcome: tuple[SimulatedHistories, SimulatedCohort]
 ) -> None:
     histories, cohort = with_outcome
@@ -92,7 +92,7 @@ def test_members_have_history_follow_up_and_no_outcome_at_first(
         assert dates.max() >= index_date + conditions.outcome.horizon_days
 
 
-def test_labels_come_as_often_as_the_risks_say(
+def test_the_number_of_cases_agrees_with_the_risks(
     with_outcome: tuple[SimulatedHistories, SimulatedCohort],
 ) -> None:
     _, cohort = with_outcome
@@ -101,7 +101,7 @@ def test_labels_come_as_often_as_the_risks_say(
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=17))
-def test_auroc_of_labels_is_scikit_learns(pairs: list[tuple[int, bool]]) -> None:
+def test_auroc_of_labels_equals_scikit_learn(pairs: list[tuple[int, bool]]) -> None:
     scores, labels = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
     if labels.min() == labels.max():
         assert rank_auroc(scores, labels) is None
@@ -109,12 +109,12 @@ def test_auroc_of_labels_is_scikit_learns(pairs: list[tuple[int, bool]]) -> None
         assert rank_auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
 
 
-def test_auroc_of_probabilities_takes_every_pair_by_its_chance() -> None:
-    chances = np.array([0.1, 0.3, 0.3, 0.8, 0.6])
+def test_auroc_of_probabilities_weights_every_pair() -> None:
+    probabilities = np.array([0.1, 0.3, 0.3, 0.8, 0.6])
     won = pairs = 0.0
-    for i, case in enumerate(chances):
-        for j, other in enumerate(chances):
+    for i, case in enumerate(probabilities):
+        for j, other in enumerate(probabilities):
             if i != j:
                 pairs += case * (1 - other)
                 won += case * (1 - other) * (1.0 if case > other else 0.5 if case == other else 0.0)
-    assert rank_auroc(chances, chances) == pytest.approx(won / pairs)
+    assert rank_auroc(probabilities, probabilities) == pytest.approx(won / pairs)
