@@ -84,7 +84,9 @@ def _start(output: Path, settings: dict[str, Any]) -> None:
             other files (`output-not-empty`).
     """
     if (output / SETTINGS_FILE).exists():
-        refuse_changed_settings(output, differences(read_json(output / SETTINGS_FILE), settings))
+        recorded = read_json(output / SETTINGS_FILE)
+        recorded.get("fit", {}).pop("frozen", None)  # recorded before version 0.2, and always false
+        refuse_changed_settings(output, differences(recorded, settings))
         return
     refuse_foreign_folder(output, "multitask", SETTINGS_FILE)
     output.mkdir(parents=True, exist_ok=True)

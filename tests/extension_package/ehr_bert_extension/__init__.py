@@ -1,0 +1,1 @@
+"""A package that extends `ehr_bert` through entry points, for tests."""
