@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="keep",
         help="keep visits whose days lie within another visit of the patient, or give them its days",
     )
+    add_engine_arguments(parser)
     for name in STORES:
         _add_store_arguments(parser, name)
-    add_engine_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
