@@ -1,62 +1,78 @@
-"""`ehr-bert finetune`: contenders on one cohort, at several training sizes, under several seeds."""
+"""`ehr-bert finetune`: fit contenders to one cohort, at several training sizes and under several seeds."""
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
 from ehr_bert.cli.counts import count
 from ehr_bert.cli.path_arguments import add_path
+from ehr_bert.prediction.contenders.contender import CONTENDERS
 from ehr_bert.prediction.heads import HEADS
 
+logger = logging.getLogger(__name__)
+
 PROGRESS_LOG_SECONDS = 10.0
-"""Between lines of progress in a file."""
+"""Seconds between progress lines if the output is a file."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
-    add_path(parser, "--cohort", "who is predicted for, as `ehr-bert cohort` writes it")
+    """Add the arguments of the command."""
+    add_path(parser, "--cohort", "the cohort, as `ehr-bert cohort` writes it")
     parser.add_argument(
         "--model",
         type=Path,
         metavar="FOLDER",
-        help="pretrained model, as `ehr-bert convert` exports it; contenders without BERT need none",
+        help="pretrained model, as `ehr-bert convert` exports it; not needed without BERT contenders",
     )
     add_path(
         parser,
         "--output",
-        "folder for the runs, the tables and the plots; run again, what is missing is made",
+        "folder for the runs, tables and plots; an interrupted comparison in it is resumed",
     )
-    parser.add_argument("--task", metavar="NAME", help="a binary task of the cohort, where it has several")
-    parser.add_argument("--head", choices=tuple(HEADS), default="mean", help="what stands on BERT")
+    parser.add_argument(
+        "--task", metavar="NAME", help="binary task of the cohort; needed if the cohort has several"
+    )
+    parser.add_argument(
+        "--head", choices=tuple(HEADS), default="mean", help="prediction head of the BERT contenders"
+    )
     parser.add_argument(
         "--models",
         nargs="+",
         metavar="NAME",
-        help="contenders; all by default, and those that these need are added",
+        help=f"contenders to compare, with those that they need, from {', '.join(CONTENDERS)}; "
+        "by default all, with HEAD as given by --head",
     )
     parser.add_argument(
         "--train-sizes",
         type=_sizes,
         default="all",
         metavar="N,...",
-        help="training patients, as numbers or `all`; larger sizes hold the smaller",
+        help="numbers of training patients, or `all`; larger subsets contain the smaller ones",
     )
     parser.add_argument(
-        "--seeds", type=count, default=1, metavar="N", help="runs of each, under seeds 1 to N"
+        "--seeds",
+        type=count,
+        default=1,
+        metavar="N",
+        help="number of runs per contender, with seeds 1 to N",
     )
     parser.add_argument(
-        "--settings", type=Path, metavar="FILE", help="how to fit, as TOML: docs/prediction.md"
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with settings of the fits (docs/prediction.md)",
     )
     parser.add_argument(
         "--processes",
         type=count,
         metavar="N",
-        help="runs side by side, of one thread each; by default one a GPU, or else one a core",
+        help="number of runs at a time, with one thread each; by default one per GPU, else one per core",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Makes the runs, leaves the best model, then writes and prints the table."""
+    """Make the runs, save the best model, and write and print the results."""
     from tqdm import tqdm
 
     from ehr_bert.cli.evaluate import write_results
@@ -75,13 +91,14 @@ def run(arguments: argparse.Namespace) -> None:
     grid = Grid(arguments.output, arguments.cohort, task, arguments.model, tuning)
     problem = Problem.of(cohort, task, arguments.model, tuning)
     problem.check(arguments.train_sizes)
-    missing = [each for each in runs if not each.is_done]
-    if any(contender(each.model).reads_export for each in missing):  # told before the others' hours
+    missing = [run for run in runs if not run.is_done]
+    # A broken export is reported now, and not after hours of other runs.
+    if any(contender(run.model).reads_export for run in missing):
         problem.check_export()
     grid.begin(problem)
     processes = arguments.processes or default_processes()
     accelerator = Runtime().accelerator
-    accelerator.wait_for_everyone()  # before any run is done, so that all miss the same
+    accelerator.wait_for_everyone()  # All processes must list the missing runs before the first one finishes.
     with tqdm(
         desc="fine-tuning",
         total=len(runs),
@@ -89,18 +106,18 @@ def run(arguments: argparse.Namespace) -> None:
         unit="run",
         dynamic_ncols=True,
         mininterval=0.1 if sys.stderr.isatty() else PROGRESS_LOG_SECONDS,
-        disable=not accelerator.is_main_process,
+        disable=not (accelerator.is_main_process and logger.isEnabledFor(logging.INFO)),
     ) as bar:
         for done in run_contenders(grid, problem, missing, processes):
             bar.set_postfix_str(str(done), refresh=False)
             bar.update()
-    left = leave_model(grid, problem, arguments.head)
+    model_folder = leave_model(grid, problem, arguments.head)
     if accelerator.is_main_process:
         print(write_results(arguments.output))
-        if left:
-            print(f"\nThe model for `ehr-bert predict` is {left}")
+        if model_folder:
+            print(f"\nModel for `ehr-bert predict`: {model_folder}")
 
 
 def _sizes(text: str) -> list[int | None]:
-    """Training sizes, all patients as None."""
+    """Parse training sizes. `all` becomes None."""
     return [None if part.strip() == "all" else count(part) for part in text.split(",")]

@@ -1,4 +1,4 @@
-"""`ehr-bert predict`: calibrated risks of patients, by a model that was fine-tuned."""
+"""`ehr-bert predict`: predict each patient's risk with a fine-tuned model."""
 
 import argparse
 from pathlib import Path
@@ -8,29 +8,31 @@ from ehr_bert.cli.path_arguments import add_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
-    add_path(parser, "--model", "what `ehr-bert finetune` wrote")
+    """Add the arguments of the command."""
+    add_path(parser, "--model", "output folder of `ehr-bert finetune`, or the folder `model` in it")
     add_path(
         parser,
         "--input",
-        "who is predicted for: a cohort, what `ehr-bert preprocess` wrote, or a diagnosis table as it "
-        "takes it, of which whole histories are read",
+        "the patients: a cohort, whose histories end at the index dates; or the output of "
+        "`ehr-bert preprocess`, or a diagnosis table, with complete histories",
         "PATH",
     )
     parser.add_argument(
         "out",
         type=Path,
         metavar="OUT",
-        help="the .parquet or .csv file to write: patient_id, risk, and for a cohort index_date",
+        help=".parquet or .csv file to write, with the columns patient_id, index_date (if known) and risk",
     )
     parser.add_argument(
-        "--embeddings", action="store_true", help="write the vectors that the head reads too; Parquet alone"
+        "--embeddings",
+        action="store_true",
+        help="also write the vector that the prediction head reads; needs a .parquet file",
     )
     add_engine_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the stage."""
+    """Write the risks and print a summary."""
     from ehr_bert.prediction.serving import predict
 
     with opened_engine(arguments, arguments.out.absolute().parent) as engine:

@@ -1,4 +1,4 @@
-"""Batches of histories of about one length, so that little padding is computed."""
+"""Batches of histories of similar length, so that little padding is computed."""
 
 from dataclasses import dataclass, replace
 
@@ -9,7 +9,7 @@ from ehr_bert.prediction.reading import Encoded
 from ehr_bert.ragged import spans
 
 POOL_BATCHES = 16
-"""Batches' worth of shuffled histories that are sorted by length together."""
+"""Number of batches whose shuffled histories are sorted by length together."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class PaddedBatch:
     Attributes:
         token_ids: int64 `[B, T]`.
         visit_ids: 0 for `[CLS]` and padding: int64 `[B, T]`.
-        attention_mask: True where a token is: bool `[B, T]`.
-        rows: Which of the histories these are: int64 `[B]`, on the CPU.
-        visits: Visits of each: int64 `[B]`, on the CPU.
+        attention_mask: False for padding: bool `[B, T]`.
+        rows: Rows of these histories: int64 `[B]`, on the CPU.
+        visits: Number of visits of each history: int64 `[B]`, on the CPU.
     """
 
     token_ids: torch.Tensor
@@ -34,13 +34,13 @@ class PaddedBatch:
         return len(self.rows)
 
     def to(self, device: torch.device) -> "PaddedBatch":
-        """The batch where a model is."""
+        """Return the batch with its tokens on a device."""
         names = ("token_ids", "visit_ids", "attention_mask")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
 def collate(encoded: Encoded, rows: np.ndarray) -> PaddedBatch:
-    """The batch of some histories: `rows` is int64 `[B]`."""
+    """Return the batch of some histories: `rows` is int64 `[B]`."""
     lengths = encoded.lengths[rows]
     mask = np.arange(max(lengths.max(initial=0), 1)) < lengths[:, None]  # [B, T]
     tokens = spans(encoded.offsets[rows], lengths)
@@ -58,11 +58,11 @@ def collate(encoded: Encoded, rows: np.ndarray) -> PaddedBatch:
 
 
 def rows_by_length(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """All histories, sorted by length, in batches of so many tokens at most, padding included.
+    """Divide all histories, sorted by length, into batches.
 
     Args:
-        lengths: Tokens of each history: int64 `[N]`.
-        batch_tokens: The most tokens of a batch; a single longer history is a batch of its own.
+        lengths: Number of tokens of each history: int64 `[N]`.
+        batch_tokens: Most tokens of a batch, padding included. A longer history is a batch by itself.
 
     Returns:
         The rows of each batch: int64 `[B]`.
@@ -77,12 +77,12 @@ def rows_by_length(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
 
 
 def shuffled_rows(lengths: np.ndarray, batch_examples: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """All histories once, in batches of so many, each of about one length, in random order.
+    """Divide all histories into batches of similar length, in random order.
 
     Args:
-        lengths: Tokens of each history: int64 `[N]`.
-        batch_examples: Histories of a batch; those left over are spread evenly over all.
-        rng: Decides the order.
+        lengths: Number of tokens of each history: int64 `[N]`.
+        batch_examples: Most histories of a batch. Batch sizes differ by at most one.
+        rng: Random generator of the order.
 
     Returns:
         The rows of each batch: int64 `[B]`.
@@ -91,4 +91,4 @@ def shuffled_rows(lengths: np.ndarray, batch_examples: int, rng: np.random.Gener
     pool = np.arange(len(shuffled)) // (POOL_BATCHES * batch_examples)
     shuffled = shuffled[np.lexsort((lengths[shuffled], pool))]
     batches = np.array_split(shuffled, -(-len(shuffled) // batch_examples))
-    return [batches[place] for place in rng.permutation(len(batches))]
+    return [batches[number] for number in rng.permutation(len(batches))]

@@ -119,14 +119,14 @@ def bert_encoder(folder: Path, attention: Attention = "sdpa") -> BertEncoder:
 
     Raises:
         UserError: The folder has no BERT (key `not-an-export`), or its weights cannot be read
-            (`broken-weights`).
+            (`unreadable-weights`).
     """
     try:
         with quietly():
             bert = BertModel.from_pretrained(_with_config(folder), attn_implementation=attention)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            "broken-weights",
+            "unreadable-weights",
             f"the weights in {folder} cannot be read: {' '.join(str(error).split())}. "
             "Make the folder again with `ehr-bert convert`.",
         ) from error

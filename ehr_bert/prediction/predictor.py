@@ -1,10 +1,10 @@
-"""A predictor: an encoder and a head; and the folder that it is saved as.
+"""A predictor, which is an encoder and a head, and the folder in which it is saved.
 
 config.json, model.safetensors    the encoder, a stock `BertModel`
 vocab.json, tokenizer_config.json, tokenizer.json, history_tokenizer.py    its tokenizer
-head.safetensors                  the head's weights
-predictor.json                    the head's name, outputs and calibration, and how long histories are read
-summary.json                      facts of its training
+head.safetensors                  weights of the head
+predictor.json                    name and outputs of the head, calibration, and maximum length of histories
+summary.json                      facts about the training
 """
 
 import dataclasses
@@ -32,21 +32,21 @@ from ehr_bert.prediction.reading import ModelVocabulary
 HEAD_FILE, PREDICTOR_FILE = "head.safetensors", "predictor.json"
 TOKENIZER_FILES = ("vocab.json", "tokenizer_config.json", "tokenizer.json", "history_tokenizer.py")
 ANCESTRY_FILE = "ancestry.json"
-"""Copied too where the export has one."""
+"""Copied if the export folder has it."""
 
 MODEL_FOLDER = "model"
-"""The predictor's folder inside what a fine-tuning writes."""
+"""Name of the predictor's folder in the output of `ehr-bert finetune`."""
 
 MADE_BY = ("roll_up", "tokens")
-"""What a cohort's facts tell of how its histories were made; a predictor's facts keep it as `cohort`."""
+"""Facts of a cohort on how its histories were made. The facts of a predictor have them under `cohort`."""
 
 
 class Predictor(nn.Module):
-    """An encoder and a head.
+    """An encoder with a prediction head.
 
     Args:
-        encoder: Gives each token a vector.
-        head: Makes logits of them.
+        encoder: Computes a vector for each token.
+        head: Computes logits from these vectors.
     """
 
     def __init__(self, encoder: HistoryEncoder, head: Head) -> None:
@@ -55,11 +55,11 @@ class Predictor(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """Device of the weights."""
         return self.encoder.token_embedding.weight.device
 
     def forward(self, batch: PaddedBatch | FrozenBatch) -> torch.Tensor:
-        """The logits `[B, outputs]`, in float32 whatever the encoder computes in."""
+        """Return the logits `[B, O]`, in float32 even if the encoder uses a lower precision."""
         if isinstance(batch, FrozenBatch):
             with torch.autocast(self.device.type, enabled=False):
                 return self.head.predict(batch.values, batch.visits)
@@ -98,13 +98,13 @@ def make_predictor(encoder: HistoryEncoder, head: str, outputs: int = 1, seed: i
 
 @dataclass(frozen=True)
 class SavedPredictor:
-    """What a predictor's folder holds.
+    """The contents of a predictor's folder.
 
     Attributes:
-        predictor: Ready to predict, its dropout off.
-        vocabulary: What it reads; `max_length` is what it was fine-tuned with.
-        calibration: From logits to risks, if it is known.
-        facts: Facts of its training.
+        predictor: The predictor, with its dropout off.
+        vocabulary: Its vocabulary, with the maximum length of its fine-tuning.
+        calibration: Calibration of its logits, if it has one.
+        facts: Facts about its training.
     """
 
     predictor: Predictor
@@ -121,18 +121,18 @@ def save_predictor(
     facts: Mapping[str, Any],
     max_length: int | None = None,
 ) -> None:
-    """Writes a predictor on BERT as a folder, which is whole or absent.
+    """Save a predictor with a `BertEncoder` as a folder, atomically.
 
     Args:
-        folder: Where to; an earlier one is replaced.
-        predictor: Its encoder is a `BertEncoder`.
-        source: The export folder whose tokenizer it reads by.
-        calibration: From logits to risks.
-        facts: What is told of its training; no patient's id.
-        max_length: The most tokens that it was fine-tuned on; the model's limit if None.
+        folder: The folder. An earlier output of `finetune` there is replaced.
+        predictor: The predictor.
+        source: The export folder with its tokenizer.
+        calibration: Calibration of its logits.
+        facts: Facts about its training, without patient ids.
+        max_length: Most tokens of a history in its fine-tuning; the limit of the model if None.
 
     Raises:
-        UserError: `folder` is something else.
+        UserError: `folder` exists and was not written by `finetune` (key `output-not-empty`).
     """
     encoder, head = predictor.encoder, predictor.head
     with atomic_folder(folder, "finetune") as temporary:
@@ -152,12 +152,12 @@ def save_predictor(
 
 
 def save_encoder(folder: Path, encoder: HistoryEncoder, source: Path) -> None:
-    """Writes an encoder without heads, which reads and fine-tunes as an export folder does.
+    """Save an encoder and its tokenizer, so that the folder can be fine-tuned like an export folder.
 
     Args:
-        folder: Where to.
+        folder: The folder.
         encoder: A `BertEncoder`.
-        source: The export folder whose tokenizer it reads by.
+        source: The export folder with its tokenizer.
     """
     assert isinstance(encoder, BertEncoder)
     with quietly():
@@ -168,19 +168,24 @@ def save_encoder(folder: Path, encoder: HistoryEncoder, source: Path) -> None:
 
 
 def load_predictor(folder: Path, attention: Attention = "sdpa") -> SavedPredictor:
-    """Reads what `save_predictor` wrote.
+    """Load a predictor that `save_predictor` wrote.
 
     Args:
-        folder: The folder, or the one that `ehr-bert finetune` wrote around it.
-        attention: How attention is computed.
+        folder: Its folder, or the output folder of `ehr-bert finetune`.
+        attention: Implementation of the attention.
 
     Raises:
-        UserError: the folder holds something else, or its files don't belong together.
+        UserError: The folder has no predictor (key `not-a-predictor`), a file is incomplete (`missing-key`),
+            the head is unknown (`unknown-head`), or the files do not match or are damaged
+            (`predictor-mismatch`).
     """
     if (folder / MODEL_FOLDER / PREDICTOR_FILE).exists():
         folder = folder / MODEL_FOLDER
     if not (folder / PREDICTOR_FILE).exists():
-        raise UserError(f"{folder} holds no {PREDICTOR_FILE}: name a model that was fine-tuned")
+        raise UserError(
+            "not-a-predictor",
+            f"{folder} has no {PREDICTOR_FILE}. Choose a folder that `ehr-bert finetune` wrote.",
+        )
     saved = read_json(folder / PREDICTOR_FILE)
     encoder = bert_encoder(folder, attention)
     try:
@@ -189,10 +194,18 @@ def load_predictor(folder: Path, attention: Attention = "sdpa") -> SavedPredicto
         calibration = Calibration.from_dict(saved["calibration"]) if saved["calibration"] else None
         max_length = saved["max_length"]
     except KeyError as error:
-        raise UserError(f"{folder / PREDICTOR_FILE} lacks the key {error}: name another model") from error
+        raise UserError(
+            "missing-key",
+            f"{folder / PREDICTOR_FILE} has no {error.args[0]}. "
+            "Choose a folder that `ehr-bert finetune` wrote.",
+        ) from error
     except (RuntimeError, TypeError, OSError, SafetensorError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{folder / HEAD_FILE} doesn't fit {PREDICTOR_FILE}, or is damaged: {why}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(
+            "predictor-mismatch",
+            f"{folder / HEAD_FILE} does not match {PREDICTOR_FILE} or is damaged: {reason}. "
+            "Run `ehr-bert finetune` again.",
+        ) from error
     vocabulary = ModelVocabulary.of_folder(folder)
     if max_length is not None:
         vocabulary = dataclasses.replace(vocabulary, max_length=max_length)

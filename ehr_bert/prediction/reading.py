@@ -1,7 +1,7 @@
-"""Histories as a model reads them: token ids and visit ids, in flat arrays.
+"""Encoding of histories for a model: token ids and visit ids in flat arrays.
 
-An export folder's model reads a history as its `HistoryTokenizer` reads the same text; but here each distinct
-code is looked up once, however many histories have it.
+The result equals that of the export folder's `HistoryTokenizer` on the text of the histories, but each
+distinct code is looked up only once.
 """
 
 from collections.abc import Mapping
@@ -18,23 +18,23 @@ from ehr_bert.ragged import offsets_of, spans, starts_of
 from ehr_bert.schemas import SpecialToken, is_context
 
 MAX_LENGTH = 512
-"""Tokens that a model from scratch reads of a history."""
+"""Most tokens of a history for a model from scratch."""
 
 MAX_VISITS = 1000
-"""Visits that a model from scratch tells apart, one more than are read of a history."""
+"""Number of distinct visit ids of a model from scratch, more than a history of `MAX_LENGTH` has."""
 
 
 @dataclass(frozen=True)
 class ModelVocabulary:
-    """What a model can read.
+    """The vocabulary and the limits of a model.
 
     Attributes:
-        ids: Token to id.
-        pad_id: Fills up shorter histories of a batch.
-        unk_id: Stands for unknown codes; None where the model can't read them.
-        cls_id: Stands before a history; None where nothing does.
-        type_vocab_size: Visit ids that the model can tell apart, 0 among them.
-        max_length: The most tokens of a history.
+        ids: Id of each token.
+        pad_id: Id of padding.
+        unk_id: Id of unknown codes; None if the model has no `[UNK]`.
+        cls_id: Id of the token before each history; None if the model has no `[CLS]`.
+        type_vocab_size: Number of distinct visit ids, including 0.
+        max_length: Most tokens of a history.
     """
 
     ids: Mapping[str, int]
@@ -49,17 +49,25 @@ class ModelVocabulary:
 
     @classmethod
     def of_folder(cls, folder: Path) -> "ModelVocabulary":
-        """The vocabulary of an export folder, or of a saved predictor.
+        """Read the vocabulary of an export folder or of a saved predictor.
 
         Raises:
-            UserError: the folder holds no tokenizer of histories.
+            UserError: The folder has no tokenizer of histories (key `not-an-export`).
         """
-        if not (folder / "vocab.json").is_file():  # what is no folder would be looked for on the network
-            raise UserError(f"{folder} holds no vocab.json: name a folder that `ehr-bert convert` made")
+        # Without this check, transformers would look for the name on the network.
+        if not (folder / "vocab.json").is_file():
+            raise UserError(
+                "not-an-export",
+                f"{folder} has no vocab.json. Choose a folder that `ehr-bert convert` wrote.",
+            )
         try:
             tokenizer = HistoryTokenizer.from_pretrained(folder)
         except (OSError, TypeError, ValueError) as error:
-            raise UserError(f"{folder} is no model that `ehr-bert convert` made: {error}") from error
+            raise UserError(
+                "not-an-export",
+                f"the tokenizer in {folder} cannot be read: {' '.join(str(error).split())}. "
+                "Choose a folder that `ehr-bert convert` wrote.",
+            ) from error
         return cls(
             ids=tokenizer.get_vocab(),
             pad_id=tokenizer.pad_token_id,
@@ -71,52 +79,55 @@ class ModelVocabulary:
 
     @classmethod
     def of_codes(cls, histories: Histories) -> "ModelVocabulary":
-        """The vocabulary of a model from scratch: the codes that its training histories have.
+        """Return the vocabulary of a model from scratch: the codes of its training histories.
 
-        Codes that it never sees are read as padding, which adds nothing.
+        Other codes are encoded as padding, whose vector is zero.
         """
         tokens = [SpecialToken.PAD.value, *histories.vocabulary[np.unique(histories.codes)]]
         ids = {token: index for index, token in enumerate(tokens)}
         return cls(ids, pad_id=0, unk_id=0, cls_id=None, type_vocab_size=MAX_VISITS, max_length=MAX_LENGTH)
 
     def read_as(self, codes: np.ndarray) -> np.ndarray:
-        """The id that each code is read as: its own, or the next heading's above it, or that of `[UNK]`.
+        """Return the id of each code: its own, else that of the nearest known heading, else that of `[UNK]`.
 
-        Tokens of context that the model wasn't trained with are no codes, and left out.
+        Context tokens that the model was not trained with have no id.
 
         Args:
-            codes: Distinct codes: object `[K]`.
+            codes: Distinct codes: object `[U]`.
 
         Returns:
-            int64 `[K]`, -1 for what is left out.
+            int64 `[U]`, -1 for context tokens without an id.
 
         Raises:
-            UserError: a code is unknown, and the model has no `[UNK]`.
+            UserError: A code is unknown and the model has no `[UNK]` (key `unknown-code`).
         """
         return np.fromiter(map(self._read_as, codes), dtype=np.int64, count=len(codes))
 
     def _read_as(self, code: str) -> int:
-        for known in (code, *headings(code)):
-            if known in self.ids:
-                return self.ids[known]
+        for token in (code, *headings(code)):
+            if token in self.ids:
+                return self.ids[token]
         if is_context(code):
             return -1
         if self.unk_id is None:
-            raise UserError(f"{code!r} is not in the model's vocabulary, and this model has no [UNK]")
+            raise UserError(
+                "unknown-code",
+                f"{code!r} is not in the model's vocabulary, and the model has no [UNK]. Use another model.",
+            )
         return self.unk_id
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """`N` histories of `L` tokens in all, as a model reads them.
+    """`N` histories, encoded for a model.
 
     Attributes:
-        vocabulary: What the model can read.
-        token_ids: int64 `[L]`.
-        visit_ids: 0 for `[CLS]`, else counted from 1 in what is left of the history: int64 `[L]`.
-        code_places: Of each token its place in `Histories.codes`, -1 for `[CLS]`: int64 `[L]`.
-        offsets: Where each history's tokens begin, and the end: int64 `[N + 1]`.
-        skipped_visits: Visits before those that are read: int64 `[N]`.
+        vocabulary: The vocabulary and the limits of the model.
+        token_ids: Id of each token: int64, all histories one after the other.
+        visit_ids: Visit of each token, 0 for `[CLS]`. The visits that are kept are counted from 1: int64.
+        code_places: Position of each token in `Histories.codes`, -1 for `[CLS]`: int64.
+        offsets: First token of each history, and the end: int64 `[N + 1]`.
+        skipped_visits: Number of earlier visits of each history that are left out: int64 `[N]`.
     """
 
     vocabulary: ModelVocabulary
@@ -131,11 +142,11 @@ class Encoded:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of each history: int64 `[N]`."""
+        """Number of tokens of each history: int64 `[N]`."""
         return np.diff(self.offsets)
 
     def take(self, rows: np.ndarray) -> "Encoded":
-        """Some histories, in the order of `rows`: int64 `[M]`, or bool `[N]`."""
+        """Return some histories, in the order of `rows`: int64, or bool `[N]`."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         lengths = self.lengths[rows]
         tokens = spans(self.offsets[rows], lengths)
@@ -150,24 +161,28 @@ class Encoded:
 
 
 def encode(histories: Histories, vocabulary: ModelVocabulary, max_length: int | None = None) -> Encoded:
-    """Reads histories by a model's vocabulary.
+    """Encode histories for a model.
 
-    A longer history keeps its latest whole visits, or else the latest codes of the last one; visits are
-    counted from 1 again, and those past the model's table share its last row.
+    A history that is too long keeps its latest complete visits. If even the last visit is too long, it keeps
+    the last codes of that visit. Visits are counted from 1 among those that are kept. Visits beyond the
+    model's table share its last row.
 
     Args:
-        histories: `N` of them.
-        vocabulary: The model's.
-        max_length: The most tokens of a history, `[CLS]` included; the model's own limit if None.
+        histories: `N` histories.
+        vocabulary: The vocabulary and the limits of the model.
+        max_length: Most tokens of a history, including `[CLS]`; the limit of the model if None.
 
     Raises:
-        UserError: a code is unknown, and the model has no `[UNK]`; or the model reads shorter ones only.
+        UserError: A code is unknown and the model has no `[UNK]` (key `unknown-code`), or `max_length`
+            exceeds the limit of the model (`length-out-of-range`).
     """
     limit = vocabulary.max_length if max_length is None else max_length
     prefix = int(vocabulary.cls_id is not None)
     if not prefix < limit <= vocabulary.max_length:
         raise UserError(
-            f"histories of {limit} tokens: this model reads {prefix + 1} to {vocabulary.max_length}"
+            "length-out-of-range",
+            f"the maximum length {limit} is out of range. The model accepts {prefix + 1} to "
+            f"{vocabulary.max_length} tokens.",
         )
     read_as = vocabulary.read_as(histories.vocabulary)[histories.codes]  # [C]
     places = np.flatnonzero(read_as >= 0)
@@ -189,27 +204,28 @@ def encode(histories: Histories, vocabulary: ModelVocabulary, max_length: int | 
 
 
 def _first_of_visit(example: np.ndarray, visits: np.ndarray) -> np.ndarray:
-    """Whether each code is the first of its visit: bool `[C]`."""
+    """Return whether each code is the first of its visit: bool `[C]`."""
     first = np.ones(len(visits), bool)
     first[1:] = (example[1:] != example[:-1]) | (visits[1:] != visits[:-1])
     return first
 
 
-def _latest(example: np.ndarray, visits: np.ndarray, examples: int, room: int) -> np.ndarray:
-    """Whether each code is in its example's last visits that have at most `room` codes together: bool `[C]`.
+def _latest(example: np.ndarray, visits: np.ndarray, examples: int, most_codes: int) -> np.ndarray:
+    """Return whether each code is kept: bool `[C]`.
 
-    Where the last visit alone has more, its last `room` codes are.
+    The last visits of each example with at most `most_codes` codes together are kept. If the last visit alone
+    has more, its last `most_codes` codes are kept.
     """
-    here = np.arange(len(visits))
+    position = np.arange(len(visits))
     end = np.cumsum(np.bincount(example, minlength=examples))[example]  # [C]
-    start_of_visit = np.maximum.accumulate(np.where(_first_of_visit(example, visits), here, 0))
-    fits = end - start_of_visit <= room
-    some_fit = np.bincount(example, weights=fits, minlength=examples)[example] > 0
-    return fits | (~some_fit & (end - here <= room))
+    start_of_visit = np.maximum.accumulate(np.where(_first_of_visit(example, visits), position, 0))
+    fits = end - start_of_visit <= most_codes
+    any_fits = np.bincount(example, weights=fits, minlength=examples)[example] > 0
+    return fits | (~any_fits & (end - position <= most_codes))
 
 
 def _counted_from_1(example: np.ndarray, visits: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The number of each code's visit among its example's: int64 `[C]`."""
+    """Number the visits of each example from 1, and return the number of each code's visit: int64 `[C]`."""
     number = np.cumsum(_first_of_visit(example, visits))
     if len(number) == 0:
         return number

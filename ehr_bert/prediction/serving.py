@@ -1,5 +1,6 @@
-"""Risks of patients, by a predictor that was fine-tuned; part by part, so that any number fits in memory."""
+"""Prediction of risks with a fine-tuned model, in parts, so that any number of patients fits in memory."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,23 +30,27 @@ from ehr_bert.sequences.building import SequenceOptions, build_histories
 from ehr_bert.sources import read_diagnoses
 from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
+logger = logging.getLogger(__name__)
+
 SEQUENCES_FOLDER = "sequences"
 BATCH_TOKENS = FitSettings().batch_tokens
+"""Most tokens that are computed at a time."""
+
 PART = 10_000
-"""Examples of a cohort that are predicted for at a time."""
+"""Number of examples of a cohort that are read at a time."""
 
 RISKS = pa.schema([("patient_id", pa.string()), ("index_date", pa.date32()), ("risk", pa.float64())])
-"""What is written, the day of the prediction only where it is known; by option `embedding` follows."""
+"""Columns of the output. `index_date` is omitted if it is unknown; `embedding` is appended on request."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """What was predicted.
+    """Summary of a prediction.
 
     Attributes:
-        examples: Histories.
-        calibrated: Whether the predictor told how its logits become risks.
-        mean_risk: Of all.
+        examples: Number of histories.
+        calibrated: Whether the risks are calibrated.
+        mean_risk: Mean of the risks.
     """
 
     examples: int
@@ -53,44 +58,53 @@ class Served:
     mean_risk: float
 
     def __str__(self) -> str:
-        text = f"risks of {self.examples:,} histories, {self.mean_risk:.1%} on average"
-        return text if self.calibrated else f"{text}; the model isn't calibrated"
+        text = f"risks of {self.examples:,} histories, mean {self.mean_risk:.1%}"
+        return text if self.calibrated else f"{text} (not calibrated)"
 
 
 def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings: bool = False) -> Served:
-    """Writes the risk of every patient.
+    """Write the risk of every patient.
 
     Args:
-        model: What `ehr-bert finetune` wrote, or the folder of a predictor.
-        source: A cohort folder, a sequences folder, or a diagnosis table as `read_diagnoses` takes it. Of the
-            latter two whole histories are read.
-        output: A `.parquet` or `.csv` file: `RISKS`.
-        engine: Where diagnosis tables are read.
-        embeddings: Whether the vectors that the head reads are written too; of heads that read visits their
-            mean over the visits.
+        model: The output folder of `ehr-bert finetune`, or the folder of a predictor.
+        source: A cohort folder, a sequences folder, or a diagnosis table as for `read_diagnoses`. From a
+            cohort, the history before each index date is read; otherwise the complete history.
+        output: A `.parquet` or `.csv` file with the columns `RISKS`.
+        engine: Engine that reads diagnosis tables.
+        embeddings: Whether to write the vectors that the head reads as well. For a head that reads visits,
+            this is their mean over the visits.
 
     Raises:
-        UserError: a folder holds something else, the predictor is of several outputs, or the output's name
-            tells no format that can hold what is asked for.
+        UserError: The output has another suffix (key `unsupported-format`), or is a CSV file with embeddings
+            (`embeddings-need-parquet`); the predictor has several outputs (`several-outputs`); the source has
+            no history (`no-histories`); or an input cannot be read.
     """
     if output.suffix not in (".parquet", ".csv"):
-        raise UserError(f"{output} must end in .parquet or .csv")
+        raise UserError(
+            "unsupported-format", f"{output} has an unsupported suffix. Choose a name in .parquet or .csv."
+        )
     if embeddings and output.suffix == ".csv":
-        raise UserError(f"{output}: embeddings need a .parquet file")
+        raise UserError(
+            "embeddings-need-parquet", f"{output} cannot contain embeddings. Choose a name in .parquet."
+        )
     saved = load_predictor(model)
     if saved.predictor.head.outputs != 1:
-        raise UserError(f"{model} has {saved.predictor.head.outputs} outputs: a risk is of one outcome")
+        raise UserError(
+            "several-outputs",
+            f"{model} has {saved.predictor.head.outputs} outputs. Choose a model of one binary outcome.",
+        )
     runtime = Runtime()
     saved.predictor.to(runtime.device)
     parts, dated = _parts(source, engine, saved.facts)
     examples, total = 0, 0.0
-    shown = tqdm(desc="predicting", unit=" histories", dynamic_ncols=True)
-    with atomic_files(output) as (temporary,), shown as bar:
+    quiet = not logger.isEnabledFor(logging.INFO)
+    progress = tqdm(desc="predicting", unit=" histories", dynamic_ncols=True, disable=quiet)
+    with atomic_files(output) as (temporary,), progress as bar:
         writer = None
         for part in parts:
             if not len(part):
                 continue
-            table = _predicted(part, saved, embeddings, runtime)
+            table = _predict_part(part, saved, embeddings, runtime)
             table = table if dated else table.drop_columns("index_date")
             if writer is None:
                 kind = pq.ParquetWriter if output.suffix == ".parquet" else pa_csv.CSVWriter
@@ -100,21 +114,21 @@ def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings:
             total += pc.sum(table["risk"]).as_py()
             bar.update(len(table))
         if writer is None:
-            raise UserError(f"{source} holds no history")
+            raise UserError("no-histories", f"{source} has no histories. Choose another --input.")
         writer.close()
     return Served(examples, saved.calibration is not None, total / examples)
 
 
-def _predicted(cohort: Cohort, saved: SavedPredictor, embeddings: bool, runtime: Runtime) -> pa.Table:
-    """`RISKS` of a part, and by option the vectors."""
+def _predict_part(cohort: Cohort, saved: SavedPredictor, embeddings: bool, runtime: Runtime) -> pa.Table:
+    """Return `RISKS` of a part, and the embeddings on request."""
     encoded = encode(cohort.histories, saved.vocabulary)
     inputs = (
         frozen_vectors(saved.predictor.encoder, saved.predictor.head, encoded, BATCH_TOKENS)
         if embeddings
         else encoded
     )
-    found = predict_logits(saved.predictor, inputs, BATCH_TOKENS, runtime)[:, 0]  # [N]
-    risks = saved.calibration.probabilities(found) if saved.calibration else expit(found.astype(float))
+    logits = predict_logits(saved.predictor, inputs, BATCH_TOKENS, runtime)[:, 0]  # [N]
+    risks = saved.calibration.probabilities(logits) if saved.calibration else expit(logits.astype(float))
     table = pa.table([cohort.patient_ids, cohort.index_date, risks], schema=RISKS)
     if isinstance(inputs, FrozenVectors):
         vectors = _means(inputs)  # [N, H]
@@ -124,13 +138,13 @@ def _predicted(cohort: Cohort, saved: SavedPredictor, embeddings: bool, runtime:
 
 
 def _means(inputs: FrozenVectors) -> np.ndarray:
-    """The mean of the vectors that the head reads of each history: float32 `[N, H]`."""
+    """Return the mean of the vectors of each history: float32 `[N, H]`."""
     sums = np.add.reduceat(inputs.vectors, inputs.offsets[:-1]) if len(inputs) else inputs.vectors
     return sums / inputs.lengths[:, None].astype(np.float32)
 
 
 def _parts(source: Path, engine: Engine, facts: Mapping[str, Any]) -> tuple[Iterator[Cohort], bool]:
-    """Who is predicted for, part by part, and whether any index date is known."""
+    """Return the patients in parts, and whether any index date is known."""
     if (source / COHORT_FOLDER).is_dir():
         cohort = read_cohort(source)
         rows = (np.arange(begin, min(begin + PART, len(cohort))) for begin in range(0, len(cohort), PART))
@@ -141,7 +155,7 @@ def _parts(source: Path, engine: Engine, facts: Mapping[str, Any]) -> tuple[Iter
 
 
 def _sequences(folder: Path) -> Iterator[Cohort]:
-    """The patients of a sequences folder, file by file."""
+    """Return the patients of a sequences folder, one part per file."""
     tokens = pa.array(Vocabulary.read(folder / VOCABULARY_TABLE).tokens)
     for split in Split:
         for file in sorted((folder / SEQUENCES_FOLDER / split).glob("*.parquet")):
@@ -149,11 +163,11 @@ def _sequences(folder: Path) -> Iterator[Cohort]:
 
 
 def _diagnoses(path: Path, engine: Engine, facts: Mapping[str, Any]) -> Iterator[Cohort]:
-    """The patients of a diagnosis table, their histories made as those that the predictor learnt from."""
-    made = facts.get("cohort", {})
+    """Return the patients of a diagnosis table, with the roll-up and tokens of the training cohort."""
+    made_by = facts.get("cohort", {})
     options = SequenceOptions(
-        roll_up=RollUp(made.get("roll_up", RollUp.NONE)),
-        context=frozenset(map(ContextKind, made.get("tokens", ()))),
+        roll_up=RollUp(made_by.get("roll_up", RollUp.NONE)),
+        context=frozenset(map(ContextKind, made_by.get("tokens", ()))),
     )
     histories = build_histories(engine, path, read_diagnoses(engine, path), seed=0, options=options)
     tokens = pa.array(histories.codes)
@@ -163,11 +177,11 @@ def _diagnoses(path: Path, engine: Engine, facts: Mapping[str, Any]) -> Iterator
 
 
 def _cohort(table: pa.Table, column: str, tokens: pa.Array, split: Split, where: str) -> Cohort:
-    """A cohort of patients whose codes are numbers, which are their places in `tokens`."""
-    numbers = table[column].combine_chunks()
-    lengths = pc.list_value_length(numbers).to_numpy(zero_copy_only=False)
+    """Return a cohort of patients whose codes are given as positions in `tokens`."""
+    positions = table[column].combine_chunks()
+    lengths = pc.list_value_length(positions).to_numpy(zero_copy_only=False)
     offsets = pa.array(offsets_of(lengths), pa.int32())
-    codes = pa.ListArray.from_arrays(offsets, tokens.take(pc.list_flatten(numbers)))
+    codes = pa.ListArray.from_arrays(offsets, tokens.take(pc.list_flatten(positions)))
     count = len(table)
     columns = {
         "patient_id": table["patient_id"],

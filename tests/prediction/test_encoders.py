@@ -59,5 +59,5 @@ def test_a_folder_without_a_model_is_refused(make, tmp_path):
 def test_broken_weights_are_refused(export, tmp_path):
     (tmp_path / "config.json").write_text((export / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
-    with raises_user_error("broken-weights", tmp_path):
+    with raises_user_error("unreadable-weights", tmp_path):
         bert_encoder(tmp_path)
