@@ -27,7 +27,7 @@ batch_examples = 16
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """What the command leaves, and what it takes."""
+    """A folder with inputs and outputs of the command, and the command."""
     folder = tmp_path_factory.mktemp("finetune")
     write_cohort(folder / "cohort")
     export_folder(folder / "export")
@@ -49,7 +49,7 @@ def files_of(folder):
     }
 
 
-def test_it_leaves_tables_plots_and_runs(compared, capsys):
+def test_tables_plots_and_runs_are_written(compared, capsys):
     folder, _ = compared
     results = json.loads((folder / "out/results.json").read_text())
     assert len(results["records"]) == 2 * 2 * 5
@@ -59,7 +59,7 @@ def test_it_leaves_tables_plots_and_runs(compared, capsys):
         assert (folder / f"out/{name}.svg").exists()
 
 
-def test_called_again_it_changes_nothing(compared, capsys):
+def test_a_repeated_command_changes_nothing(compared, capsys):
     folder, command = compared
     before = files_of(folder / "out")
     assert main(command) == 0
@@ -68,18 +68,18 @@ def test_called_again_it_changes_nothing(compared, capsys):
     assert "AUROC by training size" in capsys.readouterr().out
 
 
-def test_the_model_that_is_left_gives_the_risks_of_its_run(compared):
+def test_the_saved_model_predicts_the_risks_of_its_run(compared):
     folder, _ = compared
     saved = load_predictor(folder / "out/model")
     seed = saved.facts["seed"]
     assert saved.facts["size"] == 91
     results = json.loads((folder / "out/results.json").read_text())
-    found = {
+    aurocs = {
         record["seed"]: record["valid"]["auroc"]
         for record in results["records"]
         if record["model"] == "pretrained_gru" and record["size"] == 91
     }
-    assert seed == max(found, key=found.get)
+    assert seed == max(aurocs, key=aurocs.get)
     with np.load(folder / f"out/runs/pretrained_gru/all/seed-{seed}/predictions.npz") as run:
         cohort = read_cohort(folder / "cohort").take(run["test_rows"])
         read = encode(cohort.histories, saved.vocabulary)
@@ -113,7 +113,7 @@ def test_a_size_is_a_number_or_all(compared, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_it_gives_the_same(compared, tmp_path):
+def test_a_killed_comparison_is_resumed_with_the_same_results(compared, tmp_path):
     folder, _ = compared
     command = [
         *(sys.executable, "-m", "ehr_bert", "finetune", "--cohort", str(folder / "cohort")),
@@ -132,6 +132,6 @@ def test_killed_and_started_again_it_gives_the_same(compared, tmp_path):
 
 
 def records_of(folder):
-    """All records, but for their seconds."""
+    """Return all records without their durations."""
     records = json.loads((folder / "results.json").read_text())["records"]
     return [{**record, "seconds": None} for record in records]

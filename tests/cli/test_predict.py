@@ -9,7 +9,7 @@ from ehr_bert.prediction.predictor import make_predictor, save_predictor
 from tests.prediction.small import cohort_table, export_folder, random_patients
 
 
-def test_risks_are_written_and_no_patient_is_named(tmp_path, capsys):
+def test_risks_are_written_and_no_patient_id_is_printed(tmp_path, capsys):
     export = export_folder(tmp_path / "export")
     save_predictor(tmp_path / "model", make_predictor(bert_encoder(export), "cls"), export, None, {})
     (tmp_path / "cohort" / COHORT_FOLDER).mkdir(parents=True)
@@ -20,12 +20,12 @@ def test_risks_are_written_and_no_patient_is_named(tmp_path, capsys):
     risks = pa_csv.read_csv(tmp_path / "risks.csv")["risk"].to_numpy()
     assert ((risks > 0) & (risks < 1)).all()
     printed = capsys.readouterr()
-    assert f"risks of 5 histories, {np.mean(risks):.1%} on average" in printed.out
+    assert f"risks of 5 histories, mean {np.mean(risks):.1%}" in printed.out
     assert "patient 0" not in printed.out + printed.err
 
 
-def test_an_export_alone_predicts_nothing(tmp_path, capsys):
+def test_an_export_folder_is_refused(tmp_path, capsys):
     export = export_folder(tmp_path / "export")
     arguments = ["--model", str(export), "--input", str(tmp_path), str(tmp_path / "risks.csv")]
     assert main(["predict", *arguments]) == 1
-    assert "holds no predictor.json: name a model that was fine-tuned" in capsys.readouterr().err
+    assert "[not-a-predictor]" in capsys.readouterr().err

@@ -12,13 +12,13 @@ from ehr_bert.schemas import COHORT, LABEL
 
 COMMON, BAD = "ICD10_E0", "ICD10_E1"
 OTHERS = [f"ICD10_E{number}" for number in range(2, 24)]
-"""Codes that the tiny export folder knows."""
+"""Other codes in the vocabulary of the tiny export folder."""
 
 SPLITS = ("train",) * 7 + ("valid",) * 2 + ("test",) * 2
 
 
 def table(patients=143, seed=0):
-    """Patients of one to five visits, of whom those with `BAD` often have the outcome."""
+    """Return patients with one to five visits. Patients with the code `BAD` often have the outcome."""
     random = np.random.default_rng(seed)
     rows, labels = [], []
     for number in range(patients):

@@ -1,4 +1,4 @@
-"""A tiny export folder, made without TensorFlow, and histories to read by it."""
+"""A tiny export folder, written without TensorFlow, and histories for it."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ CONFIG = BertConfig(
 
 
 def export_folder(folder: Path, cls_token: str | None = "[CLS]", tokens: list[str] = TOKENS) -> Path:
-    """An export folder of a model whose weights are random, and large enough to tell inputs apart."""
+    """Write an export folder of a model with weights so large that inputs have distinct outputs."""
     folder.mkdir()
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -57,7 +57,7 @@ Patient = list[list[str]]
 
 
 def cohort_table(patients: list[Patient], splits: list[str] | None = None, **tasks: pa.Array) -> pa.Table:
-    """A cohort table of some patients, named by number."""
+    """Return a cohort table of some patients, with numbers as ids."""
     rows = [
         {
             "patient_id": f"patient {number}",
@@ -77,17 +77,17 @@ def cohort_table(patients: list[Patient], splits: list[str] | None = None, **tas
 
 
 def cohort_of_patients(patients: list[Patient], splits: list[str] | None = None, **tasks: pa.Array) -> Cohort:
-    """A cohort of some patients."""
+    """Return a cohort of some patients."""
     return cohort_of(cohort_table(patients, splits, **tasks), {}, "here")
 
 
 def histories_of(patients: list[Patient]) -> Histories:
-    """The histories of some patients."""
+    """Return the histories of some patients."""
     return cohort_of_patients(patients).histories
 
 
 def random_patients(count: int, seed: int = 0) -> list[Patient]:
-    """Patients of 1 to 4 visits of 1 to 3 codes."""
+    """Return patients with 1 to 4 visits of 1 to 3 codes."""
     rng = np.random.default_rng(seed)
     return [
         [
@@ -99,5 +99,5 @@ def random_patients(count: int, seed: int = 0) -> list[Patient]:
 
 
 def has_code(patients: list[Patient], code: str = CODES[0]) -> np.ndarray:
-    """1 for patients who have a code: something to learn."""
+    """Return 1 for each patient with a code, as labels that can be learned."""
     return np.array([float(any(code in visit for visit in visits)) for visits in patients])

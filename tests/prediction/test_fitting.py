@@ -1,3 +1,5 @@
+# Covers: ehr_bert.prediction.frozen, ehr_bert.prediction.optimization, ehr_bert.prediction.contenders.search
+
 import copy
 import json
 import os
@@ -41,65 +43,65 @@ def valid(export):
     return encode(histories_of(VALID), ModelVocabulary.of_folder(export))
 
 
-def fitted(export, train, valid, settings=QUICK, head="mean", seed=0, frozen=False):
+def fit_new(export, train, valid, settings=QUICK, head="mean", seed=0, frozen=False):
     predictor = make_predictor(bert_encoder(export), head)
     outcome = fit(predictor, train, has_code(TRAIN), valid, has_code(VALID), settings, seed, frozen)
     return predictor, outcome
 
 
 def test_a_fit_learns_and_keeps_the_best_weights(export, train, valid):
-    predictor, found = fitted(export, train, valid)
-    assert found.valid["auroc"] > 0.9
-    assert found.updates <= 92
-    assert found.best_update <= found.updates
+    predictor, outcome = fit_new(export, train, valid)
+    assert outcome.valid["auroc"] > 0.9
+    assert outcome.updates <= 92
+    assert outcome.best_update <= outcome.updates
     again = binary_score(has_code(VALID))(predict_logits(predictor, valid))
-    assert again["auroc"] == pytest.approx(found.valid["auroc"])
-    assert again["loss"] == pytest.approx(found.valid["loss"], abs=1e-5)
+    assert again["auroc"] == pytest.approx(outcome.valid["auroc"])
+    assert again["loss"] == pytest.approx(outcome.valid["loss"], abs=1e-5)
 
 
-def test_a_fit_is_decided_by_its_seed(export, train, valid):
+def test_the_seed_determines_a_fit(export, train, valid):
     settings = FitSettings(epochs=1, least_updates=1, precision="float32")
     torch.manual_seed(11)
     state = torch.get_rng_state()
     one, same, other = (
-        predict_logits(fitted(export, train, valid, settings, seed=seed)[0], valid) for seed in (0, 0, 1)
+        predict_logits(fit_new(export, train, valid, settings, seed=seed)[0], valid) for seed in (0, 0, 1)
     )
     assert np.array_equal(one, same)
     assert not np.allclose(one, other)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_fit_ends_when_it_gets_no_better(export, train, valid):
+def test_a_fit_stops_without_improvement(export, train, valid):
     settings = FitSettings(
         learning_rate=1e-12, least_updates=400, evaluate_updates=1, patience=3, precision="float32"
     )
-    _, found = fitted(export, train, valid, settings)
-    assert found.updates < 400
-    assert found.updates == found.best_update + 3
+    _, outcome = fit_new(export, train, valid, settings)
+    assert outcome.updates < 400
+    assert outcome.updates == outcome.best_update + 3
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_a_frozen_encoder_stays_and_its_head_learns(export, train, valid, head):
+def test_a_frozen_encoder_is_unchanged_and_its_head_is_fitted(export, train, valid, head):
     settings = FitSettings(learning_rate=1e-2, least_updates=40, evaluate_updates=10)
-    predictor, found = fitted(export, train, valid, settings, head, frozen=True)
+    predictor, outcome = fit_new(export, train, valid, settings, head, frozen=True)
     fresh = make_predictor(bert_encoder(export), head)
     before, after = fresh.encoder.state_dict(), predictor.encoder.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert found.valid["auroc"] >= binary_score(has_code(VALID))(predict_logits(fresh, valid))["auroc"]
+    assert outcome.valid["auroc"] >= binary_score(has_code(VALID))(predict_logits(fresh, valid))["auroc"]
 
 
-def test_bert_moves_only_where_that_helps_beyond_what_its_head_learnt_first(export, train, valid):
+def test_bert_changes_only_if_that_improves_on_the_head_alone(export, train, valid):
     rate = 1e-2
     alone = FitSettings(learning_rate=rate, least_updates=40, evaluate_updates=10)
     whole = FitSettings(learning_rate=1e-12, head_learning_rate=rate, least_updates=40, evaluate_updates=10)
-    one, head_alone = fitted(export, train, valid, alone, frozen=True)
-    other, both = fitted(export, train, valid, whole)
+    one, head_alone = fit_new(export, train, valid, alone, frozen=True)
+    other, both = fit_new(export, train, valid, whole)
     assert both.valid["auroc"] >= head_alone.valid["auroc"]
     np.testing.assert_allclose(predict_logits(one, valid), predict_logits(other, valid), atol=1e-4)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_what_a_frozen_encoder_gives_is_the_same_computed_once(export, valid, head):
+def test_frozen_vectors_give_the_same_logits(export, valid, head):
     predictor = make_predictor(bert_encoder(export), head, outputs=2)
     rows = np.array([5, 49, 0])
     once = frozen_vectors(predictor.encoder, predictor.head, valid, batch_tokens=64)
@@ -109,14 +111,14 @@ def test_what_a_frozen_encoder_gives_is_the_same_computed_once(export, valid, he
     )
 
 
-def test_a_model_from_scratch_is_fitted_alike():
+def test_a_model_from_scratch_is_fitted():
     histories = histories_of(TRAIN)
     vocabulary = ModelVocabulary.of_codes(histories)
     predictor = make_predictor(code_embedding(len(vocabulary), seed=0), "gru")
     train, valid = encode(histories, vocabulary), encode(histories_of(VALID), vocabulary)
     settings = FitSettings(learning_rate=1e-2, least_updates=60, epochs=1, evaluate_updates=15)
-    found = fit(predictor, train, has_code(TRAIN), valid, has_code(VALID), settings, seed=0)
-    assert found.valid["auroc"] > 0.9
+    outcome = fit(predictor, train, has_code(TRAIN), valid, has_code(VALID), settings, seed=0)
+    assert outcome.valid["auroc"] > 0.9
 
 
 def test_labels_that_are_all_equal_are_refused(export, train, valid):
@@ -125,9 +127,9 @@ def test_labels_that_are_all_equal_are_refused(export, train, valid):
         fit(predictor, train, np.zeros(120), valid, has_code(VALID), QUICK, seed=0)
 
 
-def test_a_loss_that_explodes_is_told(export, train, valid):
+def test_a_diverging_loss_is_refused(export, train, valid):
     with raises_user_error("loss-not-finite", 1e30):
-        fitted(export, train, valid, FitSettings(learning_rate=1e30, warmup=0.0, precision="float32"))
+        fit_new(export, train, valid, FitSettings(learning_rate=1e30, warmup=0.0, precision="float32"))
 
 
 def test_rates_fall_from_the_head_to_the_embeddings(export):
@@ -147,7 +149,7 @@ def test_rates_fall_from_the_head_to_the_embeddings(export):
     assert sum(len(group["params"]) for group in frozen) == 2
 
 
-def test_an_update_is_adamws(export, train):
+def test_an_update_equals_adamw(export, train):
     predictor = make_predictor(bert_encoder(export), "mean")
     reference = copy.deepcopy(predictor)
     settings = FitSettings(learning_rate=1e-3, layer_decay=1.0, weight_decay=0.0, warmup=0.0)
@@ -171,37 +173,39 @@ def test_an_update_is_adamws(export, train):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_bfloat16_is_near(export, valid):
+def test_bfloat16_is_close_to_float32(export, valid):
     predictor = make_predictor(bert_encoder(export), "retain")
-    exact, near = (
-        predict_logits(predictor, valid, runtime=Runtime(each)) for each in ("float32", "bfloat16")
+    exact, rounded = (
+        predict_logits(predictor, valid, runtime=Runtime(precision)) for precision in ("float32", "bfloat16")
     )
-    assert not np.array_equal(exact, near)
-    np.testing.assert_allclose(exact, near, atol=0.05)
+    assert not np.array_equal(exact, rounded)
+    np.testing.assert_allclose(exact, rounded, atol=0.05)
 
 
-def test_a_head_that_learns_alone_first_does_so_in_bfloat16_too(export, train, valid):
+def test_a_head_is_fitted_first_in_bfloat16_as_well(export, train, valid):
     settings = replace(QUICK, head_first=True, precision="bfloat16")
-    assert fitted(export, train, valid, settings)[1].valid["auroc"] > 0.9
+    assert fit_new(export, train, valid, settings)[1].valid["auroc"] > 0.9
 
 
 def test_a_search_keeps_the_best_on_validation(export, train, valid):
-    def fitted_by(predictor, settings):
+    def fit_candidate(predictor, settings):
         return fit(predictor, train, has_code(TRAIN), valid, has_code(VALID), settings, seed=0)
 
     settings = SearchFitSettings(epochs=1, least_updates=90, evaluate_updates=15, precision="float32")
-    found = search(
-        lambda: make_predictor(bert_encoder(export), "mean"), fitted_by, candidates(settings, (1e-9, 3e-3))
+    outcome = search(
+        lambda: make_predictor(bert_encoder(export), "mean"),
+        fit_candidate,
+        candidates(settings, (1e-9, 3e-3)),
     )
-    assert found.settings.learning_rate == 3e-3
-    assert found.tried[1] == found.fitted.score > found.tried[0]
+    assert outcome.settings.learning_rate == 3e-3
+    assert outcome.tried[1] == outcome.fitted.score > outcome.tried[0]
 
 
-def test_figures_are_those_of_the_first_output():
+def test_the_score_is_that_of_the_first_output():
     labels = np.array([0.0, 1.0, 1.0])
-    found = binary_score(labels)(np.array([[0.0], [1.0], [-1.0]], np.float32))
-    assert found["auroc"] == 0.5
-    assert found["loss"] == pytest.approx(np.mean([np.log(2), np.log1p(np.exp(-1)), np.log1p(np.exp(1))]))
+    outcome = binary_score(labels)(np.array([[0.0], [1.0], [-1.0]], np.float32))
+    assert outcome["auroc"] == 0.5
+    assert outcome["loss"] == pytest.approx(np.mean([np.log(2), np.log1p(np.exp(-1)), np.log1p(np.exp(1))]))
 
 
 PROGRAM = """
@@ -211,7 +215,7 @@ from pathlib import Path
 from tests.prediction.test_fitting import *
 export = Path(sys.argv[1])
 vocabulary = ModelVocabulary.of_folder(export)
-train, valid = (encode(histories_of(each), vocabulary) for each in (TRAIN, VALID))
+train, valid = (encode(histories_of(patients), vocabulary) for patients in (TRAIN, VALID))
 predictor = make_predictor(bert_encoder(export), "gru")
 for module in predictor.modules():
     if isinstance(module, torch.nn.Dropout):
@@ -221,17 +225,17 @@ settings = FitSettings(
 )
 fit(predictor, train, has_code(TRAIN), valid, has_code(VALID), settings, seed=0)
 runtime = Runtime("float32")
-found = predict_logits(predictor, valid, 64, runtime)
+outcome = predict_logits(predictor, valid, 64, runtime)
 if runtime.accelerator.is_main_process:
-    Path(sys.argv[2]).write_text(json.dumps(found.tolist()))
+    Path(sys.argv[2]).write_text(json.dumps(outcome.tolist()))
 """
 
 
 @pytest.mark.slow
-def test_two_processes_do_as_one_does(export, tmp_path):
+def test_two_processes_give_the_result_of_one(export, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    found = []
+    outcome = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}.json"
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -241,11 +245,11 @@ def test_two_processes_do_as_one_does(export, tmp_path):
             [*launch, str(program), str(export), str(out)], env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr[-2000:]
-        found.append(json.loads(out.read_text()))
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-5)
+        outcome.append(json.loads(out.read_text()))
+    np.testing.assert_allclose(outcome[0], outcome[1], rtol=1e-3, atol=1e-5)
 
 
-def test_a_batch_of_either_kind_tells_its_rows(export, valid):
+def test_both_kinds_of_batches_have_their_rows(export, valid):
     predictor = make_predictor(bert_encoder(export), "gru")
     rows = np.array([3, 1])
     for inputs in (valid, frozen_vectors(predictor.encoder, predictor.head, valid, 64)):

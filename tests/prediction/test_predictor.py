@@ -5,7 +5,6 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from ehr_bert.errors import UserError
 from ehr_bert.metrics.calibration import Calibration, Method
 from ehr_bert.prediction.encoders import bert_encoder
 from ehr_bert.prediction.fitting import predict_logits
@@ -13,6 +12,7 @@ from ehr_bert.prediction.heads import HEADS
 from ehr_bert.prediction.predictor import load_predictor, make_predictor, save_predictor
 from ehr_bert.prediction.reading import ModelVocabulary, encode
 from tests.prediction.small import CODES, histories_of, random_patients
+from tests.user_errors import raises_user_error
 
 CALIBRATION = Calibration(Method.TEMPERATURE, temperature=1.5)
 
@@ -28,14 +28,14 @@ def saved(export, tmp_path):
 def test_a_saved_predictor_gives_the_same_logits(export, tmp_path, head):
     predictor = make_predictor(bert_encoder(export), head, outputs=2, seed=4)
     with torch.no_grad():
-        predictor.encoder.token_embedding.weight.mul_(1.5)  # As if it was fine-tuned.
+        predictor.encoder.token_embedding.weight.mul_(1.5)  # As after fine-tuning.
     save_predictor(tmp_path / "saved", predictor, export, None, {})
     again = load_predictor(tmp_path / "saved")
     encoded = encode(histories_of(random_patients(9)), ModelVocabulary.of_folder(export))
     assert np.array_equal(predict_logits(again.predictor, encoded), predict_logits(predictor, encoded))
 
 
-def test_all_that_is_told_of_it_is_read_back(saved, export):
+def test_calibration_facts_and_length_are_read_back(saved, export):
     again = load_predictor(saved[1])
     assert again.calibration == CALIBRATION
     assert again.facts == {"stage": "finetune", "task": "label"}
@@ -47,10 +47,10 @@ def test_all_that_is_told_of_it_is_read_back(saved, export):
 def test_hugging_face_loads_the_encoder_and_the_tokenizer(saved):
     predictor, folder = saved
     inputs = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)(CODES[0], return_tensors="pt")
-    found = AutoModel.from_pretrained(folder)(**inputs)
+    output = AutoModel.from_pretrained(folder)(**inputs)
     expected = predictor.encoder.bert(**inputs)
-    torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state)
-    torch.testing.assert_close(found.pooler_output, expected.pooler_output)
+    torch.testing.assert_close(output.last_hidden_state, expected.last_hidden_state)
+    torch.testing.assert_close(output.pooler_output, expected.pooler_output)
 
 
 def test_no_file_is_a_pickle(saved):
@@ -58,14 +58,14 @@ def test_no_file_is_a_pickle(saved):
     assert suffixes == {".json", ".safetensors", ".py"}
 
 
-def test_another_folder_is_refused(export):
-    with pytest.raises(UserError, match=r"holds no predictor\.json: name a model that was fine-tuned"):
+def test_an_export_folder_is_not_a_predictor(export):
+    with raises_user_error("not-a-predictor", export, "predictor.json"):
         load_predictor(export)
 
 
 @pytest.mark.parametrize("change", [{"head": "gru"}, {"outputs": 3}])
-def test_a_head_that_does_not_fit_is_told(saved, change):
+def test_a_head_that_does_not_match_is_refused(saved, change):
     file = saved[1] / "predictor.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(UserError, match=r"head\.safetensors doesn't fit predictor\.json"):
+    with raises_user_error("predictor-mismatch", "head.safetensors", "predictor.json"):
         load_predictor(saved[1])

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehr_bert.errors import UserError
 from ehr_bert.export.history_tokenizer import HistoryTokenizer
 from ehr_bert.prediction.reading import ModelVocabulary, encode
 from tests.prediction.small import CODES, TOKENS, export_folder, histories_of, random_patients
+from tests.user_errors import raises_user_error
 
 NEW = ["ICD10_E3.14", "ICD10_E23.9", "ICD10_Z99", "other"]
 PATIENTS = st.lists(
@@ -28,7 +28,7 @@ def rows(encoded, values):
 
 @pytest.mark.parametrize("folder", ["export", "without_cls"])
 @given(PATIENTS, st.integers(2, 11))
-def test_histories_are_read_as_the_tokenizer_reads_their_text(request, folder, patients, max_length):
+def test_encoding_equals_that_of_the_tokenizer(request, folder, patients, max_length):
     folder = request.getfixturevalue(folder)
     encoded = encode(histories_of(patients), ModelVocabulary.of_folder(folder), max_length)
     expected = HistoryTokenizer.from_pretrained(folder)(
@@ -38,7 +38,7 @@ def test_histories_are_read_as_the_tokenizer_reads_their_text(request, folder, p
     assert rows(encoded, encoded.visit_ids) == expected["token_type_ids"]
 
 
-def test_each_token_tells_its_code_and_each_history_what_was_skipped(export):
+def test_tokens_keep_their_codes_and_skipped_visits_are_counted(export):
     histories = histories_of([[CODES[:3], CODES[:4], CODES[4:8]], [CODES[9:10]], []])
     encoded = encode(histories, ModelVocabulary.of_folder(export), max_length=10)
     assert encoded.skipped_visits.tolist() == [1, 0, 0]
@@ -49,7 +49,7 @@ def test_each_token_tells_its_code_and_each_history_what_was_skipped(export):
     assert [TOKENS[index] for index in encoded.token_ids[real]] == read.tolist()
 
 
-def test_taking_rows_before_or_after_is_the_same(export):
+def test_selecting_rows_before_or_after_encoding_is_the_same(export):
     histories, rows = histories_of(random_patients(9)), np.array([7, 0, 3, 3])
     vocabulary = ModelVocabulary.of_folder(export)
     before, after = encode(histories.take(rows), vocabulary), encode(histories, vocabulary).take(rows)
@@ -57,14 +57,14 @@ def test_taking_rows_before_or_after_is_the_same(export):
         assert np.array_equal(getattr(before, name), getattr(after, name)), name
 
 
-def test_a_model_from_scratch_knows_its_training_codes_alone():
+def test_a_model_from_scratch_knows_only_its_training_codes():
     histories = histories_of([[["B", "A"]], [["C"]]])
     vocabulary = ModelVocabulary.of_codes(histories.take(np.array([0])))
     assert dict(vocabulary.ids) == {"[PAD]": 0, "A": 1, "B": 2}
     assert encode(histories, vocabulary).token_ids.tolist() == [2, 1, 0]
 
 
-def test_context_that_a_model_was_not_trained_with_is_left_out(export):
+def test_context_tokens_that_the_model_does_not_know_are_left_out(export):
     histories = histories_of([[["AGE_61", CODES[0]], ["GAP_3", CODES[1]]]])
     encoded = encode(histories, ModelVocabulary.of_folder(export))
     assert encoded.token_ids.tolist() == [2, 5, 6]
@@ -72,18 +72,18 @@ def test_context_that_a_model_was_not_trained_with_is_left_out(export):
     assert encoded.code_places.tolist() == [-1, 1, 3]
 
 
-def test_an_unknown_code_is_refused_where_the_model_has_no_unk(tmp_path):
+def test_an_unknown_code_is_refused_if_the_model_has_no_unk(tmp_path):
     tokens = ["[PAD]", "[MASK]", *CODES]
     vocabulary = ModelVocabulary.of_folder(export_folder(tmp_path / "model", cls_token=None, tokens=tokens))
-    with pytest.raises(UserError, match=r"'Z' is not in the model's vocabulary, .* no \[UNK\]"):
+    with raises_user_error("unknown-code", "'Z'", "[UNK]"):
         encode(histories_of([[["Z"]]]), vocabulary)
 
 
-def test_longer_histories_than_the_model_reads_are_refused(export):
-    with pytest.raises(UserError, match="histories of 12 tokens: this model reads 2 to 11"):
+def test_a_length_above_the_limit_of_the_model_is_refused(export):
+    with raises_user_error("length-out-of-range", 12, "2 to 11"):
         encode(histories_of([[["A"]]]), ModelVocabulary.of_folder(export), max_length=12)
 
 
-def test_a_folder_without_a_tokenizer_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"holds no vocab\.json: name a folder that `ehr-bert convert` made"):
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+    with raises_user_error("not-an-export", tmp_path, "vocab.json"):
         ModelVocabulary.of_folder(tmp_path)

@@ -2,19 +2,14 @@ import json
 import os
 import shutil
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
-from ehr_bert.cohorts.cohort import read_cohort
 from ehr_bert.prediction.comparison.grid import Grid, plan_runs, run_contenders
 from ehr_bert.prediction.comparison.runs import RESULT_FILE, ContenderRun, runs_done
 from ehr_bert.prediction.contenders.contender import contender, default_contenders, table_position
-from ehr_bert.prediction.contenders.problem import Problem, binary_task
 from ehr_bert.prediction.contenders.tuning import Tuning
-from ehr_bert.prediction.heads import HEADS
 from ehr_bert.prediction.optimization import SearchFitSettings
-from tests.prediction.cohorts import table, write_cohort
+from tests.prediction.cohorts import write_cohort
 from tests.user_errors import raises_user_error
 
 QUICK = Tuning(
@@ -68,13 +63,6 @@ def test_all_contenders_have_a_place_and_a_run(export, cohort_folder, tmp_path):
         assert 0 < record["test"]["auroc"] <= 1
         assert len(predictions["test_rows"]) == len(predictions["test_probabilities"]) == 26
         assert ((predictions["valid_probabilities"] > 0) & (predictions["valid_probabilities"] < 1)).all()
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_every_head_has_its_names(head):
-    names = default_contenders(head)
-    assert sorted(names, key=table_position) == names
-    assert [contender(name).is_baseline for name in names] == [True] * 8 + [False] * 3
 
 
 def test_what_a_contender_needs_is_added_and_made_before(export, cohort_folder, tmp_path):
@@ -132,54 +120,3 @@ def test_a_missing_pretrained_model_is_told(cohort_folder, tmp_path):
 def test_an_unknown_contender_is_told(tmp_path):
     with raises_user_error("unknown-contender", "pretrained_max", "boosting", "retain"):
         plan_runs(tmp_path, ["pretrained_max"], [None], 1)
-
-
-def test_the_sides_are_the_cohorts_and_patients_stay_whole(tmp_path):
-    twice = pa.concat_tables([table(), table()])  # each patient has two index dates
-    folder = write_cohort(tmp_path / "cohort", made=twice)
-    problem = Problem.of(read_cohort(folder), "label", None, QUICK)
-    sides = problem.sides(17, seed=3)
-    assert len(sides.train) == 34
-    assert set(problem.cohort.split[sides.train]) == {"train"}
-    assert set(problem.cohort.split[sides.valid]) == {"valid"}
-    assert set(problem.cohort.split[sides.test]) == {"test"}
-    assert set(problem.sides(9, 3).train) < set(sides.train)
-    assert not np.array_equal(problem.sides(17, 4).train, sides.train)
-
-
-def test_examples_without_a_label_are_left_out(tmp_path):
-    unlabelled = table().drop_columns("label")
-    labels = table()["label"].to_pylist()
-    labels[:11] = [None] * 11
-    folder = write_cohort(
-        tmp_path / "cohort", made=unlabelled.append_column("died", pa.array(labels, pa.int32()))
-    )
-    found = read_cohort(folder)
-    problem = Problem.of(found, binary_task(found, None), None, QUICK)
-    assert len(problem.labels) == 132
-    assert problem.rows[0] == 11
-
-
-def test_a_side_without_the_outcome_is_told(tmp_path):
-    none = table().drop_columns("label").append_column("label", pa.array([0] * 143, pa.int32()))
-    write_cohort(tmp_path / "cohort", made=none)
-    with raises_user_error("one-class-only", "train", "label", 91):
-        Problem.of(read_cohort(tmp_path / "cohort"), "label", None, QUICK)
-
-
-def test_the_task_is_the_only_binary_one_or_must_be_named(tmp_path):
-    two = table().rename_columns({"label": "died"}).append_column("fell", table()["label"])
-    found = read_cohort(write_cohort(tmp_path / "cohort", made=two))
-    with raises_user_error("several-tasks", "died, fell", "--task"):
-        binary_task(found, None)
-    assert binary_task(found, "fell") == "fell"
-    with raises_user_error("unknown-task", "'dead'", "died, fell"):
-        binary_task(found, "dead")
-
-
-def test_too_large_or_small_a_size_is_told(cohort_folder):
-    problem = Problem.of(read_cohort(cohort_folder), "label", None, QUICK)
-    problem.check([2, 90, None])
-    for size in (1, 91):
-        with raises_user_error("training-size-out-of-range", size, 91):
-            problem.check([41, size])

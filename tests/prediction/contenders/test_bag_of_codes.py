@@ -26,18 +26,18 @@ def of_histories(*histories, ages=None, sexes=None):
     return cohort_of(pa.Table.from_pylist(rows, schema=COHORT), {}, "here")
 
 
-def test_a_cell_tells_in_how_many_visits_a_code_stands():
-    found = of_histories([["A", "B"], ["A"]], [["C"]], [])
-    assert visit_counts(found.histories).toarray().tolist() == [[2, 1, 0], [0, 0, 1], [0, 0, 0]]
+def test_a_value_is_the_number_of_visits_with_the_code():
+    examples = of_histories([["A", "B"], ["A"]], [["C"]], [])
+    assert visit_counts(examples.histories).toarray().tolist() == [[2, 1, 0], [0, 0, 1], [0, 0, 0]]
 
 
-def test_context_tokens_are_no_codes():
-    found = of_histories([["SEX_F", "AGE_60-69", "A"], ["GAP_8-30", "A"]])
-    assert visit_counts(found.histories).toarray().tolist() == [[2, 0, 0, 0]]
-    assert presence(visit_counts(found.histories), np.array([0])).toarray().tolist() == [[1]]
+def test_context_tokens_are_not_counted():
+    examples = of_histories([["SEX_F", "AGE_60-69", "A"], ["GAP_8-30", "A"]])
+    assert visit_counts(examples.histories).toarray().tolist() == [[2, 0, 0, 0]]
+    assert presence(visit_counts(examples.histories), np.array([0])).toarray().tolist() == [[1]]
 
 
-def test_columns_are_codes_of_the_training_examples_alone():
+def test_columns_are_the_codes_of_the_training_examples():
     counts = visit_counts(of_histories([["A"]], [["B"]], [["C", "A"], ["C"]]).histories)
     assert presence(counts, np.array([1, 2])).toarray().tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
     assert presence(counts, np.array([0])).toarray().tolist() == [[1], [0], [1]]
@@ -46,26 +46,26 @@ def test_columns_are_codes_of_the_training_examples_alone():
     )
 
 
-def test_it_equals_counting_patient_by_patient():
-    found = cohort(29).histories
-    counts = visit_counts(found).toarray()
-    for number in range(len(found)):
-        one = found.take(np.array([number]))
+def test_counts_equal_those_patient_by_patient():
+    examples = cohort(29).histories
+    counts = visit_counts(examples).toarray()
+    for number in range(len(examples)):
+        one = examples.take(np.array([number]))
         codes, times = np.unique(one.codes, return_counts=True)
-        expected = np.zeros(len(found.vocabulary))
+        expected = np.zeros(len(examples.vocabulary))
         expected[codes] = times
         assert (counts[number] == expected).all()
 
 
-def test_age_is_told_by_the_training_examples_deviation():
-    found = of_histories([], [], [], [], ages=[50, 70, 90, None], sexes=["F", "M", None, "F"])
-    columns = demographics(found, np.array([0, 1, 3])).toarray()
+def test_age_is_standardised_by_the_training_examples():
+    examples = of_histories([], [], [], [], ages=[50, 70, 90, None], sexes=["F", "M", None, "F"])
+    columns = demographics(examples, np.array([0, 1, 3])).toarray()
     assert columns[:, 0] == pytest.approx([-1, 1, 3, 0])  # mean 60, deviation 10
     assert columns[:, 1] == pytest.approx([1, 1, 9, 0])
     assert columns[:, 2].tolist() == [0, 0, 0, 1]  # not known
     assert columns[:, 3:].tolist() == [[1, 0], [0, 1], [0, 0], [1, 0]]
 
 
-def test_what_is_the_same_for_all_training_examples_is_no_column():
-    found = of_histories([], [], sexes=["F", "F"])
-    assert demographics(found, np.array([0, 1])).shape == (2, 0)
+def test_constant_columns_are_left_out():
+    examples = of_histories([], [], sexes=["F", "F"])
+    assert demographics(examples, np.array([0, 1])).shape == (2, 0)

@@ -36,7 +36,7 @@ def same(one, other):
 
 @pytest.mark.parametrize("start", Start)
 @pytest.mark.parametrize("head", ["mean", "retain"])
-def test_scores_are_the_predictors_and_the_same_again(export, start, head):
+def test_scores_are_reproducible(export, start, head):
     problem = problem_of(export)
     sides = problem.sides(61, 1)
     before = weights_of(problem.encoder)
@@ -65,7 +65,7 @@ def test_a_linear_head_on_a_frozen_encoder_is_logistic_regression_on_its_vectors
     assert scores.test == pytest.approx(model.decision_function(scaled[sides.test]), abs=0.01)
 
 
-def test_a_frozen_encoder_stays_and_a_pretrained_one_moves(export):
+def test_a_frozen_encoder_is_unchanged_and_a_pretrained_one_is_fitted(export):
     problem = problem_of(export)
     sides = problem.sides(None, 1)
     before = weights_of(problem.encoder)
@@ -77,7 +77,7 @@ def test_a_frozen_encoder_stays_and_a_pretrained_one_moves(export):
     assert "head" not in scores.chosen
 
 
-def test_what_does_not_help_on_validation_is_not_kept(export):
+def test_a_second_step_without_improvement_is_not_kept(export):
     harmful = problem_of(export, replace(TUNING, learning_rates=(1e-9,)))
     sides = harmful.sides(None, 1)
     before = weights_of(harmful.encoder)
@@ -88,7 +88,7 @@ def test_what_does_not_help_on_validation_is_not_kept(export):
     assert scores.test == pytest.approx(probe.test, abs=1e-4)
 
 
-def test_the_labels_of_the_test_split_play_no_part(export):
+def test_test_labels_are_ignored(export):
     problem = problem_of(export)
     sides = problem.sides(61, 1)
     hidden = problem.labels.copy()

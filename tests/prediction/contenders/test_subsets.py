@@ -6,8 +6,8 @@ from ehr_bert.prediction.contenders.subsets import subset, training_order
 
 
 @st.composite
-def examples(draw):
-    """Whose each example is, all numbers taken, and its label."""
+def labelled_patients(draw):
+    """Patient number of each example, without gaps, and its label."""
     patients = draw(st.integers(1, 17))
     repeated = draw(st.lists(st.integers(0, patients - 1), max_size=23))
     owners = np.array(draw(st.permutations([*range(patients), *repeated])))
@@ -15,17 +15,17 @@ def examples(draw):
     return owners, np.array(labels)
 
 
-@given(examples(), st.integers(0, 5))
-def test_each_patient_is_in_the_order_once(found, seed):
-    patients, labels = found
+@given(labelled_patients(), st.integers(0, 5))
+def test_the_order_has_each_patient_once(drawn, seed):
+    patients, labels = drawn
     order = training_order(patients, labels, seed)
     assert sorted(order) == sorted(set(patients))
     assert (training_order(patients, labels, seed) == order).all()
 
 
-@given(examples(), st.integers(0, 5))
-def test_larger_subsets_hold_the_smaller_with_whole_patients(found, seed):
-    patients, labels = found
+@given(labelled_patients(), st.integers(0, 5))
+def test_larger_subsets_contain_the_smaller_ones_and_all_examples_of_a_patient(drawn, seed):
+    patients, labels = drawn
     order = training_order(patients, labels, seed)
     before = set()
     for size in range(1, len(order) + 1):
@@ -37,9 +37,9 @@ def test_larger_subsets_hold_the_smaller_with_whole_patients(found, seed):
     assert before == set(subset(patients, order, None)) == set(range(len(patients)))
 
 
-@given(examples(), st.integers(0, 5))
-def test_cases_are_spread_evenly(found, seed):
-    patients, labels = found
+@given(labelled_patients(), st.integers(0, 5))
+def test_cases_are_spread_evenly(drawn, seed):
+    patients, labels = drawn
     cases = np.array([labels[patients == patient].any() for patient in range(patients.max() + 1)])
     in_order = cases[training_order(patients, labels, seed)]
     sizes = np.arange(1, len(in_order) + 1)

@@ -1,3 +1,6 @@
+# Covers: ehr_bert.prediction.heads.head, ehr_bert.prediction.heads.linear, ehr_bert.prediction.heads.visits
+# Covers: ehr_bert.prediction.heads.recurrent, ehr_bert.prediction.heads.retain
+
 import numpy as np
 import pytest
 import torch
@@ -31,18 +34,18 @@ def hidden(batch):
 
 
 def vectors_by_visit(hidden, batch, row):
-    """The plain way: the mean of the tokens of each visit in turn."""
+    """The mean of the tokens of each visit, computed visit by visit."""
     last = int(batch.visit_ids[row].max())
     return [hidden[row, batch.visit_ids[row] == visit].mean(dim=0) for visit in range(1, last + 1)]
 
 
 def test_a_visits_vector_is_the_mean_of_its_tokens(hidden, batch):
-    found = visit_vectors(hidden, batch)
+    vectors = visit_vectors(hidden, batch)
     for row in range(len(batch)):
         expected = vectors_by_visit(hidden, batch, row)
-        for place in range(found.shape[1]):
+        for place in range(vectors.shape[1]):
             wanted = expected[place] if place < len(expected) else torch.zeros(HIDDEN)
-            torch.testing.assert_close(found[row, place], wanted)
+            torch.testing.assert_close(vectors[row, place], wanted)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -71,7 +74,7 @@ def test_mean_reads_all_tokens(hidden, batch):
 
 
 @pytest.mark.parametrize("name", ["gru", "bigru"])
-def test_a_gru_runs_over_the_visits(name, hidden, batch):
+def test_a_gru_reads_the_visits(name, hidden, batch):
     head = make_head(name, HIDDEN, OUTPUTS)
     for row in range(6):
         visits = torch.stack(vectors_by_visit(hidden, batch, row))
@@ -82,18 +85,18 @@ def test_a_gru_runs_over_the_visits(name, hidden, batch):
 def test_retain_is_as_published(hidden, batch):
     head = make_head("retain", HIDDEN, OUTPUTS)
     for row in range(6):
-        visits = torch.stack(vectors_by_visit(hidden, batch, row))  # [V, H]
+        visits = torch.stack(vectors_by_visit(hidden, batch, row))  # [K, H]
         latest_first = visits.flip(0)
-        g = head.alpha_gru(latest_first)[0].flip(0)  # In the order of the visits again.
+        g = head.alpha_gru(latest_first)[0].flip(0)  # Back in the order of the visits.
         h = head.beta_gru(latest_first)[0].flip(0)
-        alpha = torch.softmax(torch.stack([head.alpha(each) for each in g])[:, 0], dim=0)
-        beta = torch.stack([torch.tanh(head.beta(each)) for each in h])
+        alpha = torch.softmax(torch.stack([head.alpha(state) for state in g])[:, 0], dim=0)
+        beta = torch.stack([torch.tanh(head.beta(state)) for state in h])
         context = sum(a * b * v for a, b, v in zip(alpha, beta, visits, strict=True))
         torch.testing.assert_close(head(hidden, batch)[row], head.linear(context))
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_the_seed_decides_the_weights_and_nothing_else_does(name):
+def test_only_the_seed_determines_the_weights(name):
     torch.manual_seed(7)
     state = torch.get_rng_state()
     one, same, other = (make_head(name, HIDDEN, OUTPUTS, seed).state_dict() for seed in (0, 0, 1))

@@ -1,3 +1,6 @@
+# Covers: ehr_bert.prediction.contenders.logistic_regression, ehr_bert.prediction.contenders.boosting
+# Covers: ehr_bert.prediction.contenders.stack
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -26,25 +29,25 @@ def area(labels, scores):
 
 def test_the_penalty_is_the_best_on_validation():
     features, labels = examples()
-    found = fit_logistic_regression(features, labels, SIDES)
+    fitted = fit_logistic_regression(features, labels, SIDES)
     areas = []
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=2000).fit(features[SIDES.train], labels[SIDES.train])
         areas.append(area(labels[SIDES.valid], model.decision_function(features[SIDES.valid])))
-    assert area(labels[SIDES.valid], found.valid) == pytest.approx(max(areas))
-    assert found.chosen["inverse_penalty"] == STRENGTHS[int(np.argmax(areas))]
+    assert area(labels[SIDES.valid], fitted.valid) == pytest.approx(max(areas))
+    assert fitted.chosen["inverse_penalty"] == STRENGTHS[int(np.argmax(areas))]
 
 
 @pytest.mark.parametrize("fit", [fit_logistic_regression, lambda *given: fit_boosting(*given, seed=1)])
-def test_a_baseline_learns_and_the_test_labels_play_no_part(fit):
+def test_a_baseline_learns_and_ignores_the_test_labels(fit):
     features, labels = examples()
-    found = fit(features, labels, SIDES)
-    assert area(labels[SIDES.test], found.test) > 0.65
+    fitted = fit(features, labels, SIDES)
+    assert area(labels[SIDES.test], fitted.test) > 0.65
     hidden = labels.copy()
     hidden[SIDES.test] = 1 - labels[SIDES.test]
     again = fit(features, hidden, SIDES)
-    assert (again.test == found.test).all()
-    assert (again.valid == found.valid).all()
+    assert (again.test == fitted.test).all()
+    assert (again.valid == fitted.valid).all()
 
 
 def scores(log_odds, noise, seed):
@@ -52,19 +55,19 @@ def scores(log_odds, noise, seed):
     return Scores(*(side + random.normal(0, noise, len(side)) for side in log_odds), chosen={})
 
 
-def test_the_stack_is_better_than_either_where_both_know_something():
+def test_the_stack_is_better_than_two_informative_models():
     random = np.random.default_rng(0)
     log_odds = [random.normal(0, 1.5, size) for size in (500, 3001)]
-    valid, test = ((random.random(len(each)) < 1 / (1 + np.exp(-each))).astype(int) for each in log_odds)
+    valid, test = ((random.random(len(side)) < 1 / (1 + np.exp(-side))).astype(int) for side in log_odds)
     neural, linear = scores(log_odds, 1.5, 1), scores(log_odds, 1.5, 2)
     stacked = fit_stack(neural, [linear], valid)
     assert area(test, stacked.test) > max(area(test, neural.test), area(test, linear.test)) + 0.02
 
 
-def test_the_stack_takes_the_linear_model_that_is_best_on_validation_and_weighs_noise_little():
+def test_the_stack_uses_the_best_linear_model_and_gives_noise_little_weight():
     random = np.random.default_rng(0)
     log_odds = [random.normal(0, 1.5, size) for size in (500, 301)]
     valid = (random.random(500) < 1 / (1 + np.exp(-log_odds[0]))).astype(int)
     noise, good = scores(log_odds, 99, 1), scores(log_odds, 0.5, 2)
-    found = fit_stack(noise, [noise, good], valid)
-    assert found.chosen["linear_weight"] > 5 * abs(found.chosen["neural_weight"])
+    fitted = fit_stack(noise, [noise, good], valid)
+    assert fitted.chosen["linear_weight"] > 5 * abs(fitted.chosen["neural_weight"])
