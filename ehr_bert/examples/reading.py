@@ -98,7 +98,7 @@ def _check(file: Path, sidecar: Sidecar | None, most_corrupt: int) -> Checked:
     if facts and found.records + found.corrupt != facts.records:
         raise UserError(
             "damaged-file",
-            f"{file} is damaged: {found.records:,} of its {facts.records:,} records can be read. Run "
+            f"{file} is damaged: {found.records:,} of its {facts.records:,} records can be read. "
             "Run `ehr-bert features` again.",
         )
     if found.corrupt:

@@ -1,1 +1,1 @@
-"""From a diagnosis table to one row a patient, and the vocabulary of its codes."""
+"""Conversion of a diagnosis table to one row per patient, and the vocabulary of the codes."""

@@ -1,4 +1,4 @@
-"""Tokens that tell of a patient or a visit, before its codes: sex, age, and the gap since the last visit."""
+"""Context tokens, which precede the codes of a visit: sex, age, and the gap since the last visit."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,23 +9,23 @@ import ibis.expr.types as ir
 from ehr_bert.schemas import ContextKind
 
 SEXES = ("F", "M")
-"""Sexes with a token each; any other that is recorded is `SEX_OTHER`."""
+"""Sexes with separate tokens. Any other recorded sex is `SEX_OTHER`."""
 
 AGE_TOKEN_BANDS = tuple(range(0, 100, 10))
-"""Where bands of age at admission begin, in whole years; the last is open."""
+"""Lower bounds of the bands of age at admission, in completed years. The last band is open."""
 
 GAP_BANDS = (0, 8, 31, 91, 181, 366, 731)
-"""Where bands of days since the last discharge begin; the last is open, the first takes overlaps in."""
+"""Lower bounds of the bands of days since the last discharge. The last band is open; overlaps count as 0."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """The context tokens of a run.
+    """The selected kinds of context tokens, and how to compute them.
 
     Attributes:
-        kinds: Which kinds of tokens; those of a visit stand in the order of `ContextKind`.
-        patients: `PATIENTS`, one row a patient; null if no kind needs them.
-        first_rank: The rank of the first token; the others follow.
+        kinds: Kinds of tokens. The tokens of a visit are in the order of `ContextKind`.
+        patients: `PATIENTS`, one row per patient, or None if no kind needs them.
+        first_rank: Rank of the first token. The other tokens have the next ranks.
     """
 
     kinds: frozenset[ContextKind]
@@ -34,11 +34,11 @@ class Context:
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """All tokens, by rank."""
+        """All context tokens, by rank."""
         return tuple(token for kind in ContextKind if kind in self.kinds for token in _TOKENS[kind])
 
     def of_patients(self, patients: ir.Table) -> ir.Table:
-        """Adds what the tokens need to a table by patient; null for a patient who isn't known."""
+        """Add birth date and sex to a table with one row per patient; null for an unknown patient."""
         if self.patients is None:
             return patients
         known = self.patients.select("patient_id", "birth_date", "sex")
@@ -47,15 +47,15 @@ class Context:
     def ranks(
         self, patients: ir.Table, visit: ir.StructValue, index: ir.IntegerValue, last: ir.StructValue
     ) -> ir.ArrayValue:
-        """The ranks of the tokens of a visit, an array of int64.
+        """Return the ranks of the tokens of a visit, an array of int64.
 
         Args:
-            patients: As `of_patients` gives it.
-            visit: With `admit_date`.
-            index: The visit's place in its patient's history, from 0.
-            last: The visit before, with `discharge_date`; whatever it is for the first.
+            patients: Table that `of_patients` returns.
+            visit: The visit, with `admit_date`.
+            index: Number of the visit in the history of its patient, from 0.
+            last: The previous visit, with `discharge_date`; ignored for the first visit.
         """
-        positions = {
+        band_indices = {
             ContextKind.SEX: lambda: _sex(patients.sex, index),
             ContextKind.AGE: lambda: _band(
                 completed_years(patients.birth_date, visit.admit_date), AGE_TOKEN_BANDS
@@ -65,7 +65,7 @@ class Context:
         ranks, start = [], self.first_rank
         for kind in ContextKind:
             if kind in self.kinds:
-                ranks.append(positions[kind]().cast("int64") + start)
+                ranks.append(band_indices[kind]().cast("int64") + start)
                 start += len(_TOKENS[kind])
         return ibis.array(ranks).filter(lambda rank: rank.notnull())
 
@@ -85,28 +85,28 @@ _TOKENS = {
 
 
 def _sex(sex: ir.StringValue, index: ir.IntegerValue) -> ir.IntegerValue:
-    """A sex's position; null if it isn't known, and after the first visit."""
-    known = ((sex == name, position) for position, name in enumerate(SEXES))
+    """Return the index of the sex; null if it is unknown, and after the first visit."""
+    known = ((sex == name, number) for number, name in enumerate(SEXES))
     return ibis.cases((sex.isnull() | (index > 0), ibis.null("int64")), *known, else_=len(SEXES))
 
 
 def completed_years(birth: ir.DateValue, day: ir.DateValue) -> ir.IntegerValue:
-    """Completed years of life on a day; null before birth."""
+    """Return the age in completed years on a day; null before birth."""
     return ((_digits(day) - _digits(birth)) // 10_000).cast("int64")
 
 
 def _digits(day: ir.DateValue) -> ir.IntegerValue:
-    """YYYYMMDD, whose differences count completed years in ten thousands."""
+    """Return YYYYMMDD as an integer. Differences divided by 10,000 are completed years."""
     return day.year().cast("int64") * 10_000 + day.month() * 100 + day.day()
 
 
 def _gap(days: ir.IntegerValue, index: ir.IntegerValue) -> ir.IntegerValue:
-    """The position of a gap since the last visit; null at the first."""
+    """Return the index of the band of the gap since the last visit; null for the first visit."""
     since = ibis.greatest(days, 0)
     return ibis.ifelse(index > 0, _band(since, GAP_BANDS), ibis.null("int64"))
 
 
 def _band(value: ir.IntegerValue, starts: tuple[int, ...]) -> ir.IntegerValue:
-    """The position of the band that holds a value; null below the first, and for null."""
-    falling = list(enumerate(starts))[::-1]
-    return ibis.cases(*((value >= start, position) for position, start in falling), else_=ibis.null("int64"))
+    """Return the index of the band of a value; null below the first band, and for null."""
+    descending = list(enumerate(starts))[::-1]
+    return ibis.cases(*((value >= start, number) for number, start in descending), else_=ibis.null("int64"))

@@ -1,4 +1,4 @@
-"""Which visits, patients and codes are taken: nothing is left out unless a rule asks for it."""
+"""Eligibility of visits, patients and codes. Without rules nothing is excluded."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from ehr_bert.engines import Engine
 from ehr_bert.sequences.recoding import code_rows
 
 SequenceRule = tuple[str, Callable[[ir.Table], ir.BooleanValue]]
-"""What a rule is called, and which rows of a table it leaves."""
+"""The name of a rule, and a condition on the rows of a table that are kept."""
 
 
 @dataclass(frozen=True)
 class Eligibility:
-    """The rules, in the order in which they are applied; all are off by default.
+    """Eligibility rules, in the order in which they are applied. All are off by default.
 
     Attributes:
-        from_date: Visits discharged on this day or later.
-        until: Visits discharged on this day or earlier, so that nothing after it is seen.
-        min_codes: Patients with at least this many codes, each counted once a visit.
-        min_visits: Patients with at least this many visits.
-        min_patients: Codes that at least this many patients of the training split have.
+        from_date: Keep visits with a discharge on this day or later.
+        until: Keep visits with a discharge on this day or earlier.
+        min_codes: Keep patients with at least this many codes, each counted once per visit.
+        min_visits: Keep patients with at least this many visits.
+        min_patients: Keep codes of at least this many patients of the training split.
     """
 
     from_date: date | None = None
@@ -37,7 +37,13 @@ class Eligibility:
 
 @dataclass(frozen=True)
 class FlowStep:
-    """Who is left after a rule: patients, and rows of the diagnosis table."""
+    """One step of the cohort flow.
+
+    Attributes:
+        rule: Name of the rule.
+        patients: Number of patients after the rule.
+        rows: Number of rows of the diagnosis table after the rule.
+    """
 
     rule: str
     patients: int
@@ -46,13 +52,13 @@ class FlowStep:
 
 @dataclass(frozen=True)
 class EligibleRows:
-    """The rows of a diagnosis table that are left by the rules on visits and patients.
+    """The rows of a diagnosis table that satisfy the rules on visits and patients.
 
     Attributes:
-        rows: The table, computed where a rule is on.
-        flow: Who there was, then who was left after each rule; empty where none is on.
-        outside_dates: Rows that the rules on dates left out.
-        of_ineligible: Rows of the patients that the rules on patients left out.
+        rows: The table. It is materialised if there is a rule.
+        flow: Counts at the start and after each rule; empty if there is no rule.
+        outside_dates: Number of rows excluded by the rules on dates.
+        of_ineligible: Number of rows of patients excluded by the rules on patients.
     """
 
     rows: ir.Table
@@ -63,13 +69,12 @@ class EligibleRows:
 
 @dataclass(frozen=True)
 class RareCodes:
-    """Codes of too few patients, by what became of them.
+    """Replacements of codes with too few patients.
 
     Attributes:
-        targets: The heading that takes in each rare code, or where none is common enough, its category.
-        unknown: Those targets, and codes without a heading, that are too rare all the same: `[UNK]`.
-        counts: Distinct codes, and rows of the table that have them, that a heading took in or that
-            become `[UNK]`.
+        targets: Heading that replaces each rare code; its category if no heading has enough patients.
+        unknown: Targets, and codes without a heading, that are still too rare and become `[UNK]`.
+        counts: Number of distinct codes that are replaced by a heading or become `[UNK]`, and of their rows.
     """
 
     targets: Mapping[str, str]
@@ -78,18 +83,18 @@ class RareCodes:
 
 
 def eligible_rows(engine: Engine, diagnoses: ir.Table, eligibility: Eligibility) -> EligibleRows:
-    """Applies the rules on visits and patients to the usable rows of a diagnosis table."""
+    """Apply the rules on visits and patients to the usable rows of a diagnosis table."""
     on_visits, on_patients = _visit_rules(eligibility), _patient_rules(eligibility)
     if not on_visits and not on_patients:
         return EligibleRows(diagnoses, (), 0, 0)
     visits = engine.materialise(_visits(diagnoses))
-    by_visit = _narrowed(("usable rows", visits), on_visits)
+    by_visit = _filtered(("usable rows", visits), on_visits)
     _, dated = by_visit[-1]
     patients = dated.group_by("patient_id").aggregate(
         rows=dated.rows.sum(), codes=dated.codes.sum(), visits=dated.count()
     )
-    _, *by_patient = _narrowed(("", patients), on_patients)
-    flow = tuple(_flow_step(engine, rule, left) for rule, left in (*by_visit, *by_patient))
+    _, *by_patient = _filtered(("", patients), on_patients)
+    flow = tuple(_flow_step(engine, rule, kept) for rule, kept in (*by_visit, *by_patient))
     rows = diagnoses.filter(*(holds for _, holds in on_visits)) if on_visits else diagnoses
     if by_patient:
         rows = rows.semi_join(by_patient[-1][1], "patient_id")
@@ -102,28 +107,30 @@ def eligible_rows(engine: Engine, diagnoses: ir.Table, eligibility: Eligibility)
 def rare_codes(
     engine: Engine, diagnoses: ir.Table, training: ir.Table, min_patients: int, kept: Collection[str]
 ) -> RareCodes:
-    """Finds what becomes of the codes that too few patients of the training split have.
+    """Find the replacements of codes with too few patients in the training split.
 
-    From the longest codes on, each that is too rare goes to the next heading above it, whose patients are
-    then counted with those of all codes that it took in.
+    Starting with the deepest codes, each rare code is replaced by the next heading above it. The patients of
+    the heading then include those of all codes that it replaces.
 
     Args:
-        engine: Where to compute.
-        diagnoses: The eligible rows of a diagnosis table.
-        training: Those of the training split.
-        min_patients: How many patients make a code common enough.
-        kept: Codes that stay, however rare.
+        engine: Engine that counts the patients.
+        diagnoses: Eligible rows of a diagnosis table.
+        training: The rows of the training split.
+        min_patients: Least number of patients of a code.
+        kept: Codes that are never replaced.
     """
     rows = code_rows(engine, diagnoses)
     pairs = engine.materialise(training.select("patient_id", "code").distinct())
     targets = {code: code for code in rows}
     common: set[str] = set()
     for depth in range(max(map(_depth, rows), default=0), -1, -1):
-        here = {code: target for code, target in targets.items() if _depth(target) == depth}
-        patients = _patients_of(engine, pairs, here)
-        enough = {target for target in here.values() if patients.get(target, 0) >= min_patients}
-        common |= enough | (set(here.values()) & set(kept))
-        targets |= {code: parent(target) or target for code, target in here.items() if target not in common}
+        candidates = {code: target for code, target in targets.items() if _depth(target) == depth}
+        patients = _patients_of(engine, pairs, candidates)
+        frequent = {target for target in candidates.values() if patients.get(target, 0) >= min_patients}
+        common |= frequent | (set(candidates.values()) & set(kept))
+        targets |= {
+            code: parent(target) or target for code, target in candidates.items() if target not in common
+        }
     engine.drop(pairs)
     to_unknown = {code for code, target in targets.items() if target not in common}
     to_heading = {code for code, target in targets.items() if target != code} - to_unknown
@@ -168,35 +175,35 @@ def _patient_rules(eligibility: Eligibility) -> list[SequenceRule]:
     return rules
 
 
-def _narrowed(start: tuple[str, ir.Table], rules: list[SequenceRule]) -> list[tuple[str, ir.Table]]:
-    """What is left at the start and after each rule."""
+def _filtered(start: tuple[str, ir.Table], rules: list[SequenceRule]) -> list[tuple[str, ir.Table]]:
+    """Return the table at the start and after each rule."""
     steps = [start]
     for name, holds in rules:
-        _, left = steps[-1]
-        steps.append((name, left.filter(holds(left))))
+        _, table = steps[-1]
+        steps.append((name, table.filter(holds(table))))
     return steps
 
 
 def _visits(diagnoses: ir.Table) -> ir.Table:
-    """A row a patient and visit: its `rows`, and its `codes`, each once."""
+    """Return one row per patient and visit with its number of `rows` and of distinct `codes`."""
     keys = ("patient_id", "discharge_date")
     coded = diagnoses.group_by(*keys, "code").aggregate(rows=diagnoses.count())
     return coded.group_by(*keys).aggregate(rows=coded.rows.sum(), codes=coded.count())
 
 
-def _flow_step(engine: Engine, rule: str, left: ir.Table) -> FlowStep:
-    counts = left.aggregate(patients=left.patient_id.nunique(), rows=left.rows.sum().fill_null(0))
+def _flow_step(engine: Engine, rule: str, table: ir.Table) -> FlowStep:
+    counts = table.aggregate(patients=table.patient_id.nunique(), rows=table.rows.sum().fill_null(0))
     (row,) = engine.collect(counts).to_pylist()
     return FlowStep(rule, row["patients"], row["rows"])
 
 
 def _depth(code: str) -> int:
-    """How many headings are above a code."""
+    """Return the number of headings above a code."""
     return sum(1 for _ in ancestors(code))
 
 
 def _patients_of(engine: Engine, pairs: ir.Table, targets: Mapping[str, str]) -> dict[str, int]:
-    """How many patients have each target, by their pairs of patient and code; other codes are left out."""
+    """Return the number of patients of each target, from pairs of patient and code."""
     lookup = engine.load(
         pa.table(
             {
@@ -205,6 +212,6 @@ def _patients_of(engine: Engine, pairs: ir.Table, targets: Mapping[str, str]) ->
             }
         )
     )
-    moved = pairs.join(lookup, "code").select("patient_id", "target").distinct()
-    counts = engine.collect(moved.group_by("target").aggregate(patients=moved.count()))
+    replaced = pairs.join(lookup, "code").select("patient_id", "target").distinct()
+    counts = engine.collect(replaced.group_by("target").aggregate(patients=replaced.count()))
     return dict(zip(counts["target"].to_pylist(), counts["patients"].to_pylist(), strict=True))

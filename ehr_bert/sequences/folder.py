@@ -1,12 +1,12 @@
-"""The sequences folder: Parquet shards by split, the vocabulary, what was rejected, and a summary."""
+"""The sequences folder: Parquet files by split, the vocabulary, the rejected rows and a summary."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ehr_bert.engines import Engine
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
+from ehr_bert.logs import progress_bar
 from ehr_bert.schemas import SEQUENCES, Split
 from ehr_bert.sequences.building import SequenceOptions, build_histories
 from ehr_bert.sequences.parquet import write_rejected
@@ -14,8 +14,10 @@ from ehr_bert.sequences.summary import summarise_preprocessing
 from ehr_bert.sources import read_diagnoses
 from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
+logger = logging.getLogger(__name__)
+
 SHARD_PATIENTS = 50_000
-"""Patients in a Parquet file, but for the last of a split."""
+"""Number of patients per Parquet file; the last file of a split may have fewer."""
 
 
 def write_sequences_folder(
@@ -27,30 +29,33 @@ def write_sequences_folder(
     given: Vocabulary | None = None,
     options: SequenceOptions | None = None,
 ) -> dict[str, Any]:
-    """Turns a diagnosis table into a sequences folder, which is whole or absent.
+    """Convert a diagnosis table to a sequences folder, atomically.
 
     Args:
-        engine: Where to compute.
-        table: The diagnosis table, as `read_diagnoses` takes it.
-        folder: The folder to write: `sequences/<split>/*.parquet`, `vocabulary.tsv`, `rejected.parquet`
-            and `summary.json`.
-        seed: Decides splits and sample.
-        sample_size: How many patients to take, 0 for all.
-        given: A vocabulary to keep; otherwise the training split's codes are numbered.
-        options: What to change about sequences, if anything.
+        engine: Engine that computes the sequences.
+        table: The diagnosis table, in a format that `read_diagnoses` supports.
+        folder: Folder to write: `sequences/<split>/*.parquet`, `vocabulary.tsv`, `rejected.parquet` and
+            `summary.json`.
+        seed: Seed of splits and sample.
+        sample_size: Number of patients to sample, 0 for all.
+        given: A vocabulary to extend. Without one the codes of the training split are numbered.
+        options: Options of the sequences.
 
     Returns:
         The summary.
 
     Raises:
-        UserError: the table can't be used, or `folder` is something else.
+        UserError: The table cannot be used (see `build_histories`), or `folder` was not written by this stage
+            (key `output-not-empty`).
     """
     diagnoses = read_diagnoses(engine, table)
     with atomic_folder(folder, "preprocess", table) as temporary:
         histories = build_histories(engine, table, diagnoses, seed, sample_size, options, given)
         vocabulary = histories.vocabulary(given, Split.TRAIN)
         tables_by_split = histories.sequences(vocabulary)
-        for split, tables in tqdm(tables_by_split.items(), desc="writing sequences", unit="split"):
+        for split, tables in progress_bar(
+            logger, tables_by_split.items(), desc="writing sequences", unit="split"
+        ):
             engine.write_parquet(tables, temporary / "sequences" / split, SEQUENCES, SHARD_PATIENTS)
         vocabulary.write(temporary / VOCABULARY_TABLE)
         write_rejected(histories.rejected(), temporary / "rejected.parquet")

@@ -1,7 +1,7 @@
-"""The diagnoses of each patient, put in order: visits by discharge, codes inside a visit, each code once.
+"""The history of each patient: visits ordered by discharge, and the ordered, distinct codes of each visit.
 
-All of it is Ibis expressions that hold on every engine. Since no engine's ordered aggregation is like
-another's, order inside a list comes from sorting a list of integers, whose bits are what decides.
+Everything is an Ibis expression that gives the same result on every engine. Engines differ in ordered
+aggregation, so lists are ordered by sorting integers, whose bits contain the values to sort by.
 """
 
 from dataclasses import dataclass
@@ -15,59 +15,64 @@ from ehr_bert.sources.checks import ORDERING
 from ehr_bert.splits import with_split
 
 _DAY_BITS = 23
-"""A date as a number is its year (14 bits), month (4) and day (5), which sorts as dates do."""
+"""Bits of a date as an integer: year (14), month (4) and day (5). It sorts like the date."""
 
 
 @dataclass(frozen=True)
-class PlaceBits:
-    """The bits of a place, the integer by which a patient's codes are ordered.
+class SortKeyBits:
+    """Layout of the integer by which the codes of a patient are sorted.
 
-    From the highest on it holds the day of discharge, the rank of the ordering values (0 is before them
+    From the highest bits it contains the day of discharge, the rank of the ordering values (0 precedes them
     all) and the rank of the code.
+
+    Attributes:
+        ordering: Number of bits for the rank of the ordering values.
+        code: Number of bits for the rank of the code.
     """
 
     ordering: int
     code: int
 
     @classmethod
-    def for_ranks(cls, codes: int, orderings: int) -> "PlaceBits":
-        """Bits enough for so many codes, context tokens included, and combinations of ordering values.
+    def for_ranks(cls, codes: int, orderings: int) -> "SortKeyBits":
+        """Create a layout for a number of codes, including context tokens, and of ordering values.
 
         Raises:
-            UserError: together they don't fit.
+            UserError: They do not fit into 63 bits (key `too-many-ordering-values`).
         """
         code = codes.bit_length()
         ordering = 63 - _DAY_BITS - code
         if orderings >= 1 << ordering:
             raise UserError(
-                f"{', '.join(ORDERING)} take {orderings:,} combinations of values, where "
-                f"{(1 << ordering) - 1:,} are the most: blank the column that numbers rows"
+                "too-many-ordering-values",
+                f"{', '.join(ORDERING)} have {orderings:,} combinations of values; at most "
+                f"{(1 << ordering) - 1:,} are supported. Empty the column that numbers the rows.",
             )
         return cls(ordering, code)
 
-    def place(
+    def key_of(
         self, day: ir.IntegerValue, ordering: ir.IntegerValue, code: ir.IntegerValue
     ) -> ir.IntegerValue:
-        """A place."""
+        """Return the sort key of a code."""
         return (((day << self.ordering) + ordering) << self.code) + code
 
-    def day(self, place: ir.IntegerValue) -> ir.IntegerValue:
-        """The day of a place."""
-        return place >> (self.ordering + self.code)
+    def day_of(self, key: ir.IntegerValue) -> ir.IntegerValue:
+        """Return the day in a sort key."""
+        return key >> (self.ordering + self.code)
 
-    def code_of(self, place: ir.IntegerValue) -> ir.IntegerValue:
-        """The rank of a place's code."""
-        return place % (1 << self.code)
+    def code_of(self, key: ir.IntegerValue) -> ir.IntegerValue:
+        """Return the rank of the code in a sort key."""
+        return key % (1 << self.code)
 
 
 def code_ranks(diagnoses: ir.Table) -> ir.Table:
-    """Every code of a diagnosis table with its place in the alphabet: `code`, `code_rank` from 0."""
+    """Return the distinct codes of a diagnosis table in alphabetical order: `code`, `code_rank` from 0."""
     codes = diagnoses.select("code").distinct()
     return codes.mutate(code_rank=ibis.row_number().over(order_by=codes.code))
 
 
 def ordering_ranks(diagnoses: ir.Table) -> ir.Table:
-    """Every combination of ordering values with its place: `ordering`, `ordering_rank` from 1."""
+    """Return the distinct combinations of ordering values in order: `ordering`, `ordering_rank` from 1."""
     orderings = diagnoses.select(ordering=_ordering(diagnoses)).distinct()
     return orderings.mutate(ordering_rank=ibis.row_number().over(order_by=orderings.ordering) + 1)
 
@@ -76,26 +81,26 @@ def histories(
     diagnoses: ir.Table,
     codes: ir.Table,
     orderings: ir.Table,
-    bits: PlaceBits,
+    bits: SortKeyBits,
     seed: int,
     context: Context | None = None,
     splits: ir.Table | None = None,
 ) -> ir.Table:
-    """One row a patient, in no order.
+    """Return one row per patient, in no particular order.
 
     Args:
-        diagnoses: The usable rows of a diagnosis table.
-        codes: `code_ranks` of them, or of more.
-        orderings: `ordering_ranks` of them, or of more.
-        bits: For these ranks.
-        seed: Decides the split.
-        context: The tokens to put before the codes of each visit, if any.
-        splits: `SPLITS` that the source gives, if any.
+        diagnoses: Usable rows of a diagnosis table.
+        codes: `code_ranks` of these or more rows.
+        orderings: `ordering_ranks` of these or more rows.
+        bits: Layout of the sort keys for these ranks.
+        seed: Seed of the splits.
+        context: Context tokens that precede the codes of each visit, if any.
+        splits: `SPLITS` of the source, if any.
 
     Returns:
-        The columns of `SEQUENCES`, with `code_ranks` in place of `token_ids`; and `split`; `distinct_ranks`,
-        each of `code_ranks` once; `discharge_date`, of the last visit; `codes`, how many there are, without
-        context tokens; `diagnoses`, the rows that the patient had.
+        The columns of `SEQUENCES` with `code_ranks` instead of `token_ids`, and `split`, `distinct_ranks` (the
+        distinct values of `code_ranks`), `discharge_date` (of the last visit), `codes` (number of codes without
+        context tokens) and `diagnoses` (number of rows of the patient).
     """
     patients = _patients(diagnoses, codes, orderings, bits)
     visits_of = patients.stays.map(
@@ -108,7 +113,7 @@ def histories(
         )
     )
     patients = patients.mutate(
-        visits=visits_of, days=patients.stays.map(_discharge), codes=patients.places.length()
+        visits=visits_of, days=patients.stays.map(_discharge), codes=patients.sort_keys.length()
     )
     if context:
         patients = _with_context(patients, bits, context)
@@ -120,8 +125,10 @@ def histories(
         "diagnoses",
         "split",
         "distinct_ranks",
-        code_ranks=patients.places.map(lambda place: bits.code_of(place).cast("int32")),
-        visit_ids=patients.places.map(lambda place: (patients.days.index(bits.day(place)) + 1).cast("int32")),
+        code_ranks=patients.sort_keys.map(lambda key: bits.code_of(key).cast("int32")),
+        visit_ids=patients.sort_keys.map(
+            lambda key: (patients.days.index(bits.day_of(key)) + 1).cast("int32")
+        ),
         admit_date=visits_of.map(lambda visit: visit.admit_date),
         los_days=visits_of.map(lambda visit: _days(visit.admit_date, visit.discharge_date)),
         days_to_next=visits_of.map(
@@ -136,18 +143,19 @@ def histories(
 
 
 def _ordering(diagnoses: ir.Table) -> ir.IntegerValue:
-    """The ordering values as the digits of one 64-bit integer, which sorts as they do, missing ones last."""
+    """Return the ordering values as one 64-bit integer that sorts like them, with missing values last."""
     ordering = ibis.literal(0, "int64")
     for name, limit in ORDERING.items():
-        base = 2 * limit + 2  # As many values as there are from -limit to limit + 1, the missing one.
+        base = 2 * limit + 2  # Values from -limit to limit + 1, where limit + 1 means missing.
         ordering = ordering * base + diagnoses[name].cast("int64").fill_null(limit + 1)
     return ordering
 
 
-def _patients(diagnoses: ir.Table, codes: ir.Table, orderings: ir.Table, bits: PlaceBits) -> ir.Table:
-    """A row a patient: `places`, each code once a visit; `distinct_ranks`; `stays`, one a visit; `diagnoses`.
+def _patients(diagnoses: ir.Table, codes: ir.Table, orderings: ir.Table, bits: SortKeyBits) -> ir.Table:
+    """Return one row per patient: `sort_keys`, `distinct_ranks`, `stays` and `diagnoses`.
 
-    A stay is an integer too: the day of discharge, then that of admission.
+    There is one sort key per visit and distinct code, and one stay per visit. A stay is an integer of the day of
+    discharge and, in its lowest bits, the day of admission.
     """
     ordered = diagnoses.mutate(ordering=_ordering(diagnoses))
     ranked = ordered.join(codes, "code").join(orderings, "ordering")
@@ -161,9 +169,9 @@ def _patients(diagnoses: ir.Table, codes: ir.Table, orderings: ir.Table, bits: P
     return patients.select(
         "patient_id",
         "diagnoses",
-        places=_first_of_each(patients.by_code, bits.ordering)
+        sort_keys=_first_of_each(patients.by_code, bits.ordering)
         .map(
-            lambda number: bits.place(
+            lambda number: bits.key_of(
                 (number >> bits.ordering) % (1 << _DAY_BITS),
                 number % (1 << bits.ordering),
                 number >> (bits.ordering + _DAY_BITS),
@@ -178,38 +186,38 @@ def _patients(diagnoses: ir.Table, codes: ir.Table, orderings: ir.Table, bits: P
 
 
 def _first_of_each(numbers: ir.ArrayValue, low_bits: int) -> ir.ArrayValue:
-    """Of sorted integers those that differ from the one before in more than their lowest bits."""
+    """Return those of sorted integers whose high bits differ from those of the integer before."""
     return numbers.filter(
         lambda number, before: (before == 0) | ((numbers[before - 1] >> low_bits) < (number >> low_bits))
     )
 
 
-def _with_context(patients: ir.Table, bits: PlaceBits, context: Context) -> ir.Table:
-    """Puts the places of context tokens among those of codes, before all others of their visit."""
+def _with_context(patients: ir.Table, bits: SortKeyBits, context: Context) -> ir.Table:
+    """Add the sort keys of context tokens, which precede the codes of their visit."""
     known = context.of_patients(patients)
     visits_of = known.visits
-    # Ibis tells the arguments of functions apart by name alone, and `index` is one of `days_to_next`.
+    # Ibis identifies the arguments of functions by name only, and `days_to_next` uses `index`.
     added = visits_of.map(
         lambda visit, position: context.ranks(known, visit, position, visits_of[position - 1]).map(
-            lambda rank: bits.place(visit.day, 0, rank)
+            lambda rank: bits.key_of(visit.day, 0, rank)
         )
     ).flatten()
     known = known.mutate(added=added)
     return known.mutate(
-        places=known.places.concat(known.added).sort(),
+        sort_keys=known.sort_keys.concat(known.added).sort(),
         distinct_ranks=known.distinct_ranks.concat(
-            known.added.map(lambda place: bits.code_of(place).cast("int32")).unique()
+            known.added.map(lambda key: bits.code_of(key).cast("int32")).unique()
         ),
     )
 
 
 def _number(day: ir.DateValue) -> ir.IntegerValue:
-    """A date as a number of `_DAY_BITS`."""
+    """Return a date as an integer of `_DAY_BITS` bits."""
     return (day.year().cast("int64") << 9) + (day.month().cast("int64") << 5) + day.day()
 
 
 def _date(number: ir.IntegerValue) -> ir.DateValue:
-    """The date of a number."""
+    """Return the date of an integer that `_number` returned."""
     return ibis.date(number >> 9, (number >> 5) % 16, number % 32)
 
 

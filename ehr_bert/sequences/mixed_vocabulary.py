@@ -1,4 +1,4 @@
-"""One vocabulary for several corpora, in which the codes of a small one are not crowded out."""
+"""One vocabulary for several corpora, in which the codes of a small corpus can be amplified."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from ehr_bert.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Survival:
-    """What a vocabulary holds of the codes of one corpus.
+    """Coverage of the codes of one corpus by a vocabulary.
 
     Attributes:
-        codes: Codes that the corpus' training patients have.
-        kept: Of these, how many are in the vocabulary.
-        occurrences: The share of their occurrences that the kept ones make up.
+        codes: Number of codes of the training patients of the corpus.
+        kept: Number of these codes that are in the vocabulary.
+        occurrences: Share of the occurrences of all these codes that are occurrences of kept codes.
     """
 
     codes: int
@@ -33,39 +33,48 @@ def mixed_vocabulary(
     size: int | None = None,
     min_patients: int = 1,
 ) -> Vocabulary:
-    """The vocabulary of several corpora together, its codes by falling patient count after amplification.
+    """Create one vocabulary for several corpora, with codes by decreasing amplified patient count.
 
-    The counts that it tells are those of the training patients as they are.
+    The vocabulary records the counts of the training patients without amplification.
 
     Args:
-        corpora: The vocabulary of each, with the counts of its training patients.
-        amplified: How many times the patients of each corpus count.
-        size: Tokens at most, special tokens counted: the most frequent ones are kept. All if None.
-        min_patients: Codes of fewer patients, as they are, are left out.
+        corpora: Vocabulary of each corpus, with the counts of its training patients.
+        amplified: Factor by which the patients of each corpus are multiplied.
+        size: Largest number of tokens, including special tokens. The most frequent codes are kept; None keeps
+            all.
+        min_patients: Least number of patients of a code, without amplification.
 
     Raises:
-        UserError: the numbers of corpora and factors differ, a corpus has no counts, or nothing fits in.
+        UserError: The numbers of corpora and factors differ (key `factor-count`), a factor or the size is too
+            small (`invalid-setting`), or a corpus has no counts (`vocabulary-without-counts`).
     """
     if len(amplified) != len(corpora):
-        raise UserError(f"{len(corpora)} corpora are named and {len(amplified)} amplifications: name as many")
+        raise UserError(
+            "factor-count",
+            f"{len(amplified)} amplification factors are given for {len(corpora)} corpora. Give one per corpus.",
+        )
     if min(amplified) <= 0:
-        raise UserError(f"an amplification is {min(amplified):g}: it must be above 0")
+        raise UserError("invalid-setting", f"amplification must be above 0, not {min(amplified):g}.")
     special = tuple(token.value for token in SpecialToken)
     if size is not None and size <= len(special):
         raise UserError(
-            f"a vocabulary of {size} tokens has no room beside {len(special)} special tokens: raise --size"
+            "invalid-setting",
+            f"--size must be more than the {len(special)} special tokens of each vocabulary, not {size}.",
         )
     patients: dict[str, int] = defaultdict(int)
     occurrences: dict[str, int] = defaultdict(int)
     weights: dict[str, float] = defaultdict(float)
     for vocabulary, factor in zip(corpora, amplified, strict=True):
         if not any(vocabulary.patients):
-            raise UserError("a vocabulary tells no counts: make it with `ehr-bert preprocess`")
+            raise UserError(
+                "vocabulary-without-counts",
+                "a vocabulary has no patient counts. Create it with `ehr-bert preprocess`.",
+            )
         rows = zip(vocabulary.tokens, vocabulary.patients, vocabulary.occurrences, strict=True)
-        for token, of_patients, of_visits in rows:
-            patients[token] += of_patients
-            occurrences[token] += of_visits
-            weights[token] += factor * of_patients
+        for token, token_patients, token_occurrences in rows:
+            patients[token] += token_patients
+            occurrences[token] += token_occurrences
+            weights[token] += factor * token_patients
     frequent = [token for token in patients if patients[token] >= max(min_patients, 1)]
     ranked = sorted(frequent, key=lambda token: (-weights[token], token))
     tokens = (*special, *ranked)[:size]
@@ -75,9 +84,9 @@ def mixed_vocabulary(
 
 
 def survival(corpus: Vocabulary, vocabulary: Vocabulary) -> Survival:
-    """What a vocabulary holds of the codes of a corpus whose own vocabulary is `corpus`."""
-    codes = [place for place in corpus.code_ids if corpus.patients[place]]
-    kept = [place for place in codes if corpus.tokens[place] in vocabulary.ids]
-    every = sum(corpus.occurrences[place] for place in codes)
-    share = sum(corpus.occurrences[place] for place in kept) / every if every else 1.0
+    """Return how much of a corpus, given by its vocabulary `corpus`, another vocabulary covers."""
+    codes = [index for index in corpus.code_ids if corpus.patients[index]]
+    kept = [index for index in codes if corpus.tokens[index] in vocabulary.ids]
+    total = sum(corpus.occurrences[index] for index in codes)
+    share = sum(corpus.occurrences[index] for index in kept) / total if total else 1.0
     return Survival(len(codes), len(kept), share)

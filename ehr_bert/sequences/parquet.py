@@ -1,4 +1,4 @@
-"""The rejected rows, in Parquet."""
+"""Writing of rejected rows as Parquet."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +10,7 @@ from ehr_bert.schemas import REJECTED
 
 
 def write_rejected(batches: Iterable[pa.RecordBatch], path: Path) -> None:
-    """Writes batches of `REJECTED` as one Parquet file."""
+    """Write batches of `REJECTED` to one Parquet file."""
     with pq.ParquetWriter(path, REJECTED) as writer:
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]).cast(REJECTED))

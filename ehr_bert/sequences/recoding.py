@@ -1,4 +1,4 @@
-"""Codes replaced by others all over a diagnosis table, by way of the small table of its distinct codes."""
+"""Replacement of codes in a diagnosis table, by a join with the small table of its distinct codes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from ehr_bert.engines import Engine
 
 @dataclass(frozen=True)
 class RollUpTally:
-    """What a roll-up couldn't map, and so kept as it was.
+    """Counts of the codes that a roll-up could not map and did not change.
 
     Attributes:
-        to: What codes were rolled up to.
-        unmapped_codes: Distinct codes.
-        unmapped_rows: Rows that have them.
+        to: Target of the roll-up.
+        unmapped_codes: Number of distinct codes.
+        unmapped_rows: Number of rows with these codes.
     """
 
     to: RollUp
@@ -27,24 +27,24 @@ class RollUpTally:
 
 
 def code_rows(engine: Engine, diagnoses: ir.Table) -> dict[str, int]:
-    """The distinct codes of a diagnosis table, and how many rows have each."""
+    """Return the number of rows of each distinct code of a diagnosis table."""
     counts = engine.collect(diagnoses.group_by("code").aggregate(rows=diagnoses.count()))
     return dict(zip(counts["code"].to_pylist(), counts["rows"].to_pylist(), strict=True))
 
 
 def recoded(engine: Engine, diagnoses: ir.Table, targets: Mapping[str, str]) -> ir.Table:
-    """A table with a column `code` whose codes are replaced by their targets; others stay."""
-    moved = sorted((code, target) for code, target in targets.items() if code != target)
-    if not moved:
+    """Replace the codes of a table by their targets. Codes without a target do not change."""
+    changed = sorted((code, target) for code, target in targets.items() if code != target)
+    if not changed:
         return diagnoses
-    names, replacements = zip(*moved, strict=True)
+    names, replacements = zip(*changed, strict=True)
     lookup = engine.load(pa.table({"replaced": pa.array(names), "replacement": pa.array(replacements)}))
     joined = diagnoses.left_join(lookup, diagnoses.code == lookup.replaced)
     return joined.mutate(code=ibis.coalesce(joined.replacement, joined.code)).select(*diagnoses.columns)
 
 
 def rolled_up_rows(engine: Engine, diagnoses: ir.Table, to: RollUp) -> tuple[ir.Table, RollUpTally]:
-    """A diagnosis table with its codes rolled up."""
+    """Roll up the codes of a diagnosis table."""
     if to == RollUp.NONE:
         return diagnoses, RollUpTally(to, 0, 0)
     rows = code_rows(engine, diagnoses)

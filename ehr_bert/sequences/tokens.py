@@ -1,4 +1,4 @@
-"""The codes of histories: how often each is seen, and the token ids that take their place."""
+"""Counts of the codes of histories, and their replacement by token ids."""
 
 import ibis.expr.types as ir
 
@@ -6,18 +6,21 @@ from ehr_bert.schemas import SEQUENCES
 
 
 def code_counts(histories: ir.Table) -> ir.Table:
-    """How often each code is seen: `split`, `code_rank`, `patients` and `occurrences` (visits)."""
+    """Count each code by split: `split`, `code_rank`, `patients` and `occurrences` (visits)."""
     patients = _counted(histories.select("split", code_rank=histories.distinct_ranks.unnest()), "patients")
     visits = _counted(histories.select("split", code_rank=histories.code_ranks.unnest()), "occurrences")
     return patients.join(visits, ("split", "code_rank"))
 
 
 def with_token_ids(histories: ir.Table, lookup: ir.Table) -> ir.Table:
-    """The columns of `SEQUENCES`.
+    """Replace codes by token ids.
 
     Args:
-        histories: As `histories` makes them.
-        lookup: One row: `token_ids`, the id of each code by its rank.
+        histories: A table as `histories` returns it.
+        lookup: One row with a column `token_ids`, the id of each code by rank.
+
+    Returns:
+        The columns of `SEQUENCES`.
     """
     paired = histories.cross_join(lookup)
     return paired.mutate(token_ids=paired.code_ranks.map(lambda rank: paired.token_ids[rank])).select(

@@ -1,5 +1,9 @@
-"""The tutorial's files: pickles of patients by split and the dictionary of codes."""
+"""The tutorial's files: pickles of the patients of each split, and the ids of the codes.
 
+Legend: C codes and K visits of a batch.
+"""
+
+import logging
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -8,10 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from ehr_bert.engines import Engine
 from ehr_bert.files import atomic_files, write_json
+from ehr_bert.logs import progress_bar
 from ehr_bert.pickles import write_bencs, write_pickles
 from ehr_bert.ragged import offsets_of
 from ehr_bert.schemas import Split
@@ -21,8 +25,10 @@ from ehr_bert.sequences.summary import summarise_preprocessing
 from ehr_bert.sources import read_tutorial_table
 from ehr_bert.vocabulary import Vocabulary
 
+logger = logging.getLogger(__name__)
+
 PICKLED_PATIENTS = 100_000
-"""Patients in a pickle of a `.bencs` or `.ptencs` file, as in the original's."""
+"""Number of patients per pickle of a `.bencs` or `.ptencs` file, as in the original."""
 
 
 def write_tutorial_files(
@@ -33,22 +39,22 @@ def write_tutorial_files(
     sample_size: int = 0,
     given: Vocabulary | None = None,
 ) -> dict[str, Any]:
-    """Turns the tutorial's table into its files, all of them or none.
+    """Convert the tutorial's table to the tutorial's files, atomically.
 
     Args:
-        engine: Where to compute.
+        engine: Engine that computes the sequences.
         table: The tutorial's table.
-        prefix: Of the files: `.bencs.<split>`, `.ptencs.<split>`, `.rejected.parquet`, `.summary.json` and,
-            written last, `.types`.
-        seed: Decides splits and sample.
-        sample_size: How many patients to take, 0 for all.
-        given: A vocabulary to keep; otherwise the codes of all splits are numbered.
+        prefix: Prefix of the files `.bencs.<split>`, `.ptencs.<split>`, `.rejected.parquet`, `.summary.json`
+            and `.types`. The last is written last.
+        seed: Seed of splits and sample.
+        sample_size: Number of patients to sample, 0 for all.
+        given: A vocabulary to extend. Without one the codes of all splits are numbered.
 
     Returns:
         The summary.
 
     Raises:
-        UserError: the table can't be used.
+        UserError: The table cannot be used; see `build_histories`.
     """
     diagnoses = read_tutorial_table(engine, table)
     suffixes = [f"{kind}.{split}" for split in Split for kind in ("bencs", "ptencs")]
@@ -62,7 +68,9 @@ def write_tutorial_files(
         for (split, tables), bencs, ptencs in zip(
             tables_by_split.items(), pickle_paths[::2], pickle_paths[1::2], strict=True
         ):
-            batches = tqdm(engine.batches(tables, PICKLED_PATIENTS), desc=f"writing {split}", unit="pickle")
+            batches = progress_bar(
+                logger, engine.batches(tables, PICKLED_PATIENTS), desc=f"writing {split}", unit="pickle"
+            )
             write_bencs(bencs, batches, histories.integer_ids)
             write_ptencs(ptencs, engine.batches(tables, PICKLED_PATIENTS), vocabulary)
         write_rejected(histories.rejected(), rejected_path)
@@ -73,23 +81,23 @@ def write_tutorial_files(
 
 
 def write_ptencs(path: Path, batches: Iterable[pa.RecordBatch], vocabulary: Vocabulary) -> None:
-    """Writes batches of `SEQUENCES` as a `.ptencs` file.
+    """Write batches of `SEQUENCES` as a `.ptencs` file.
 
-    A patient is a list that holds one list of visits, each `[los, days_to_next, codes, ids]`.
+    A patient is a list with one element, the list of visits `[los, days_to_next, codes, ids]`.
     """
     tokens = np.array(vocabulary.tokens, dtype=object)
     write_pickles(path, (_visit_records(batch, tokens) for batch in batches))
 
 
 def _visit_records(batch: pa.RecordBatch, tokens: np.ndarray) -> list[list[list[list[Any]]]]:
-    """One record a patient, cut out of the batch's flat columns: N codes and M visits in all."""
+    """Return one record per patient, made from the flat columns of a batch."""
     ids, visit_ids, los, days_to_next = (
         batch.column(name).flatten().to_numpy()
         for name in ("token_ids", "visit_ids", "los_days", "days_to_next")
-    )  # [N], [N], [M], [M]
-    starts_visit = np.diff(visit_ids, prepend=0) != 0  # [N]
+    )  # [C], [C], [K], [K]
+    starts_visit = np.diff(visit_ids, prepend=0) != 0  # [C]
     starts_visit[_offsets(batch.column("token_ids"))[:-1]] = True
-    visit_offsets = np.append(np.flatnonzero(starts_visit), len(ids)).tolist()  # [M + 1]
+    visit_offsets = np.append(np.flatnonzero(starts_visit), len(ids)).tolist()  # [K + 1]
     id_list, code_list = ids.tolist(), tokens[ids].tolist()
     visits = [
         [stay, gap, code_list[start:end], id_list[start:end]]
@@ -101,5 +109,5 @@ def _visit_records(batch: pa.RecordBatch, tokens: np.ndarray) -> list[list[list[
 
 
 def _offsets(lists: pa.ListArray) -> np.ndarray:
-    """Where each list begins in the flat values, and the end: one more than there are lists."""
+    """Return the start of each list in the flat values and, last, the number of values."""
     return offsets_of(pc.list_value_length(lists).to_numpy())
