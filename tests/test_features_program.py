@@ -1,3 +1,4 @@
+# Covers: ehr_bert.cli.features, ehr_bert.programs, ehr_bert.quiet
 import json
 import os
 import subprocess

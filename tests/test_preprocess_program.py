@@ -1,3 +1,4 @@
+# Covers: ehr_bert.sequences.tutorial
 import importlib.util
 import json
 import pickle

@@ -94,7 +94,7 @@ def write_cohort_folder(
         write_json(temporary / SUMMARY_FILE, summary)
         if labels is not None and RISK in labels.column_names:
             _write_risk(engine, examples, labels, temporary / RISK_FILE)
-        for computed in (*kept, examples.table, usable.kept):
+        for computed in (*kept, examples.table, usable.all_rows):
             engine.drop(computed)
     return summary
 

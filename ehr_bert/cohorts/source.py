@@ -41,7 +41,7 @@ class Source:
         Raises:
             UserError: The table has no usable row.
         """
-        usable = usable_rows(engine, path, diagnoses)
+        usable = usable_rows(engine, diagnoses)
         codes = tuple(sorted(code_rows(engine, usable.rows)))
         targets = {} if roll_up == RollUp.NONE else rolled_up(codes, roll_up)
         return cls(engine, path, diagnoses, usable, codes, targets)

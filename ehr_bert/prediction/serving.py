@@ -169,7 +169,7 @@ def _diagnoses(path: Path, engine: Engine, facts: Mapping[str, Any]) -> Iterator
         roll_up=RollUp(made_by.get("roll_up", RollUp.NONE)),
         context=frozenset(map(ContextKind, made_by.get("tokens", ()))),
     )
-    histories = build_histories(engine, path, read_diagnoses(engine, path), seed=0, options=options)
+    histories = build_histories(engine, read_diagnoses(engine, path), seed=0, options=options)
     tokens = pa.array(histories.codes)
     for part in histories.parts:
         columns = part.select("patient_id", "code_ranks", *COHORT.names[-4:]).order_by("patient_id")

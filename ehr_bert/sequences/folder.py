@@ -50,7 +50,7 @@ def write_sequences_folder(
     """
     diagnoses = read_diagnoses(engine, table)
     with atomic_folder(folder, "preprocess", table) as temporary:
-        histories = build_histories(engine, table, diagnoses, seed, sample_size, options, given)
+        histories = build_histories(engine, diagnoses, seed, sample_size, options, given)
         vocabulary = histories.vocabulary(given, Split.TRAIN)
         tables_by_split = histories.sequences(vocabulary)
         for split, tables in progress_bar(

@@ -98,9 +98,9 @@ def histories(
         splits: `SPLITS` of the source, if any.
 
     Returns:
-        The columns of `SEQUENCES` with `code_ranks` instead of `token_ids`, and `split`, `distinct_ranks` (the
-        distinct values of `code_ranks`), `discharge_date` (of the last visit), `codes` (number of codes without
-        context tokens) and `diagnoses` (number of rows of the patient).
+        The columns of `SEQUENCES` with `code_ranks` instead of `token_ids`, and `split`, `distinct_ranks`
+        (distinct values of `code_ranks`), `discharge_date` (of the last visit), `codes` (number of codes
+        without context tokens) and `diagnoses` (number of rows of the patient).
     """
     patients = _patients(diagnoses, codes, orderings, bits)
     visits_of = patients.stays.map(
@@ -154,8 +154,8 @@ def _ordering(diagnoses: ir.Table) -> ir.IntegerValue:
 def _patients(diagnoses: ir.Table, codes: ir.Table, orderings: ir.Table, bits: SortKeyBits) -> ir.Table:
     """Return one row per patient: `sort_keys`, `distinct_ranks`, `stays` and `diagnoses`.
 
-    There is one sort key per visit and distinct code, and one stay per visit. A stay is an integer of the day of
-    discharge and, in its lowest bits, the day of admission.
+    There is one sort key per visit and distinct code, and one stay per visit. A stay is an integer of the day
+    of discharge and, in its lowest bits, the day of admission.
     """
     ordered = diagnoses.mutate(ordering=_ordering(diagnoses))
     ranked = ordered.join(codes, "code").join(orderings, "ordering")

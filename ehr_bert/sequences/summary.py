@@ -1,4 +1,4 @@
-"""What a run did, in numbers: for `summary.json`, and for a person."""
+"""Summary of a preprocessing run: the content of `summary.json`, and a text for the user."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -16,13 +16,13 @@ from ehr_bert.vocabulary import Vocabulary
 
 
 def summarise_preprocessing(histories: PatientHistories, vocabulary: Vocabulary, seed: int) -> dict[str, Any]:
-    """The numbers of a run; every row of the table is accounted for.
+    """Summarise a preprocessing run. Every row of the diagnosis table is counted once.
 
     Returns:
-        What `summary.json` holds; `docs/formats.md` tells its keys.
+        The content of `summary.json`; `docs/formats.md` documents its keys.
 
     Raises:
-        AssertionError: rows were lost or made up on the way.
+        AssertionError: The numbers of rows before and after preprocessing differ.
     """
     tally = histories.tally
     by_split = {
@@ -30,8 +30,8 @@ def summarise_preprocessing(histories: PatientHistories, vocabulary: Vocabulary,
     }
     totals = [by_split[split.value] for split in Split if split.value in by_split]
     codes = sum(total["codes"] for total in totals)
-    left = tally.usable - tally.eligible.outside_dates - tally.eligible.of_ineligible
-    assert sum(total["diagnoses"] for total in totals) == tally.sampled, "rows were lost or made up"
+    eligible = tally.usable - tally.eligible.outside_dates - tally.eligible.of_ineligible
+    assert sum(total["diagnoses"] for total in totals) == tally.sampled, "rows were lost or added"
 
     def counted(key: str) -> dict[str, int]:
         return {split.value: by_split.get(split.value, {}).get(key, 0) for split in Split}
@@ -56,7 +56,7 @@ def summarise_preprocessing(histories: PatientHistories, vocabulary: Vocabulary,
             "merged_duplicates": tally.sampled - codes,
             "outside_dates": tally.eligible.outside_dates,
             "of_ineligible_patients": tally.eligible.of_ineligible,
-            "outside_sample": left - tally.sampled,
+            "outside_sample": eligible - tally.sampled,
             "rejected": tally.rejected,
         },
         "unreadable_ordering_values": tally.unreadable,
@@ -80,47 +80,49 @@ def summarise_preprocessing(histories: PatientHistories, vocabulary: Vocabulary,
 
 
 def summary_text(summary: dict[str, Any]) -> str:
-    """A summary for a person, a line a fact."""
+    """Return a summary as text, with one line per fact."""
     rows = summary["rows"]
-    left_out = ("outside_dates", "of_ineligible_patients", "outside_sample")
+    excluded = ("outside_dates", "of_ineligible_patients", "outside_sample")
     lines = [
         _line("rows read", rows["read"]),
         _line("  codes kept", rows["sequence_codes"]),
-        _line("  duplicates merged", rows["merged_duplicates"]),
-        *(_line(f"  {_spoken(name)}", rows[name]) for name in left_out if rows[name]),
+        _line("  merged duplicates", rows["merged_duplicates"]),
+        *(_line(f"  {_in_words(name)}", rows[name]) for name in excluded if rows[name]),
         *(f"{_line('  rejected', count)}  {reason}" for reason, count in rows["rejected"].items()),
         *_flow_lines(summary["flow"]),
         *_recoding_lines(summary["roll_up"], summary["rare_codes"]),
         _line("", *(split.value for split in Split)),
         *(
-            _line(_spoken(name), *(summary[name][split.value] for split in Split))
+            _line(_in_words(name), *(summary[name][split.value] for split in Split))
             for name in ("patients", "visits", "codes", "unknown_codes")
         ),
-        _line("", *summary["codes_a_patient"], width=9),
+        _line("quantiles", *summary["codes_a_patient"], width=9),
         *(
-            _line(_spoken(name), *summary[name].values(), width=9)
-            for name in ("visits_a_patient", "codes_a_patient")
+            _line(f"  {name} per patient", *summary[f"{name}_a_patient"].values(), width=9)
+            for name in ("visits", "codes")
         ),
-        *(_line(f"codes of {system}", count) for system, count in summary["codes_by_system"].items()),
+        *(_line(f"codes in {system}", count) for system, count in summary["codes_by_system"].items()),
         _line("distinct codes", summary["distinct_codes"]),
-        _line("vocabulary", summary["vocabulary_size"]),
+        _line("vocabulary size", summary["vocabulary_size"]),
         _line(f"stays over {PROLONGED_STAY_DAYS} days", summary["prolonged_stays"]),
         f"{'dates':{_LABEL_WIDTH}}  {summary['first_admission']} to {summary['last_discharge']}",
     ]
     if summary["unreadable_ordering_values"]:
-        lines.append(f"ordering values taken as missing: {summary['unreadable_ordering_values']:,}")
+        lines.append(
+            f"unreadable ordering values, treated as missing: {summary['unreadable_ordering_values']:,}"
+        )
     return "\n".join(lines)
 
 
 _LABEL_WIDTH = 30
 
 
-def _spoken(key: str) -> str:
+def _in_words(key: str) -> str:
     return key.replace("_", " ")
 
 
 def _line(label: str, *values: int | str, width: int = 13) -> str:
-    """A label, and numbers or headings in columns."""
+    """Return a label, followed by numbers or headings in columns."""
     columns = (f"{value:,}" if isinstance(value, int) else value for value in values)
     return f"{label:{_LABEL_WIDTH}}" + "".join(f"{column:>{width}}" for column in columns)
 
@@ -129,7 +131,7 @@ def _flow_lines(flow: list[dict[str, Any]]) -> list[str]:
     if not flow:
         return []
     return [
-        _line("who is left", "patients", "rows"),
+        _line("Cohort flow", "patients", "rows"),
         *(_line(f"  {step['rule']}", step["patients"], step["rows"]) for step in flow),
     ]
 
@@ -139,13 +141,13 @@ def _recoding_lines(roll_up: dict[str, Any], rare: dict[str, int] | None) -> lis
     if roll_up["to"] != RollUp.NONE:
         lines = [
             _line(f"rolled up to {roll_up['to']}", "codes", "rows"),
-            _line("  kept, not in the map", roll_up["unmapped_codes"], roll_up["unmapped_rows"]),
+            _line("  not in the map, unchanged", roll_up["unmapped_codes"], roll_up["unmapped_rows"]),
         ]
     if rare:
         lines += [
             _line("rare codes", "codes", "rows"),
-            _line("  to a heading", rare["codes_to_heading"], rare["rows_to_heading"]),
-            _line("  to [UNK]", rare["codes_to_unknown"], rare["rows_to_unknown"]),
+            _line("  replaced by a heading", rare["codes_to_heading"], rare["rows_to_heading"]),
+            _line("  replaced by [UNK]", rare["codes_to_unknown"], rare["rows_to_unknown"]),
         ]
     return lines
 

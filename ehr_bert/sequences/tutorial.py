@@ -62,7 +62,7 @@ def write_tutorial_files(
         Path(f"{prefix}.{suffix}") for suffix in (*suffixes, "rejected.parquet", "summary.json", "types")
     ]
     with atomic_files(*paths) as (*pickle_paths, rejected_path, summary_path, types_path):
-        histories = build_histories(engine, table, diagnoses, seed, sample_size)
+        histories = build_histories(engine, diagnoses, seed, sample_size)
         vocabulary = histories.vocabulary(given, *Split)
         tables_by_split = histories.sequences(vocabulary)
         for (split, tables), bencs, ptencs in zip(

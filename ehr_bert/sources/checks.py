@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import ibis
 import ibis.expr.types as ir
@@ -43,6 +44,7 @@ class Diagnoses:
     """A checked diagnosis table.
 
     Attributes:
+        path: The file or folder of the table.
         rows: The columns of `DIAGNOSES`; `reason`, null for a usable row; and `unreadable`, the number of
             ordering values of the row that are not integers within their limits and are treated as missing.
         rejected: `REJECTED`, in the order of the source. Computing it reads the source again.
@@ -50,6 +52,7 @@ class Diagnoses:
         splits: `SPLITS`, if the source contains them.
     """
 
+    path: Path
     rows: ir.Table
     rejected: ir.Table
     patients: ir.Table | None = None

@@ -35,6 +35,7 @@ def read_diagnosis_parquet(engine: Engine, path: Path) -> Diagnoses:
     )
     fields = texts.select(**{name: texts[name].strip().nullif("") for name in texts.columns})
     return Diagnoses(
+        path=path,
         rows=checked(fields, ibis.null("string")),
         rejected=_rejected(texts),
     )

@@ -32,6 +32,7 @@ def read_tutorial_table(engine: Engine, path: Path) -> Diagnoses:
     _check_header(path)
     rejected = _split(engine.read_numbered_lines(path)).filter(lambda row: row.reason.notnull())
     return Diagnoses(
+        path=path,
         rows=_split(engine.read_lines(path)).drop(LINE),
         rejected=rejected.order_by(LINE_NUMBER).select(
             line=rejected[LINE_NUMBER].cast("int64"), reason="reason", row=rejected[LINE].fill_null("")

@@ -27,8 +27,8 @@ def test_no_rule_is_on_by_default(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert sum(summary["patients"].values()) == 150
     assert summary["rows"]["outside_dates"] == summary["rows"]["of_ineligible_patients"] == 0
     printed = capsys.readouterr().out
-    assert "codes of ICD9" in printed
-    assert "who is left" not in printed
+    assert "codes in ICD9" in printed
+    assert "Cohort flow" not in printed
 
 
 def test_all_options_reach_the_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +47,7 @@ def test_all_options_reach_the_sequences(tmp_path: Path, capsys: pytest.CaptureF
     assert summary["roll_up"]["to"] == "ccs"
     assert summary["rare_codes"] is not None
     assert "GAP_31-90" in Vocabulary.read(tmp_path / "out" / "vocabulary.tsv").tokens
-    assert "who is left" in capsys.readouterr().out
+    assert "Cohort flow" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

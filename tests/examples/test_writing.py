@@ -1,3 +1,4 @@
+# Covers: ehr_bert.examples.facts
 import json
 
 import pyarrow as pa

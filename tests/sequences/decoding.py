@@ -1,4 +1,4 @@
-"""Sequences with their ids turned back into tokens."""
+"""Sequences with tokens instead of ids."""
 
 import pyarrow as pa
 
@@ -11,7 +11,7 @@ from ehr_bert.vocabulary import Vocabulary
 def decoded_sequences(
     engine: Engine, histories: PatientHistories, vocabulary: Vocabulary
 ) -> dict[Split, dict[str, dict[str, list]]]:
-    """By split and patient, the columns of `SEQUENCES`, with `codes` in place of `token_ids`."""
+    """Return the columns of `SEQUENCES` by split and patient, with `codes` instead of `token_ids`."""
     splits: dict[Split, dict[str, dict[str, list]]] = {}
     for split, tables in histories.sequences(vocabulary).items():
         splits[split] = {}

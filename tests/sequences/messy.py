@@ -1,4 +1,4 @@
-"""Tables with everything that befalls records: overlaps, duplicates, missing values, ties."""
+"""Diagnosis tables with overlapping stays, duplicates, missing values and ties."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ HEADER = "patient\tadmitted\tdischarged\tdiagnosis\tpoa\tpriority\tthird_party\n
 
 
 def messy_rows(patients: int, seed: int) -> pd.DataFrame:
-    """Usable rows, in no order, typed: about 9 a patient."""
+    """Return typed, usable rows in random order, about 9 per patient."""
     generator = np.random.default_rng(seed)
     count = patients * 9
     discharge = pd.Timestamp("2014-01-01") + pd.to_timedelta(generator.integers(0, 25, count) * 40, unit="D")
@@ -33,7 +33,7 @@ def messy_rows(patients: int, seed: int) -> pd.DataFrame:
 
 
 def tutorial_lines(rows: pd.DataFrame) -> list[str]:
-    """The rows as lines of the tutorial's table."""
+    """Return the rows as lines of the tutorial's table."""
     ordering = rows[["present_on_admission", "priority", "third_party"]].map(
         lambda value: "" if pd.isna(value) else str(int(value))
     )
@@ -45,6 +45,6 @@ def tutorial_lines(rows: pd.DataFrame) -> list[str]:
 
 
 def write_tutorial_table(path: Path, rows: pd.DataFrame) -> Path:
-    """Writes the rows as the tutorial's table."""
+    """Write the rows as the tutorial's table."""
     path.write_text(HEADER + "".join(tutorial_lines(rows)))
     return path

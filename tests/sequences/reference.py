@@ -1,10 +1,10 @@
-"""The original's algorithm, said plainly in pandas: what the expressions are compared with."""
+"""The algorithm of the original in pandas, with which the expressions are compared."""
 
 import pandas as pd
 
 
 def reference_patient(rows: pd.DataFrame) -> dict[str, list]:
-    """The history of one patient from its typed rows; missing ordering values are NaN."""
+    """Return the history of one patient from its typed rows; missing ordering values are NaN."""
     keys = ["discharge_date", "present_on_admission", "third_party", "priority", "code"]
     ordered = rows.sort_values(keys, na_position="last", kind="stable")
     codes, visit_ids, admits, stays, discharges = [], [], [], [], []
@@ -27,5 +27,5 @@ def reference_patient(rows: pd.DataFrame) -> dict[str, list]:
 
 
 def reference(rows: pd.DataFrame) -> dict[str, dict[str, list]]:
-    """The histories of all patients."""
+    """Return the histories of all patients."""
     return {patient: reference_patient(group) for patient, group in rows.groupby("patient_id")}

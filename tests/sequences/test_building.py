@@ -1,3 +1,4 @@
+# Covers: ehr_bert.sequences.histories, ehr_bert.sequences.tokens
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -10,55 +11,53 @@ from hypothesis import strategies as st
 
 from ehr_bert.engines import DuckDBEngine
 from ehr_bert.engines import duckdb as duckdb_engine
-from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES, Split
 from ehr_bert.sequences.building import build_histories
-from ehr_bert.sequences.histories import PlaceBits, code_ranks, histories, ordering_ranks
+from ehr_bert.sequences.histories import SortKeyBits, code_ranks, histories, ordering_ranks
 from ehr_bert.simulation.simulate import SimulationSettings, simulate
 from ehr_bert.sources import read_tutorial_table
 from tests.sequences.decoding import decoded_sequences
 from tests.sequences.messy import messy_rows, write_tutorial_table
 from tests.sequences.reference import reference
+from tests.user_errors import raises_user_error
 
 PATIENTS = 5_000
 
 
 def decoded(engine: DuckDBEngine, table: Path, seed: int = 0) -> dict[str, dict[str, list]]:
-    """The sequences of all splits by patient, their ids turned back into codes."""
-    built = build_histories(engine, table, read_tutorial_table(engine, table), seed)
+    """The sequences of all splits by patient, with codes instead of ids."""
+    built = build_histories(engine, read_tutorial_table(engine, table), seed)
     splits = decoded_sequences(engine, built, built.vocabulary(None, *Split))
     return {patient: row for patients in splits.values() for patient, row in patients.items()}
 
 
-def test_every_patient_is_as_the_plain_algorithm_makes_it(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_every_history_equals_that_of_the_reference(engine: DuckDBEngine, tmp_path: Path) -> None:
     rows = messy_rows(PATIENTS, seed=1)
-    found = decoded(engine, write_tutorial_table(tmp_path / "table.tsv", rows))
-    assert len(found) > 0.99 * PATIENTS
-    assert found == reference(rows)
-    assert min(min(row["days_to_next"]) for row in found.values()) < 0
+    patients = decoded(engine, write_tutorial_table(tmp_path / "table.tsv", rows))
+    assert len(patients) > 0.99 * PATIENTS
+    assert patients == reference(rows)
+    assert min(min(row["days_to_next"]) for row in patients.values()) < 0
 
 
 @pytest.mark.slow
-def test_simulated_patients_are_as_the_plain_algorithm_makes_them(
-    engine: DuckDBEngine, tmp_path: Path
-) -> None:
+def test_simulated_histories_equal_those_of_the_reference(engine: DuckDBEngine, tmp_path: Path) -> None:
     simulate(tmp_path / "simulated", SimulationSettings(patients=PATIENTS))
     table = tmp_path / "simulated" / "data_file.tsv"
     rows = pd.read_csv(table, sep="\t", header=0, names=DIAGNOSES.names, dtype={"patient_id": str})
     for column in ("admit_date", "discharge_date"):
         rows[column] = pd.to_datetime(rows[column]).dt.date
-    found = decoded(engine, table)
-    assert len(found) == PATIENTS
-    assert found == reference(rows)
+    patients = decoded(engine, table)
+    assert len(patients) == PATIENTS
+    assert patients == reference(rows)
 
 
-def test_cutting_the_table_into_parts_changes_no_patient(
+def test_histories_do_not_depend_on_the_parts(
     engine: DuckDBEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = messy_rows(200, seed=2)
     table = write_tutorial_table(tmp_path / "table.tsv", rows)
     monkeypatch.setattr(duckdb_engine, "_AGGREGATED_BYTES", 2_000_000)
-    built = build_histories(engine, table, read_tutorial_table(engine, table), seed=0)
+    built = build_histories(engine, read_tutorial_table(engine, table), seed=0)
     assert len(built.parts) > 2
     ids = [engine.collect(part.order_by("patient_id"))["patient_id"].to_pylist() for part in built.parts]
     assert [patient for part in ids for patient in part] == sorted(set(rows["patient_id"]))
@@ -68,20 +67,18 @@ def test_cutting_the_table_into_parts_changes_no_patient(
 def test_counts_are_patients_and_visits_of_each_code(engine: DuckDBEngine, tmp_path: Path) -> None:
     rows = messy_rows(300, seed=3)
     table = write_tutorial_table(tmp_path / "table.tsv", rows)
-    built = build_histories(engine, table, read_tutorial_table(engine, table), seed=0)
-    found = {count.code: (count.patients, count.occurrences) for count in built.code_counts(*Split)}
+    built = build_histories(engine, read_tutorial_table(engine, table), seed=0)
+    counts = {count.code: (count.patients, count.occurrences) for count in built.code_counts(*Split)}
     visits = rows.drop_duplicates(["patient_id", "discharge_date", "code"]).groupby("code")["patient_id"]
-    assert found == {code: (group.nunique(), len(group)) for code, group in visits}
+    assert counts == {code: (group.nunique(), len(group)) for code, group in visits}
 
 
-def test_a_sample_is_the_same_patients_whatever_the_order_of_rows(
-    engine: DuckDBEngine, tmp_path: Path
-) -> None:
+def test_a_sample_does_not_depend_on_the_order_of_rows(engine: DuckDBEngine, tmp_path: Path) -> None:
     rows = messy_rows(200, seed=4)
     samples = []
     for number, order in enumerate((rows, rows.iloc[::-1])):
         table = write_tutorial_table(tmp_path / f"{number}.tsv", order)
-        built = build_histories(engine, table, read_tutorial_table(engine, table), seed=5, sample_size=17)
+        built = build_histories(engine, read_tutorial_table(engine, table), seed=5, sample_size=17)
         samples.append(engine.collect(built.table.order_by("patient_id"))["patient_id"].to_pylist())
         assert built.tally.sampled == rows["patient_id"].isin(samples[-1]).sum()
     assert samples[0] == samples[1]
@@ -113,7 +110,7 @@ DIAGNOSIS_ROWS = st.lists(
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=DIAGNOSIS_ROWS)
-def test_any_table_gives_the_plain_algorithm_s_histories(engine: DuckDBEngine, drawn: list[dict]) -> None:
+def test_histories_of_any_table_equal_those_of_the_reference(engine: DuckDBEngine, drawn: list[dict]) -> None:
     rows = [
         {**{name: row[name] for name in row if name != "stay"}}
         | {"admit_date": row["discharge_date"] - timedelta(row["stay"])}
@@ -121,17 +118,17 @@ def test_any_table_gives_the_plain_algorithm_s_histories(engine: DuckDBEngine, d
     ]
     diagnoses = engine.load(diagnoses_table(rows))
     codes = code_ranks(diagnoses)
-    found = engine.collect(
-        histories(diagnoses, codes, ordering_ranks(diagnoses), PlaceBits.for_ranks(9, 9), seed=0)
+    result = engine.collect(
+        histories(diagnoses, codes, ordering_ranks(diagnoses), SortKeyBits.for_ranks(9, 9), seed=0)
     ).to_pylist()
     names = {row["code_rank"]: row["code"] for row in engine.collect(codes).to_pylist()}
     frame = pd.DataFrame(rows).astype(
         dict.fromkeys(("present_on_admission", "priority", "third_party"), "float64")
     )
     expected = reference(frame)
-    assert {row["patient_id"] for row in found} == set(expected)
-    assert sum(row["diagnoses"] for row in found) == len(rows)
-    for row in found:
+    assert {row["patient_id"] for row in result} == set(expected)
+    assert sum(row["diagnoses"] for row in result) == len(rows)
+    for row in result:
         row["codes"] = [names[rank] for rank in row.pop("code_ranks")]
         assert {name: row[name] for name in expected[row["patient_id"]]} == expected[row["patient_id"]]
 
@@ -151,13 +148,13 @@ def one_patient(engine: DuckDBEngine, *rows: tuple[str, str, str]) -> dict:
     )
     diagnoses = engine.load(table)
     expression = histories(
-        diagnoses, code_ranks(diagnoses), ordering_ranks(diagnoses), PlaceBits.for_ranks(9, 9), seed=0
+        diagnoses, code_ranks(diagnoses), ordering_ranks(diagnoses), SortKeyBits.for_ranks(9, 9), seed=0
     )
     (row,) = engine.collect(expression).to_pylist()
     return row
 
 
-def test_a_code_counts_once_a_visit(engine: DuckDBEngine) -> None:
+def test_a_code_counts_once_per_visit(engine: DuckDBEngine) -> None:
     row = one_patient(
         engine,
         ("2014-01-01", "2014-01-03", "A"),
@@ -169,7 +166,7 @@ def test_a_code_counts_once_a_visit(engine: DuckDBEngine) -> None:
     assert row["diagnoses"] == 3
 
 
-def test_a_visit_begins_with_its_earliest_admission(engine: DuckDBEngine) -> None:
+def test_a_visit_starts_with_its_earliest_admission(engine: DuckDBEngine) -> None:
     row = one_patient(engine, ("2014-01-02", "2014-01-03", "A"), ("2013-12-31", "2014-01-03", "B"))
     assert row["admit_date"] == [date(2013, 12, 31)]
     assert row["los_days"] == [3]
@@ -186,13 +183,13 @@ def test_splits_that_the_source_gives_are_kept(engine: DuckDBEngine, tmp_path: P
     splits = {patient: list(Split)[int(patient) % 3].value for patient in set(rows["patient_id"])}
     given = pa.table({"patient_id": list(splits), "split": list(splits.values())})
     diagnoses = replace(read_tutorial_table(engine, table), splits=engine.load(given))
-    histories = build_histories(engine, table, diagnoses, 0)
-    found = decoded_sequences(engine, histories, histories.vocabulary(None, Split.TRAIN))
-    assert {patient: split.value for split, patients in found.items() for patient in patients} == splits
+    histories = build_histories(engine, diagnoses, 0)
+    sequences = decoded_sequences(engine, histories, histories.vocabulary(None, Split.TRAIN))
+    assert {patient: split.value for split, patients in sequences.items() for patient in patients} == splits
 
 
-def test_more_ordering_values_than_a_place_can_hold_are_the_users_fault() -> None:
-    bits = PlaceBits.for_ranks(codes=1_000, orderings=2**30 - 1)
+def test_too_many_ordering_values_are_refused() -> None:
+    bits = SortKeyBits.for_ranks(codes=1_000, orderings=2**30 - 1)
     assert bits.ordering + bits.code == 40
-    with pytest.raises(UserError, match="priority"):
-        PlaceBits.for_ranks(codes=1_000, orderings=2**30)
+    with raises_user_error("too-many-ordering-values", "priority"):
+        SortKeyBits.for_ranks(codes=1_000, orderings=2**30)

@@ -1,3 +1,4 @@
+# Covers: ehr_bert.schemas
 """Context tokens against plain Python, on a table where everything befalls records."""
 
 from dataclasses import replace
@@ -9,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError
 from ehr_bert.schemas import PATIENTS, ContextKind, Split, is_context
 from ehr_bert.sequences.building import PatientHistories, SequenceOptions, build_histories
 from ehr_bert.sequences.eligibility import Eligibility
@@ -19,6 +19,7 @@ from ehr_bert.vocabulary import CodeCount, Vocabulary
 from tests.sequences.decoding import decoded_sequences
 from tests.sequences.messy import messy_rows, write_tutorial_table
 from tests.sequences.reference import reference
+from tests.user_errors import raises_user_error
 
 ROWS = messy_rows(200, seed=41)
 """Stays of 0 to 59 days that end 40 days apart: overlaps, and gaps of some months."""
@@ -47,12 +48,12 @@ def built(
         patients=engine.load(pa.Table.from_pylist(people, schema=PATIENTS)),
     )
     options = SequenceOptions(eligibility=eligibility or Eligibility(), context=frozenset(kinds))
-    return build_histories(engine, table, diagnoses, 0, options=options)
+    return build_histories(engine, diagnoses, 0, options=options)
 
 
 def band(value: int, *bounds: tuple[int, int | None]) -> str:
-    (found,) = [(low, high) for low, high in bounds if low <= value and (high is None or value <= high)]
-    return f"{found[0]}+" if found[1] is None else f"{found[0]}-{found[1]}"
+    ((low, high),) = [(low, high) for low, high in bounds if low <= value and (high is None or value <= high)]
+    return f"{low}+" if high is None else f"{low}-{high}"
 
 
 AGES = [(low, low + 9) for low in range(0, 90, 10)] + [(90, None)]
@@ -60,7 +61,7 @@ GAPS = [(0, 7), (8, 30), (31, 90), (91, 180), (181, 365), (366, 730), (731, None
 
 
 def tokens_of_visit(person: dict, history: dict, index: int, kinds: set[ContextKind]) -> list[str]:
-    """What stands before the codes of a visit."""
+    """The context tokens of a visit."""
     tokens = []
     if ContextKind.SEX in kinds and index == 0 and person.get("sex"):
         tokens.append("SEX_" + {"F": "F", "M": "M"}.get(person["sex"], "OTHER"))
@@ -76,7 +77,7 @@ def tokens_of_visit(person: dict, history: dict, index: int, kinds: set[ContextK
 @pytest.mark.parametrize(
     "kinds", [set(ContextKind), {ContextKind.GAP}, {ContextKind.SEX}, {ContextKind.AGE, ContextKind.GAP}]
 )
-def test_each_visit_begins_with_its_tokens(
+def test_each_visit_starts_with_its_tokens(
     engine: DuckDBEngine, tmp_path: Path, kinds: set[ContextKind]
 ) -> None:
     histories = built(engine, tmp_path, kinds)
@@ -94,20 +95,20 @@ def test_each_visit_begins_with_its_tokens(
         history.update(codes=codes, visit_ids=visit_ids)
     splits = decoded_sequences(engine, histories, vocabulary)
     assert {patient: row for split in splits.values() for patient, row in split.items()} == expected
-    found = {
+    kinds_in_vocabulary = {
         kind for kind in ContextKind if any(token.startswith(kind.prefix) for token in vocabulary.tokens)
     }
-    assert found == kinds
+    assert kinds_in_vocabulary == kinds
 
 
-def test_tokens_are_no_codes(engine: DuckDBEngine, tmp_path: Path) -> None:
-    plain, told = (built(engine, tmp_path, kinds) for kinds in (set(), set(ContextKind)))
-    vocabularies = [histories.vocabulary(None, Split.TRAIN) for histories in (plain, told)]
+def test_context_tokens_are_not_codes(engine: DuckDBEngine, tmp_path: Path) -> None:
+    plain, with_context = (built(engine, tmp_path, kinds) for kinds in (set(), set(ContextKind)))
+    vocabularies = [histories.vocabulary(None, Split.TRAIN) for histories in (plain, with_context)]
     codes = [{vocabulary.tokens[index] for index in vocabulary.code_ids} for vocabulary in vocabularies]
     assert codes[0] == codes[1] == set(ROWS["code"])
     summaries = [
         summarise_preprocessing(histories, vocabulary, 0)
-        for histories, vocabulary in zip((plain, told), vocabularies, strict=True)
+        for histories, vocabulary in zip((plain, with_context), vocabularies, strict=True)
     ]
     sizes = [summary.pop("vocabulary_size") for summary in summaries]
     assert sizes[1] - sizes[0] == sum(map(is_context, vocabularies[1].tokens)) > 15
@@ -123,7 +124,7 @@ def test_tokens_are_numbered_by_patients_among_the_codes(engine: DuckDBEngine, t
     assert min(vocabulary.code_ids.tolist()) < max(places)
 
 
-def test_a_rule_for_rare_codes_leaves_rare_tokens(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_a_rule_for_rare_codes_keeps_rare_context_tokens(engine: DuckDBEngine, tmp_path: Path) -> None:
     histories = built(engine, tmp_path, set(ContextKind), Eligibility(min_patients=10_000))
     vocabulary = histories.vocabulary(None, Split.TRAIN)
     assert vocabulary.code_ids.tolist() == []
@@ -134,18 +135,18 @@ def test_a_rule_for_rare_codes_leaves_rare_tokens(engine: DuckDBEngine, tmp_path
 def test_tokens_of_patients_need_their_table(engine: DuckDBEngine, tmp_path: Path, kind: ContextKind) -> None:
     table = write_tutorial_table(tmp_path / "table.tsv", ROWS)
     options = SequenceOptions(context=frozenset({kind}))
-    with pytest.raises(UserError, match="ehr-bert extract"):
-        build_histories(engine, table, read_tutorial_table(engine, table), 0, options=options)
+    with raises_user_error("missing-patients-table", table):
+        build_histories(engine, read_tutorial_table(engine, table), 0, options=options)
 
 
 def test_tokens_of_gaps_need_no_table_of_patients(engine: DuckDBEngine, tmp_path: Path) -> None:
     table = write_tutorial_table(tmp_path / "table.tsv", ROWS)
     options = SequenceOptions(context=frozenset({ContextKind.GAP}))
-    histories = build_histories(engine, table, read_tutorial_table(engine, table), 0, options=options)
+    histories = build_histories(engine, read_tutorial_table(engine, table), 0, options=options)
     assert "GAP_31-90" in histories.codes
 
 
-def test_a_vocabulary_s_codes_leave_context_tokens_out() -> None:
+def test_the_codes_of_a_vocabulary_exclude_context_tokens() -> None:
     vocabulary = Vocabulary.from_counts(
         CodeCount(token, 1, 1) for token in ("SEX_F", "AGE_60-69", "GAP_731+", "ICD9_250.00", "AGED")
     )

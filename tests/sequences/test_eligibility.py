@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError
 from ehr_bert.schemas import SpecialToken, Split
 from ehr_bert.sequences.building import SequenceOptions, build_histories
 from ehr_bert.sequences.eligibility import Eligibility
@@ -19,6 +18,7 @@ from ehr_bert.vocabulary import CodeCount, Vocabulary
 from tests.sequences.decoding import decoded_sequences
 from tests.sequences.messy import messy_rows, write_tutorial_table
 from tests.sequences.reference import reference
+from tests.user_errors import raises_user_error
 
 FROM, UNTIL = date(2014, 5, 1), date(2015, 12, 22)
 """Days on which visits are discharged, so that the borders count."""
@@ -40,13 +40,13 @@ def rows() -> pd.DataFrame:
 
 
 def skewed(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with codes of `HEADED`, some often and some hardly ever."""
+    """The rows with codes of `HEADED` of very different frequencies."""
     number = rows["code"].str.removeprefix("ICD9_").astype(int)
     rank = (number**4 // 29**3 + rows["patient_id"].astype(int) % 2).clip(upper=29)
     return rows.assign(code=[HEADED[index * 7 % 30] for index in rank])
 
 
-def found(
+def sequences_of(
     engine: DuckDBEngine,
     table: Path,
     options: SequenceOptions,
@@ -55,7 +55,7 @@ def found(
 ) -> tuple[dict[str, dict[str, list]], set[str], Vocabulary]:
     """The sequences by patient, the patients of the training split, and the vocabulary."""
     diagnoses = read_tutorial_table(engine, table)
-    built = build_histories(engine, table, diagnoses, 0, sample_size, options, given)
+    built = build_histories(engine, diagnoses, 0, sample_size, options, given)
     vocabulary = built.vocabulary(given, Split.TRAIN)
     splits = decoded_sequences(engine, built, vocabulary)
     patients = {patient: row for split in splits.values() for patient, row in split.items()}
@@ -73,7 +73,7 @@ def of_patients(rows: pd.DataFrame, enough: pd.Series) -> pd.DataFrame:
     return rows[rows["patient_id"].isin(enough[enough].index)]
 
 
-def test_visits_and_patients_are_taken_by_rule_and_counted_in_order(
+def test_visits_and_patients_are_filtered_by_rule_and_counted(
     engine: DuckDBEngine, tmp_path: Path, rows: pd.DataFrame
 ) -> None:
     table = write_tutorial_table(tmp_path / "table.tsv", rows)
@@ -101,7 +101,7 @@ def test_visits_and_patients_are_taken_by_rule_and_counted_in_order(
     assert counts["of_ineligible_patients"] == len(dated) - len(left)
     assert counts["outside_sample"] == 0
     assert counts["sequence_codes"] + counts["merged_duplicates"] == len(left)
-    patients, _, _ = found(engine, table, SequenceOptions(eligibility=eligibility))
+    patients, _, _ = sequences_of(engine, table, SequenceOptions(eligibility=eligibility))
     assert patients == reference(left)
     assert any(FROM in stays(patient) for patient in patients.values())
     assert any(UNTIL in stays(patient) for patient in patients.values())
@@ -114,25 +114,27 @@ def stays(patient: dict[str, list]) -> list[date]:
     return [admit + timedelta(days) for admit, days in pairs]
 
 
-def test_a_sample_is_drawn_of_the_eligible(engine: DuckDBEngine, tmp_path: Path, rows: pd.DataFrame) -> None:
+def test_a_sample_is_drawn_from_eligible_patients(
+    engine: DuckDBEngine, tmp_path: Path, rows: pd.DataFrame
+) -> None:
     table = write_tutorial_table(tmp_path / "table.tsv", rows)
     options = SequenceOptions(eligibility=Eligibility(min_visits=9))
-    patients, _, _ = found(engine, table, options, sample_size=11)
+    patients, _, _ = sequences_of(engine, table, options, sample_size=11)
     assert len(patients) == 11
     assert min(len(patient["los_days"]) for patient in patients.values()) >= 9
 
 
-def test_nobody_eligible_is_an_error_that_tells_the_flow(
+def test_no_eligible_patient_is_an_error_with_the_cohort_flow(
     engine: DuckDBEngine, tmp_path: Path, rows: pd.DataFrame
 ) -> None:
     table = write_tutorial_table(tmp_path / "table.tsv", rows)
     options = SequenceOptions(eligibility=Eligibility(until=date(2013, 1, 1)))
-    with pytest.raises(UserError, match="usable rows 300, discharged until 2013-01-01 0"):
-        found(engine, table, options)
+    with raises_user_error("no-eligible-patients", table, "300", "discharged until 2013-01-01: 0"):
+        sequences_of(engine, table, options)
 
 
 def common_targets(pairs: set[tuple[str, str]], min_patients: int, kept: set[str]) -> dict[str, str | None]:
-    """What each code of (patient, code) becomes: from the longest up, heading by heading; null is `[UNK]`."""
+    """The replacement of each code, found heading by heading from the longest codes; None is `[UNK]`."""
     current = {code: code for _, code in pairs}
     for length in range(max(map(len, current.values())), 0, -1):
         patients = Counter(code for _, code in {(patient, current[code]) for patient, code in pairs})
@@ -148,14 +150,14 @@ def common_targets(pairs: set[tuple[str, str]], min_patients: int, kept: set[str
 
 
 @pytest.mark.parametrize("kept", [set(), {"ICD9_250.11", "SNOMED_0"}])
-def test_rare_codes_go_up_to_a_common_heading_or_become_unknown(
+def test_rare_codes_are_replaced_by_a_heading_or_become_unknown(
     engine: DuckDBEngine, tmp_path: Path, rows: pd.DataFrame, kept: set[str]
 ) -> None:
     rows = skewed(rows)
     table = write_tutorial_table(tmp_path / "table.tsv", rows)
     options = SequenceOptions(eligibility=Eligibility(min_patients=40))
     given = Vocabulary.from_counts(CodeCount(code, 0, 0) for code in kept)
-    patients, training, vocabulary = found(engine, table, options, given=given)
+    patients, training, vocabulary = sequences_of(engine, table, options, given=given)
     in_training = rows[rows["patient_id"].isin(training)]
     pairs = set(zip(in_training["patient_id"], in_training["code"], strict=True))
     assert {code for _, code in pairs} == set(rows["code"])
@@ -174,20 +176,20 @@ def test_rare_codes_go_up_to_a_common_heading_or_become_unknown(
 
 
 def multisets(patients: dict[str, dict[str, list]]) -> dict[str, list[tuple[int, str]]]:
-    """The codes of each visit in no order: where unknown ones stood depends on what they were."""
+    """The sorted codes of each visit, since the position of an unknown code depends on the original code."""
     return {
         patient: sorted(zip(row["visit_ids"], row["codes"], strict=True)) for patient, row in patients.items()
     }
 
 
-def test_rare_codes_are_counted_by_what_becomes_of_them(
+def test_replacements_of_rare_codes_are_counted(
     engine: DuckDBEngine, tmp_path: Path, rows: pd.DataFrame
 ) -> None:
     rows = skewed(rows)
     table = write_tutorial_table(tmp_path / "table.tsv", rows)
     options = SequenceOptions(eligibility=Eligibility(min_patients=40))
     summary = write_sequences_folder(engine, table, tmp_path / "out", options=options)
-    _, training, _ = found(engine, table, options)
+    _, training, _ = sequences_of(engine, table, options)
     in_training = rows[rows["patient_id"].isin(training)]
     targets = common_targets(set(zip(in_training["patient_id"], in_training["code"], strict=True)), 40, set())
     moved = {code for code, target in targets.items() if target not in (code, None)}

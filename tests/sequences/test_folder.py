@@ -1,3 +1,4 @@
+# Covers: ehr_bert.sequences.parquet, ehr_bert.sequences.summary
 import json
 from pathlib import Path
 
@@ -7,13 +8,13 @@ import pytest
 
 from ehr_bert.engines import DuckDBEngine
 from ehr_bert.engines import duckdb as duckdb_engine
-from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES, REJECTED, SEQUENCES, SpecialToken, Split
 from ehr_bert.sequences import folder as folder_module
 from ehr_bert.sequences.folder import write_sequences_folder
 from ehr_bert.sequences.summary import summary_text
 from ehr_bert.vocabulary import Vocabulary
 from tests.sequences.messy import HEADER, messy_rows, tutorial_lines, write_tutorial_table
+from tests.user_errors import raises_user_error
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -25,7 +26,7 @@ def table(tmp_path: Path) -> Path:
     return write_tutorial_table(tmp_path / "table.tsv", messy_rows(200, seed=7))
 
 
-def test_the_folder_holds_all_patients_by_id(
+def test_the_folder_contains_all_patients_sorted_by_id(
     engine: DuckDBEngine, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_module, "SHARD_PATIENTS", 13)
@@ -41,7 +42,7 @@ def test_the_folder_holds_all_patients_by_id(
     assert sum(summary["patients"].values()) == 200
 
 
-def test_every_row_is_accounted_for(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_every_row_is_counted_once(engine: DuckDBEngine, tmp_path: Path) -> None:
     lines = tutorial_lines(messy_rows(50, seed=8))
     table = tmp_path / "table.tsv"
     table.write_text(HEADER + "".join(lines) + "1\t2014-02-30\t2014-03-01\tA\t\t\t\n\nY\n")
@@ -59,7 +60,7 @@ def test_every_row_is_accounted_for(engine: DuckDBEngine, tmp_path: Path) -> Non
     assert "blank line" in summary_text(summary)
 
 
-def test_codes_that_only_other_splits_have_are_unknown_there(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_codes_outside_of_the_training_split_are_unknown(engine: DuckDBEngine, tmp_path: Path) -> None:
     table = tmp_path / "table.tsv"
     table.write_text(
         HEADER + "".join(f"{patient}\t2014-01-01\t2014-01-02\tC{patient}\t\t\t\n" for patient in range(40))
@@ -85,7 +86,7 @@ def test_a_given_vocabulary_keeps_its_ids(engine: DuckDBEngine, table: Path, tmp
     assert vocabulary.patients[2] == 0
 
 
-def test_a_rerun_gives_the_same_bytes_whatever_memory_and_threads(
+def test_the_bytes_do_not_depend_on_memory_and_threads(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, threads, aggregated_bytes in (("a", 2, 1), ("b", 1, 2_000_000)):
@@ -97,7 +98,7 @@ def test_a_rerun_gives_the_same_bytes_whatever_memory_and_threads(
     assert len(first) == 6
 
 
-def test_an_interrupted_run_leaves_the_earlier_output(
+def test_an_interrupted_run_keeps_the_earlier_output(
     engine: DuckDBEngine, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_sequences_folder(engine, table, tmp_path / "out")
@@ -115,7 +116,7 @@ def test_an_interrupted_run_leaves_the_earlier_output(
     assert not list(tmp_path.glob(".*partial"))
 
 
-def test_parquet_gives_the_tsv_s_sequences(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_parquet_and_tsv_give_the_same_sequences(engine: DuckDBEngine, tmp_path: Path) -> None:
     rows = messy_rows(60, seed=9)
     table = write_tutorial_table(tmp_path / "table.tsv", rows)
     (tmp_path / "parquet").mkdir()
@@ -128,17 +129,17 @@ def test_parquet_gives_the_tsv_s_sequences(engine: DuckDBEngine, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("rows", "mentioned"),
     [
-        ("", "holds no diagnosis"),
-        ("1\tx\t2014-01-01\tA\t\t\t\n", "line 2: admission is not a date"),
+        ("", "table.tsv"),
+        ("1\tx\t2014-01-01\tA\t\t\t\n", "line 2"),
     ],
 )
-def test_a_table_with_nothing_usable_is_an_error(
-    engine: DuckDBEngine, tmp_path: Path, rows: str, message: str
+def test_a_table_without_usable_rows_is_refused(
+    engine: DuckDBEngine, tmp_path: Path, rows: str, mentioned: str
 ) -> None:
     table = tmp_path / "table.tsv"
     table.write_text(HEADER + rows)
-    with pytest.raises(UserError, match=message):
+    with raises_user_error("no-usable-rows", mentioned):
         write_sequences_folder(engine, table, tmp_path / "out")
     assert not (tmp_path / "out").exists()

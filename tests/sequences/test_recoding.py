@@ -11,7 +11,7 @@ from ehr_bert.sequences.folder import write_sequences_folder
 from ehr_bert.sequences.summary import summary_text
 from tests.sequences.messy import messy_rows, write_tutorial_table
 from tests.sequences.reference import reference
-from tests.sequences.test_eligibility import found
+from tests.sequences.test_eligibility import sequences_of
 
 CODES = ["ICD9_401.9", "ICD9_401.1", "ICD9_365.70", "ICD10_I10", "ICD9_250", "SNOMED_44054006", "odd"]
 
@@ -22,16 +22,16 @@ def some_rows() -> pd.DataFrame:
     return rows.assign(code=[CODES[index % len(CODES)] for index in number])
 
 
-def test_rolled_up_codes_merge_in_a_visit_and_others_stay(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_rolled_up_codes_are_merged_within_a_visit(engine: DuckDBEngine, tmp_path: Path) -> None:
     rows = some_rows()
     table = write_tutorial_table(tmp_path / "table.tsv", rows)
     for to in RollUp:
-        patients, _, _ = found(engine, table, SequenceOptions(roll_up=to))
+        patients, _, _ = sequences_of(engine, table, SequenceOptions(roll_up=to))
         targets = rolled_up(CODES, to)
         assert patients == reference(rows.replace({"code": targets}))
 
 
-def test_what_a_roll_up_cannot_map_is_counted(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_codes_that_a_roll_up_cannot_map_are_counted(engine: DuckDBEngine, tmp_path: Path) -> None:
     rows = some_rows()
     table = write_tutorial_table(tmp_path / "table.tsv", rows)
     options = SequenceOptions(roll_up=RollUp.ICD10)
@@ -49,7 +49,7 @@ def test_what_a_roll_up_cannot_map_is_counted(engine: DuckDBEngine, tmp_path: Pa
     assert "rolled up to icd10" in summary_text(summary)
 
 
-def test_a_summary_tells_the_quantiles_of_visits_and_codes(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_a_summary_contains_the_quantiles_of_visits_and_codes(engine: DuckDBEngine, tmp_path: Path) -> None:
     rows = messy_rows(97, seed=32)
     summary = write_sequences_folder(
         engine, write_tutorial_table(tmp_path / "table.tsv", rows), tmp_path / "out"
