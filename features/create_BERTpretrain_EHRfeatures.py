@@ -1,10 +1,10 @@
-"""Turn patient sequences into masked TFRecord examples.
+"""Convert sequences of patients to masked TFRecord examples (Med-BERT tutorial, step 2).
 
     python features/create_BERTpretrain_EHRfeatures.py --input_file=P.bencs.train --output_file=F
         --vocab_file=P.types --max_predictions_per_seq=1 --max_seq_length=64
 
-The flags are those of the Med-BERT tutorial's program. F.examples.json and F.vocabulary.tsv, beside F, tell
-how it was made and what its ids mean.
+The flags are those of the tutorial's program. F.examples.json describes how F was made, and F.vocabulary.tsv
+lists its tokens.
 """
 
 from pathlib import Path
@@ -15,31 +15,36 @@ from ehr_bert.programs import run_program
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("input_file", None, "Sequences of patients, a .bencs file.", required=True)
+flags.DEFINE_string("input_file", None, "Sequences of patients (.bencs file).", required=True)
 flags.DEFINE_list(
-    "output_file", None, "TFRecord file to write; examples are dealt out to a list.", required=True
+    "output_file",
+    None,
+    "TFRecord file to write, or a list of files, to which examples are written in turn.",
+    required=True,
 )
-flags.DEFINE_string("vocab_file", None, "vocabulary.tsv or .types.", required=True)
-flags.DEFINE_integer("max_seq_length", 32, "Tokens of an example at most.")
-flags.DEFINE_integer("max_predictions_per_seq", 2, "Masked codes of an example at most.")
-flags.DEFINE_float("masked_lm_prob", 0.35, "Share of an example's codes to mask; one is masked at least.")
+flags.DEFINE_string("vocab_file", None, "Vocabulary: vocabulary.tsv or .types.", required=True)
+flags.DEFINE_integer("max_seq_length", 32, "Largest number of tokens per example.")
+flags.DEFINE_integer("max_predictions_per_seq", 2, "Largest number of masked codes per example.")
+flags.DEFINE_float(
+    "masked_lm_prob", 0.35, "Share of the codes of an example to mask; at least one is masked."
+)
 flags.DEFINE_integer("random_seed", 12345, "Seed of the masking.")
 flags.DEFINE_enum(
     "long_patients",
     "split",
     ["split", "latest", "drop"],
-    "A patient longer than an example is split at visits, cut to the latest visits, or left out.",
+    "Patients longer than an example are split at visits, cut to their latest visits, or excluded.",
 )
 flags.DEFINE_bool(
     "med_bert",
     False,
-    "Med-BERT's choices: mask with id 0, no [CLS], leave out patients who are too long or whose first stay "
-    "is 0 days or less.",
+    "Reproduce Med-BERT: mask with id 0, no [CLS], exclude patients that are too long or have a first "
+    "stay of 0 days or less.",
 )
 
 
 def main() -> None:
-    """Runs the program."""
+    """Run the program."""
     from ehr_bert.examples.tutorial import TutorialSettings
     from ehr_bert.examples.windows import LongPatients
     from ehr_bert.examples.writing import write_files

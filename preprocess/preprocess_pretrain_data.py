@@ -1,4 +1,4 @@
-"""The Med-BERT tutorial's first program: a table of diagnoses becomes pickled patients and a dictionary.
+"""Convert a diagnosis table to pickle files of patients and of code ids (Med-BERT tutorial, step 1).
 
 python preprocess_pretrain_data.py DATA_FILE TYPES OUTPUT_PREFIX SAMPLE_SIZE
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ehr_bert.engines import DuckDBEngine
 from ehr_bert.errors import UserError, error_line
+from ehr_bert.logs import configure_logging
 from ehr_bert.sequences.summary import summary_text
 from ehr_bert.sequences.tutorial import write_tutorial_files
 from ehr_bert.vocabulary import Vocabulary
@@ -18,9 +19,9 @@ NO_TYPES = "NA"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The program's arguments."""
+    """Return the parser of the arguments."""
     program = argparse.ArgumentParser(
-        description="Turn a table of diagnoses into pickled patients, split 7:1:2, and a dictionary.",
+        description="Convert a diagnosis table to pickle files of patients, split 7:1:2, and of code ids.",
         epilog="Writes OUTPUT_PREFIX.bencs.{train,valid,test}, .ptencs.{train,valid,test}, .types, "
         ".summary.json and .rejected.parquet.",
     )
@@ -28,20 +29,22 @@ def parser() -> argparse.ArgumentParser:
         "data_file",
         type=Path,
         help="seven tab-separated columns with a header: patient, admission, discharge, diagnosis, "
-        "present on admission, priority, third party; .gz too",
+        "present on admission, priority, third party; may be compressed (.gz)",
     )
     program.add_argument(
-        "types", help=f"a .types or vocabulary.tsv file whose ids are kept, or {NO_TYPES} to number the codes"
+        "types",
+        help=f".types or vocabulary.tsv file whose ids do not change, or {NO_TYPES} to number all codes",
     )
-    program.add_argument("output_prefix", type=Path, help="how the names of the output files begin")
-    program.add_argument("sample_size", type=int, help="how many patients to take, 0 for all")
-    program.add_argument("--seed", type=int, default=0, help="decides splits and sample (default: 0)")
+    program.add_argument("output_prefix", type=Path, help="prefix of the output files")
+    program.add_argument("sample_size", type=int, help="number of patients to sample, 0 for all")
+    program.add_argument("--seed", type=int, default=0, help="seed of splits and sample (default: 0)")
     return program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the program; the exit status is 0, or 1 after a fault the user can mend."""
+    """Run the program. Return the exit status: 0, or 1 after an error that the user can fix."""
     arguments = parser().parse_args(argv)
+    configure_logging()
     try:
         given = None if arguments.types == NO_TYPES else Vocabulary.read(Path(arguments.types))
         with DuckDBEngine(arguments.output_prefix.absolute().parent) as engine:

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from ehr_bert.cli import command_parser
 from ehr_bert.cli.features import run
-from ehr_bert.errors import UserError
 from ehr_bert.pickles import write_bencs, write_pickles
 from tests.examples.patients import batch_of, random_patients
 from tests.examples.test_writing import sequences_folder
+from tests.user_errors import raises_user_error
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = "features/create_BERTpretrain_EHRfeatures.py"
@@ -54,8 +54,8 @@ def test_the_tutorials_command_writes_examples(tutorial):
         tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset(f"{tutorial}/F")
     ]
     assert len(examples) == 41
-    assert {len(each.features.feature["input_ids"].int64_list.value) for each in examples} == {64}
-    assert {len(each.features.feature["masked_lm_ids"].int64_list.value) for each in examples} == {1}
+    assert {len(example.features.feature["input_ids"].int64_list.value) for example in examples} == {64}
+    assert {len(example.features.feature["masked_lm_ids"].int64_list.value) for example in examples} == {1}
     sidecar = json.loads((tutorial / "F.examples.json").read_text())
     assert sidecar["cls_id"] == 307
     assert sidecar["vocab_size"] == 310
@@ -66,30 +66,30 @@ def test_med_bert_and_several_files(tutorial):
         *tutorial_arguments(tutorial, f"--output_file={tutorial}/A,{tutorial}/B", "--med_bert")
     )
     assert done.returncode == 0, done.stderr
-    told = [json.loads((tutorial / f"{name}.examples.json").read_text()) for name in "AB"]
-    assert [each["mask_id"] for each in told] == [0, 0]
-    assert [each["cls_id"] for each in told] == [None, None]
-    written = [each["files"][name]["records"] for each, name in zip(told, "AB", strict=True)]
-    (accounts,) = told[0]["accounts"].values()
+    sidecars = [json.loads((tutorial / f"{name}.examples.json").read_text()) for name in "AB"]
+    assert [sidecar["mask_id"] for sidecar in sidecars] == [0, 0]
+    assert [sidecar["cls_id"] for sidecar in sidecars] == [None, None]
+    written = [sidecar["files"][name]["records"] for sidecar, name in zip(sidecars, "AB", strict=True)]
+    (accounts,) = sidecars[0]["accounts"].values()
     assert sum(written) == accounts["examples"] == accounts["written"]
     assert accounts["short_first_stay"] > 0
 
 
-def test_a_fault_of_the_user_is_one_line(tutorial):
+def test_an_error_of_the_user_is_one_line(tutorial):
     write_pickles(tutorial / "short.types", [{"empty_pad": 0, "ICD10_1": 1}])
     done = run_program(
         *tutorial_arguments(tutorial, f"--output_file={tutorial}/E", f"--vocab_file={tutorial}/short.types")
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(
-        "create_BERTpretrain_EHRfeatures.py: the sequences hold id"
-    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("create_BERTpretrain_EHRfeatures.py: ")
+    assert last.endswith("[ids-out-of-range]")
     assert "Traceback" not in done.stderr
     assert not (tutorial / "E").exists()
 
 
 def test_help_names_every_flag():
-    told = run_program("--help").stdout
+    help_text = run_program("--help").stdout
     for flag in (
         "input_file",
         "output_file",
@@ -101,7 +101,7 @@ def test_help_names_every_flag():
         "med_bert",
         "long_patients",
     ):
-        assert f"{flag}:" in told
+        assert f"{flag}:" in help_text
 
 
 def features(folder, *options):
@@ -135,7 +135,5 @@ def test_the_command_derives_the_tutorials_masked_codes_from_the_length(tmp_path
     "options", [["--masked-lm-prob", "0.2"], ["--max-predictions-per-seq", "9"], ["--med-bert"]]
 )
 def test_masking_options_are_for_the_tutorials_examples(tmp_path, options):
-    with pytest.raises(
-        UserError, match=f"{options[0]} is for the tutorial's examples: .* masked in training"
-    ):
+    with raises_user_error("setting-without-effect", options[0], "--tutorial"):
         features(tmp_path, *options)

@@ -35,7 +35,7 @@ def main() -> Callable[[list[str]], int]:
 
 
 def original_reader(path: Path) -> list[Any]:
-    """As the tutorial's programs read a file of patients: pickle after pickle until the end."""
+    """Read a file of patients as the tutorial's programs do: pickle after pickle until the end."""
     patients = []
     with open(path, "rb") as file:
         while True:
@@ -45,7 +45,7 @@ def original_reader(path: Path) -> list[Any]:
                 return patients
 
 
-def test_every_patient_is_as_the_original_makes_it(
+def test_every_patient_equals_that_of_the_original(
     main: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tutorial, "PICKLED_PATIENTS", 70)
@@ -56,27 +56,27 @@ def test_every_patient_is_as_the_original_makes_it(
     types = pickle.loads((tmp_path / "P.types").read_bytes())
     codes = {index: code for code, index in types.items()}
     expected = reference(rows)
-    found = {}
+    histories = {}
     for split in Split:
         bencs = original_reader(tmp_path / f"P.bencs.{split}")
         ptencs = original_reader(tmp_path / f"P.ptencs.{split}")
         assert len(bencs) == len(ptencs)
         for (patient, los, gaps, ids, visits), (records,) in zip(bencs, ptencs, strict=True):
             assert isinstance(patient, int)
-            found[str(patient)] = (los, gaps, [codes[index] for index in ids], visits)
+            histories[str(patient)] = (los, gaps, [codes[index] for index in ids], visits)
             assert [record[0] for record in records] == los
             assert [record[1] for record in records] == gaps
             assert [index for record in records for index in record[3]] == ids
             assert [n for n, record in enumerate(records, 1) for _ in record[3]] == visits
             assert [[codes[index] for index in record[3]] for record in records] == [r[2] for r in records]
-    assert found == {
+    assert histories == {
         patient: (one["los_days"], one["days_to_next"], one["codes"], one["visit_ids"])
         for patient, one in expected.items()
     }
     assert len(list(read_bencs(tmp_path / "P.bencs.train"))) > 2
 
 
-def test_types_number_the_codes_of_all_splits_by_falling_patient_count(
+def test_types_number_the_codes_of_all_splits_by_decreasing_patient_count(
     main: Callable, tmp_path: Path
 ) -> None:
     rows = messy_rows(100, seed=12)
@@ -101,7 +101,7 @@ def test_given_types_are_kept(main: Callable, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", ["x1", "01", "-0", "9223372036854775808"])
-def test_one_id_that_is_no_integer_makes_all_of_them_text(main: Callable, tmp_path: Path, other: str) -> None:
+def test_one_id_that_is_not_an_integer_makes_all_ids_text(main: Callable, tmp_path: Path, other: str) -> None:
     lines = "".join(f"{patient}\t2014-01-01\t2014-01-02\tA\t\t\t\n" for patient in ("-5", "8", other))
     (tmp_path / "table.tsv").write_text(HEADER + lines)
     main([str(tmp_path / "table.tsv"), "NA", str(tmp_path / "P"), "0"])
@@ -127,7 +127,7 @@ def test_the_tutorial_s_mixed_separators_are_read(main: Callable, tmp_path: Path
     }
 
 
-def test_a_rerun_gives_the_same_bytes_and_a_sample_its_size(main: Callable, tmp_path: Path) -> None:
+def test_a_rerun_gives_the_same_bytes(main: Callable, tmp_path: Path) -> None:
     table = write_tutorial_table(tmp_path / "table.tsv", messy_rows(100, seed=14))
     for prefix in ("P", "Q"):
         main([str(table), "NA", str(tmp_path / prefix), "31", "--seed", "6"])
@@ -144,17 +144,17 @@ def test_an_interrupted_run_leaves_nothing(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tutorial, "summarise", killed)
+    monkeypatch.setattr(tutorial, "summarise_preprocessing", killed)
     with pytest.raises(KeyboardInterrupt):
         main([str(table), "NA", str(tmp_path / "P"), "0"])
     assert [path.name for path in tmp_path.iterdir()] == ["table.tsv"]
 
 
-def test_a_fault_is_one_line_and_exit_status_1(
+def test_an_error_is_one_line_with_exit_status_1(
     main: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "table.tsv").write_text(HEADER)
     assert main([str(tmp_path / "table.tsv"), "NA", str(tmp_path / "P"), "0"]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("preprocess_pretrain_data.py: ")
-    assert "holds no diagnosis" in last
+    assert last.endswith("[no-usable-rows]")

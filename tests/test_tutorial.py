@@ -1,4 +1,4 @@
-"""The published tutorial, with its very command lines."""
+"""The command lines of the published tutorial."""
 
 import os
 import pickle
@@ -25,7 +25,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-def test_the_tutorial_runs_as_printed_and_its_model_loads_in_pytorch(tmp_path):
+def test_the_tutorial_runs_as_published_and_its_model_loads_in_pytorch(tmp_path):
     paths = {name: str(tmp_path / name) for name in "PFDH"}
     for line in LINES.strip().splitlines():
         done = run(*line.format(**paths).split())
@@ -66,5 +66,6 @@ def test_every_program_that_reads_pickles_refuses_one_that_runs_code(tmp_path, f
     done = run(*lines[flag])
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    assert "refused, pickle 1: it names posix.system" in done.stderr
+    assert "posix.system" in done.stderr
+    assert "[unsafe-pickle]" in done.stderr
     assert not (CHECKOUT / "owned").exists()

@@ -14,52 +14,62 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
-    parser.add_argument("sequences", type=Path, help="folder that `ehr-bert preprocess` made")
-    parser.add_argument("output", type=Path, help="folder for the examples of the train and valid splits")
+    """Add the arguments of the command."""
+    parser.add_argument("sequences", type=Path, help="folder that `ehr-bert preprocess` wrote")
     parser.add_argument(
-        "--max-seq-length", type=int, default=512, help="tokens of an example at most, [CLS] counted"
+        "output", type=Path, help="folder to write the examples of training and validation patients to"
+    )
+    parser.add_argument(
+        "--max-seq-length",
+        type=int,
+        default=512,
+        help="largest number of tokens per example, including [CLS]",
     )
     parser.add_argument(
         "--long-patients",
         choices=["split", "latest", "drop"],
         default="split",
-        help="a patient longer than an example is split at visits, cut to the latest visits, or left out",
+        help="patients longer than an example are split at visits, cut to their latest visits, or excluded",
     )
     parser.add_argument(
-        "--seed", type=int, default=12345, help="seed of the packing, or with --tutorial of the masking"
+        "--seed", type=int, default=12345, help="seed of the packing, or of the masking with --tutorial"
     )
     parser.add_argument(
         "--vocabulary",
         type=Path,
-        help="of the examples, such as `ehr-bert vocabulary` made; if not given the sequences' own",
+        help="vocabulary of the examples, such as one from `ehr-bert vocabulary` (default: that of SEQUENCES)",
     )
-    parser.add_argument("--shards", type=int, default=1, help="files a split, and a length of windows")
+    parser.add_argument("--shards", type=int, default=1, help="number of files per split and window length")
     add_task_arguments(parser)
     tutorial = parser.add_argument_group(
-        "the tutorial's examples", "one patient an example, padded, and masked when it is written"
+        "the tutorial's examples", "one patient per example, padded, and masked when it is written"
     )
-    tutorial.add_argument("--tutorial", action="store_true", help="write these instead of packed windows")
+    tutorial.add_argument(
+        "--tutorial", action="store_true", help="write the tutorial's examples instead of packed windows"
+    )
     masking = [
-        tutorial.add_argument("--masked-lm-prob", type=float, help="share of the codes to mask (0.15)"),
+        tutorial.add_argument(
+            "--masked-lm-prob", type=float, help="share of the codes to mask (default: 0.15)"
+        ),
         tutorial.add_argument(
             "--max-predictions-per-seq",
             type=int,
-            help="masked codes of an example at most (probability x length, rounded up)",
+            help="largest number of masked codes per example (default: --masked-lm-prob x --max-seq-length, "
+            "rounded up)",
         ),
         tutorial.add_argument(
             "--med-bert",
             action="store_true",
             default=None,
-            help="Med-BERT's choices: mask with id 0, no [CLS], leave out patients who are too long or whose "
-            "first stay is 0 days or less",
+            help="reproduce Med-BERT: mask with id 0, no [CLS], exclude patients that are too long or "
+            "have a first stay of 0 days or less",
         ),
     ]
-    parser.set_defaults(masking_options={each.dest: each.option_strings[0] for each in masking})
+    parser.set_defaults(masking_options={option.dest: option.option_strings[0] for option in masking})
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes the examples of the training and validation patients, and prints what became of them."""
+    """Write the examples of training and validation patients, and print the counts of patients."""
     from ehr_bert.examples.writing import write_folder
     from ehr_bert.vocabulary import Vocabulary
 
@@ -81,8 +91,9 @@ def _packed_settings(arguments: argparse.Namespace) -> "PackedSettings":
     for name, option in arguments.masking_options.items():
         if getattr(arguments, name) is not None:
             raise UserError(
-                f"{option} is for the tutorial's examples: packed windows are masked in training, as its "
-                "recipe says. Leave it out, or add --tutorial"
+                "setting-without-effect",
+                f"{option} has no effect on packed windows, which are masked during training as its recipe "
+                "specifies. Remove it, or add --tutorial.",
             )
     return PackedSettings(
         seed=arguments.seed,

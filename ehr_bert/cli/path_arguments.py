@@ -1,4 +1,4 @@
-"""Options that name a file or folder, alike in every stage."""
+"""Options for files and folders that several commands share."""
 
 import argparse
 from pathlib import Path
@@ -10,5 +10,7 @@ def add_path(parser: argparse.ArgumentParser, option: str, purpose: str, metavar
 
 
 def add_titles(parser: argparse.ArgumentParser) -> None:
-    """Adds `--titles`."""
-    parser.add_argument("--titles", type=Path, help="TSV of code and title, before the published titles")
+    """Add `--titles`."""
+    parser.add_argument(
+        "--titles", type=Path, help="TSV of code and title, which takes precedence over the published titles"
+    )

@@ -152,7 +152,7 @@ def damaged(grid_folder, tmp_path, place, content):
 @pytest.mark.parametrize(
     ("place", "content", "message"),
     [
-        ("runs/boosting/all/seed-1/result.json", "{", r"is no JSON.*: remove .*boosting/all/seed-1"),
+        ("runs/boosting/all/seed-1/result.json", "{", r"is not valid JSON.*remove .*boosting/all/seed-1"),
         (
             "runs/boosting/all/seed-1/result.json",
             "{}",
