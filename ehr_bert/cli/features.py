@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocabulary",
         type=Path,
-        help="vocabulary of the examples, such as one from `ehr-bert vocabulary` (default: that of SEQUENCES)",
+        help="vocabulary of the examples, such as one of `ehr-bert vocabulary` (default: that of SEQUENCES)",
     )
     parser.add_argument("--shards", type=int, default=1, help="number of files per split and window length")
     add_task_arguments(parser)
