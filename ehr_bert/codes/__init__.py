@@ -1,4 +1,4 @@
-"""Code systems: how codes are written, what they are called, and what they roll up to."""
+"""Code systems: canonical codes, titles, and roll-up to coarser codes."""
 
 from ehr_bert.codes.icd import canonical
 from ehr_bert.codes.maps import titles

@@ -1,4 +1,4 @@
-"""The chapters of ICD, under names that ICD-9-CM and ICD-10 share."""
+"""Chapters of ICD, with the same names for ICD-9-CM and ICD-10."""
 
 from bisect import bisect_right
 
@@ -32,7 +32,7 @@ _ICD10 = {
     "V00": "External causes",
     "Z00": "Factors of health status",
 }
-"""The category that each chapter begins with; it ends where the next begins."""
+"""Chapter by its first category. A chapter ends before the first category of the next one."""
 
 _ICD9 = {
     "000": "Infectious diseases",
@@ -57,14 +57,21 @@ _ICD9 = {
     "E00": "External causes",
     "V00": "Factors of health status",
 }
-"""As `_ICD10`. The chapter of the nervous system and the sense organs is told apart as in ICD-10."""
+"""Chapter by its first category. Nervous system and sense organs are separate chapters, as in ICD-10."""
 
 CHAPTERS = (*_ICD10.values(), CONTEXT, OTHER)
-"""All chapters, in the order of ICD-10, and what stands for tokens that are of none."""
+"""All chapters in the order of ICD-10, followed by the groups of all other tokens."""
 
 
 def chapter(code: str) -> str:
-    """The chapter of a code of ICD, `CONTEXT` for a context token, or else `OTHER`; one of `CHAPTERS`."""
+    """Return the chapter of a token, one of `CHAPTERS`.
+
+    ICD codes have a chapter of ICD, context tokens `CONTEXT`, and all other tokens `OTHER`.
+
+    Example:
+        >>> chapter("ICD10_E11.9")
+        'Endocrine and metabolic'
+    """
     for prefix, starts in ((ICD9_PREFIX, _ICD9), (ICD10_PREFIX, _ICD10)):
         category = code.removeprefix(prefix)
         if category != code and category >= next(iter(starts)):

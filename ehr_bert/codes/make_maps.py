@@ -1,4 +1,4 @@
-"""Makes the maps of this package again out of the published files; `data/README.md` says which.
+"""Rebuild the maps of this package from the published files that `data/README.md` lists.
 
 python -m ehr_bert.codes.make_maps FOLDER_OF_PUBLISHED_FILES
 """
@@ -15,7 +15,7 @@ from ehr_bert.codes.maps import CCS, DATA, ICD9, ICD10
 
 
 def write_maps(published: Path) -> None:
-    """Reads the published files and writes the maps into the package."""
+    """Read the published files and write the maps to the package."""
     icd9_ccs, icd10_ccs = published / "ccs_icd9_dxref_2015.csv", published / "icd_10_cm_to_ccs.csv.gz"
     icd9_titles = _read(published / "icd_9_cm_codes.csv.gz", "icd_9_cm", "long_description")
     icd9 = pd.DataFrame(
@@ -44,14 +44,14 @@ def write_maps(published: Path) -> None:
 
 
 def _read(path: Path, key: str, value: str) -> pd.Series:
-    """One column by another, its first value where there are more; rows without a key are left out."""
+    """Return the first value of each key. Rows without a key are excluded."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     stripped = table[[key, value]].map(str.strip)
     return stripped[stripped[key] != ""].groupby(key)[value].first()
 
 
 def _equivalents(path: Path) -> pd.Series:
-    """One ICD-10-CM code for each ICD-9-CM code: alone before in combination, then the file's first."""
+    """Return one ICD-10-CM code per ICD-9-CM code: the first single code, or the first of a combination."""
     gems = pd.read_csv(path, dtype={"icd9cm": str, "icd10cm": str})
     gems = gems[gems["no_map"] == 0].sort_values(["icd9cm", "combination"], kind="stable")
     return gems.groupby("icd9cm")["icd10cm"].first().map(lambda code: _dotted(code, 3))
@@ -62,7 +62,7 @@ def _dotted(code: str, before: int) -> str:
 
 
 def _write(table: pd.DataFrame, name: str) -> None:
-    """Writes a map by code; what is not known of a code is null."""
+    """Write a map, sorted by code. Missing values are null."""
     by_code = table.rename_axis("code").sort_index().reset_index()
     columns = pa.Table.from_pandas(by_code, preserve_index=False).replace_schema_metadata()
     pq.write_table(columns, DATA / name, compression="zstd", compression_level=19)

@@ -1,7 +1,7 @@
-"""What the published maps say of codes: their titles, and the categories they belong to.
+"""Published maps of diagnosis codes to titles, categories and equivalent codes.
 
-They come with the package; `data/README.md` tells their source and year. Each is read when first asked for.
-Codes in them carry their system's prefix.
+The maps are part of the package; `data/README.md` lists their sources and years. Each map is read on first use.
+Codes have the prefix of their system.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ CCS = "ccs.parquet"
 
 @cache
 def titles() -> Mapping[str, str]:
-    """What each code of ICD-9-CM and ICD-10-CM and each CCS category is called; headings aren't named."""
+    """Return the titles of ICD-9-CM and ICD-10-CM codes and CCS categories. Headings have no title."""
     return (
         _pairs(ICD9, ICD9_PREFIX, "title")
         | _pairs(ICD10, ICD10_PREFIX, "title")
@@ -30,28 +30,28 @@ def titles() -> Mapping[str, str]:
 
 @cache
 def icd9_codes() -> frozenset[str]:
-    """The codes of ICD-9-CM, retired ones among them."""
+    """Return the codes of ICD-9-CM, including retired codes."""
     return frozenset(_pairs(ICD9, ICD9_PREFIX, "code"))
 
 
 @cache
 def ccs_categories() -> Mapping[str, str]:
-    """The CCS category of each code of ICD-9-CM and ICD-10-CM."""
+    """Return the CCS category of each ICD-9-CM and ICD-10-CM code."""
     return _pairs(ICD9, ICD9_PREFIX, "ccs", CCS_PREFIX) | _pairs(ICD10, ICD10_PREFIX, "ccs", CCS_PREFIX)
 
 
 @cache
 def ccsr_categories() -> Mapping[str, str]:
-    """The first CCSR category of each code of ICD-10-CM."""
+    """Return the first CCSR category of each ICD-10-CM code."""
     return _pairs(ICD10, ICD10_PREFIX, "ccsr", CCSR_PREFIX)
 
 
 @cache
 def icd10_equivalents() -> Mapping[str, str]:
-    """A code of ICD-10-CM for each of ICD-9-CM that the General Equivalence Mappings map.
+    """Return an ICD-10-CM code for each ICD-9-CM code in the General Equivalence Mappings.
 
-    Where they offer several: one that stands alone before one that holds only in combination with others,
-    then the first of their file.
+    If the mappings contain several codes, single codes are preferred to combinations of codes, then the first
+    one in the file.
     """
     return _pairs(ICD9, ICD9_PREFIX, "icd10", ICD10_PREFIX)
 

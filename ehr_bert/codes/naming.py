@@ -1,4 +1,4 @@
-"""Which system a code is of, by what its store calls the system or by the code's shape."""
+"""Code system of a code, from the name of the system in the store or from the shape of the code."""
 
 from functools import cache
 
@@ -15,7 +15,7 @@ _NAMES = {
     "ICD10$": CodeSystem.ICD10,
     "SNOMED": CodeSystem.SNOMED,
 }
-"""What a name must match, in capitals and without anything but letters and digits."""
+"""Code system by pattern of its name, in capitals and without characters other than letters and digits."""
 
 _SHAPES = {
     "^[0-9]{6,18}$": CodeSystem.SNOMED,
@@ -24,23 +24,23 @@ _SHAPES = {
     "^E(9[0-9]{2,3}|[0-9]{3}[.][0-9]?)$": CodeSystem.ICD9CM,
     "^[A-Z][0-9][0-9A-Z]([.]?[0-9A-Z]{1,4})?$": CodeSystem.ICD10CM,
 }
-"""The first that matches decides. `V` and two to four digits is ICD-9-CM, since the codes of ICD-10-CM under
-V are longer. `E8` and digits may be either, where there is no dot: `_e8_of_icd9` tells."""
+"""Code system by pattern of the code; the first match decides.
+
+`V` and two to four digits is ICD-9-CM, since the ICD-10-CM codes under V are longer. An undotted `E8` code can be
+either, which `_e8_codes_of_icd9` decides.
+"""
 
 
 def system_named(name: ir.StringValue) -> ir.StringValue:
-    """The `CodeSystem` that a store calls `name`, whatever stands before it: `ICD-9-CM`, `.../ICD/10`.
-
-    Null for another system.
-    """
+    """Return the `CodeSystem` of a name such as `ICD-9-CM` or `DIAGNOSIS//ICD//10`, or null if unknown."""
     compact = name.upper().re_replace("[^A-Z0-9]", "")
     return _first_match(compact, _NAMES)
 
 
 def system_by_shape(code: ir.StringValue) -> ir.StringValue:
-    """The `CodeSystem` that a code looks like, dotted or not; null if it looks like none."""
+    """Return the `CodeSystem` that the shape of a code suggests, with or without a dot, or null."""
     text = code.strip().upper()
-    return ibis.ifelse(text.isin(_e8_of_icd9()), CodeSystem.ICD9CM.value, _first_match(text, _SHAPES))
+    return ibis.ifelse(text.isin(_e8_codes_of_icd9()), CodeSystem.ICD9CM.value, _first_match(text, _SHAPES))
 
 
 def _first_match(text: ir.StringValue, systems: dict[str, CodeSystem]) -> ir.StringValue:
@@ -51,8 +51,8 @@ def _first_match(text: ir.StringValue, systems: dict[str, CodeSystem]) -> ir.Str
 
 
 @cache
-def _e8_of_icd9() -> list[str]:
-    """Codes from E80 to E89, without their dots, that ICD-9-CM has and ICD-10-CM lacks."""
+def _e8_codes_of_icd9() -> list[str]:
+    """Return the undotted codes from E80 to E89 that exist only in ICD-9-CM."""
     icd9, icd10 = (
         {code.removeprefix(prefix).replace(".", "") for code in titles() if code.startswith(f"{prefix}E8")}
         for prefix in (ICD9_PREFIX, ICD10_PREFIX)

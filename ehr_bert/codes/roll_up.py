@@ -1,4 +1,4 @@
-"""Coarser codes in place of finer ones, and one system in place of two."""
+"""Roll-up of codes to coarser codes, or to one code system."""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -10,11 +10,11 @@ from ehr_bert.codes.systems import ICD10_PREFIX
 
 
 class RollUp(StrEnum):
-    """What codes are rolled up to.
+    """Target of a roll-up.
 
-    `3-character` is ICD's category (four characters for ICD-9's E codes); `ccs` and `ccsr` are AHRQ's
-    classifications, a code of ICD-9 reaching CCSR by its equivalent in ICD-10-CM; `icd10` takes codes of
-    ICD-9 to that equivalent. A heading has a CCS or CCSR category where all codes below it share it.
+    `3-character` is the ICD category (four characters for E codes of ICD-9-CM). `ccs` and `ccsr` are the
+    classifications of AHRQ; an ICD-9-CM code is mapped to CCSR through its ICD-10-CM equivalent. `icd10` maps
+    ICD-9-CM codes to this equivalent. A heading has a CCS or CCSR category if all codes below it share it.
     """
 
     NONE = "none"
@@ -25,7 +25,7 @@ class RollUp(StrEnum):
 
 
 def rolled_up(codes: Iterable[str], to: RollUp) -> dict[str, str]:
-    """What takes the place of each code; a code that can't be mapped is left out."""
+    """Return the target of each code. Codes without a target are not in the result."""
     if to == RollUp.NONE:
         return {code: code for code in codes}
     if to == RollUp.CATEGORY:

@@ -1,4 +1,4 @@
-"""Systems of diagnosis codes, and the prefix by which a code tells its own."""
+"""Systems of diagnosis codes, and their prefixes in canonical codes."""
 
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ CCSR_PREFIX = "CCSR_"
 
 
 class CodeSystem(StrEnum):
-    """The systems that a raw code can be of, named as in OMOP's `vocabulary_id`."""
+    """Systems of raw codes, named as `vocabulary_id` of OMOP."""
 
     ICD9CM = "ICD9CM"
     ICD10CM = "ICD10CM"
@@ -20,7 +20,7 @@ class CodeSystem(StrEnum):
 
     @property
     def prefix(self) -> str:
-        """How codes of the system begin; the national forms of ICD-10 share one."""
+        """Prefix of the codes of the system. National versions of ICD-10 share one prefix."""
         return _PREFIXES[self]
 
 
@@ -37,5 +37,5 @@ _NAMES = {prefix: prefix.removesuffix("_") for prefix in (*_PREFIXES.values(), C
 
 
 def system_of(code: str) -> str:
-    """The system that a code's prefix tells, such as `ICD9`; `other` for any other code."""
+    """Return the system of a canonical code, such as `ICD9`, or `other`."""
     return next((name for prefix, name in _NAMES.items() if code.startswith(prefix)), "other")

@@ -1,4 +1,4 @@
-"""What to call a code to a person: its own title, or else that of the group that it is of."""
+"""Titles of codes: their own, or else the title of their group."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -18,36 +18,40 @@ _CONTEXT = {
 
 
 def read_titles(path: Path) -> dict[str, str]:
-    """The titles of a TSV of code and title, further columns left aside.
+    """Read titles by code from a TSV of code and title. Other columns are ignored.
 
     Raises:
-        UserError: the file can't be read.
+        UserError: The file cannot be read (key `unreadable-file`) or is not UTF-8 (`not-utf8`).
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return {row[0]: row[1] for row in csv.reader(file, delimiter="\t") if len(row) > 1}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise UserError("unreadable-file", f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError("not-utf8", f"{path} is not UTF-8: {error}. Convert the file.") from error
 
 
 def titles_of(codes: Iterable[str], own: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What each of some codes is called.
+    """Return the title of each code.
 
-    A heading of ICD, which the published maps don't name, is called by the CCS category that all codes below
-    it are of, or else by its chapter, both in brackets. A code of another system that `own` doesn't name is
-    called nothing.
+    ICD headings have no title in the published maps. Their title is the CCS category that all codes below
+    share, or else their chapter, in brackets. A code of another system that is not in `own` has an empty
+    title.
 
     Args:
-        codes: Codes with their system's prefix, and context tokens.
-        own: The user's titles, which go before the published ones.
+        codes: Canonical codes and context tokens.
+        own: Titles of the user, which override the published ones.
     """
     known = {**titles(), **(own or {})}
     groups = with_headings(ccs_categories())
-    named = {}
+    titles_by_code = {}
     for code in codes:
         group = titles().get(groups.get(code, ""), "") or chapter(code)
-        named[code] = known.get(code) or _context_title(code) or ("" if group == OTHER else f"[{group}]")
-    return named
+        titles_by_code[code] = (
+            known.get(code) or _context_title(code) or ("" if group == OTHER else f"[{group}]")
+        )
+    return titles_by_code
 
 
 def _context_title(token: str) -> str:

@@ -37,19 +37,19 @@ from ehr_bert.codes.maps import icd10_equivalents, titles
         ("[UNK]", OTHER),
     ],
 )
-def test_the_chapter_of(code, expected):
+def test_chapter_of_a_code(code, expected):
     assert chapter(code) == expected
 
 
 @given(st.one_of(st.text(), st.text().map("ICD9_".__add__), st.text().map("ICD10_".__add__)))
-def test_every_text_has_one(text):
+def test_every_text_has_a_chapter(text):
     assert chapter(text) in CHAPTERS
 
 
-def test_all_published_codes_have_one():
+def test_all_published_icd_codes_have_a_chapter_of_icd():
     assert {chapter(code) for code in titles() if code.startswith("ICD")} == {*CHAPTERS} - {CONTEXT, OTHER}
 
 
-def test_most_codes_stay_in_their_chapter_when_they_are_mapped_to_icd_10():
+def test_most_codes_keep_their_chapter_in_icd_10():
     pairs = icd10_equivalents().items()
     assert sum(chapter(icd9) == chapter(icd10) for icd9, icd10 in pairs) > 0.93 * len(pairs)

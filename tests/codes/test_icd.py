@@ -24,7 +24,9 @@ def duckdb() -> ibis.BaseBackend:
 def canonicals(duckdb: ibis.BaseBackend, codes: list[str | None], system: str | None) -> list[str | None]:
     frame = pd.DataFrame({"code": codes, "system": system}, dtype="str")
     rows = ibis.memtable(frame, schema={"code": "string", "system": "string"})
-    return duckdb.to_pyarrow(rows.select(found=canonical(rows.code, rows.system)))["found"].to_pylist()
+    return duckdb.to_pyarrow(rows.select(canonical=canonical(rows.code, rows.system)))[
+        "canonical"
+    ].to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def canonicals(duckdb: ibis.BaseBackend, codes: list[str | None], system: str | 
         (" 44054006 ", "SNOMED", "SNOMED_44054006"),
     ],
 )
-def test_a_code_is_written_in_one_way(
+def test_a_code_has_one_canonical_form(
     duckdb: ibis.BaseBackend, code: str, system: str, expected: str
 ) -> None:
     assert canonicals(duckdb, [code], system) == [expected]
@@ -60,16 +62,16 @@ def test_a_code_is_written_in_one_way(
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("1001", "010.01"),  # 100.1 is no code.
+        ("1001", "010.01"),  # 100.1 is not a code.
         ("19", "001.9"),  # There is no 019.
-        ("10", "010"),  # And 001.0 is a code too.
+        ("10", "010"),  # 001.0 is also a code.
         ("8", "008"),
-        ("845", "845"),  # A heading as it stands, though 084.5 and 008.45 are codes.
+        ("845", "845"),  # A heading without more zeros, although 084.5 and 008.45 are codes.
         ("329", "329"),  # 032.9 and 003.29 are codes.
         ("7777", "777.7"),
     ],
 )
-def test_lost_zeros_come_back_without_a_dot_only_where_one_number_of_them_makes_a_code(
+def test_without_a_dot_lost_zeros_are_restored_only_if_exactly_one_number_of_them_makes_a_code(
     duckdb: ibis.BaseBackend, code: str, expected: str
 ) -> None:
     assert canonicals(duckdb, [code], "ICD9CM") == [f"ICD9_{expected}"]
@@ -94,14 +96,14 @@ def test_lost_zeros_come_back_without_a_dot_only_where_one_number_of_them_makes_
         ("250.00", None),
     ],
 )
-def test_what_cannot_be_a_code_of_the_system_is_null(
+def test_an_invalid_code_of_the_system_is_null(
     duckdb: ibis.BaseBackend, code: str | None, system: str | None
 ) -> None:
     assert canonicals(duckdb, [code], system) == [None]
 
 
 @pytest.mark.parametrize(("prefix", "system"), [("ICD9_", "ICD9CM"), ("ICD10_", "ICD10CM")])
-def test_every_known_code_is_the_same_dotted_undotted_in_any_case_and_again(
+def test_every_known_code_has_the_same_canonical_form_dotted_undotted_and_in_any_case(
     duckdb: ibis.BaseBackend, prefix: str, system: str
 ) -> None:
     expected = sorted(icd9_codes() if prefix == "ICD9_" else ccsr_categories())
@@ -112,7 +114,7 @@ def test_every_known_code_is_the_same_dotted_undotted_in_any_case_and_again(
     assert canonicals(duckdb, [f" {code.lower()} " for code in codes], system) == expected
 
 
-def test_a_dotted_number_of_icd9_gets_all_its_zeros_back(duckdb: ibis.BaseBackend) -> None:
+def test_all_lost_zeros_before_a_dot_are_restored(duckdb: ibis.BaseBackend) -> None:
     expected = sorted(code for code in icd9_codes() if re.fullmatch(r"ICD9_0\d\d\.\d+", code))
     assert len(expected) > 500
     numbers = [code.removeprefix("ICD9_").lstrip("0") for code in expected if not code.startswith("ICD9_000")]
@@ -126,9 +128,9 @@ def test_a_dotted_number_of_icd9_gets_all_its_zeros_back(duckdb: ibis.BaseBacken
     ),
     system=st.sampled_from(list(CodeSystem)),
 )
-def test_what_comes_out_has_the_shape_of_its_system_and_comes_out_again(
+def test_canonical_codes_have_the_shape_of_their_system_and_are_stable(
     duckdb: ibis.BaseBackend, codes: list[str], system: CodeSystem
 ) -> None:
-    found = [code for code in canonicals(duckdb, [*codes, "250"], system.value) if code is not None]
-    assert all(re.fullmatch(system.prefix + f"({SHAPES[system.prefix]})", code, re.ASCII) for code in found)
-    assert canonicals(duckdb, [code.removeprefix(system.prefix) for code in found], system.value) == found
+    valid = [code for code in canonicals(duckdb, [*codes, "250"], system.value) if code is not None]
+    assert all(re.fullmatch(system.prefix + f"({SHAPES[system.prefix]})", code, re.ASCII) for code in valid)
+    assert canonicals(duckdb, [code.removeprefix(system.prefix) for code in valid], system.value) == valid

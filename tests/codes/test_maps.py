@@ -26,7 +26,7 @@ def dotted(prefix: str, code: str) -> str:
     return prefix + code[:before] + ("." if code[before:] else "") + code[before:]
 
 
-def test_maps_say_what_is_known_of_common_codes() -> None:
+def test_maps_contain_common_codes() -> None:
     assert titles()["ICD9_428.0"] == "Congestive heart failure, unspecified"
     assert titles()["ICD10_E11.9"] == "Type 2 diabetes mellitus without complications"
     assert titles()["CCS_108"] == "Congestive heart failure; nonhypertensive"
@@ -37,7 +37,7 @@ def test_maps_say_what_is_known_of_common_codes() -> None:
     assert {"ICD9_V58.61", "ICD9_E885.9", "ICD9_038.1"} < icd9_codes()
 
 
-def test_what_the_mappings_leave_open_is_no_equivalent() -> None:
+def test_codes_without_a_mapping_have_no_equivalent() -> None:
     assert "ICD9_365.70" in icd9_codes()
     assert "ICD9_365.70" not in icd10_equivalents()
 
@@ -47,7 +47,7 @@ def test_maps_are_small() -> None:
 
 
 @published
-def test_maps_hold_what_was_published() -> None:
+def test_maps_agree_with_the_published_files() -> None:
     icd9_ccs = {
         dotted("ICD9_", row["ICD-9-CM CODE"].strip()): "CCS_" + row["CCS CATEGORY"].strip()
         for row in rows("ccs_icd9_dxref_2015.csv")
@@ -71,22 +71,22 @@ def test_maps_hold_what_was_published() -> None:
 
 
 @published
-def test_an_equivalent_stands_alone_where_one_does_and_is_the_first() -> None:
-    offered: dict[str, list[tuple[str, str]]] = {}
+def test_an_equivalent_is_the_first_single_code_or_else_the_first_combination() -> None:
+    candidates: dict[str, list[tuple[str, str]]] = {}
     for row in rows("icd9toicd10cmgem.csv"):
         if row["no_map"] == "0":
             target = (row["combination"], dotted("ICD10_", row["icd10cm"]))
-            offered.setdefault(dotted("ICD9_", row["icd9cm"]), []).append(target)
+            candidates.setdefault(dotted("ICD9_", row["icd9cm"]), []).append(target)
     assert icd10_equivalents() == {
         code: next((target for combined, target in targets if combined == "0"), targets[0][1])
-        for code, targets in offered.items()
+        for code, targets in candidates.items()
     }
 
 
 @published
-def test_the_maps_are_made_again_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rebuilding_the_maps_gives_the_same_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(make_maps, "DATA", tmp_path)
     make_maps.write_maps(PUBLISHED)
-    made = sorted(path.name for path in tmp_path.iterdir())
-    assert made == sorted(path.name for path in maps.DATA.glob("*.parquet"))
-    assert all(pq.read_table(tmp_path / name).equals(pq.read_table(maps.DATA / name)) for name in made)
+    rebuilt = sorted(path.name for path in tmp_path.iterdir())
+    assert rebuilt == sorted(path.name for path in maps.DATA.glob("*.parquet"))
+    assert all(pq.read_table(tmp_path / name).equals(pq.read_table(maps.DATA / name)) for name in rebuilt)

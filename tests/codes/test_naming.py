@@ -7,10 +7,10 @@ from ehr_bert.engines import DuckDBEngine
 
 
 def applied(engine: DuckDBEngine, function, texts: list[str]) -> list[str | None]:
-    table = engine.load(pa.table({"text": texts, "place": range(len(texts))}))
-    return engine.collect(table.select(found=function(table.text), place="place").order_by("place"))[
-        "found"
-    ].to_pylist()
+    table = engine.load(pa.table({"text": texts, "position": range(len(texts))}))
+    return engine.collect(
+        table.select(system=function(table.text), position="position").order_by("position")
+    )["system"].to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def applied(engine: DuckDBEngine, function, texts: list[str]) -> list[str | None
         (None, ["ICD9Proc", "ICD10PCS", "local", "ICD9CM_3digit", ""]),
     ],
 )
-def test_a_system_is_known_by_its_names(
+def test_a_system_is_recognised_by_its_names(
     engine: DuckDBEngine, system: CodeSystem | None, names: list[str]
 ) -> None:
     assert applied(engine, system_named, names) == [system] * len(names)
@@ -45,7 +45,7 @@ def test_a_system_is_known_by_its_names(
         (None, ["SR (Sinus Rhythm)", "12", "E", "", "I10|I11", "250.000"]),
     ],
 )
-def test_a_code_s_shape_tells_its_system(
+def test_a_system_is_recognised_by_the_shape_of_a_code(
     engine: DuckDBEngine, system: CodeSystem | None, codes: list[str]
 ) -> None:
     assert applied(engine, system_by_shape, codes) == [system] * len(codes)

@@ -70,7 +70,7 @@ CODES = [
         ),
     ],
 )
-def test_codes_are_rolled_up_and_those_without_a_target_left_out(
+def test_codes_are_rolled_up_and_codes_without_a_target_are_excluded(
     to: RollUp, expected: dict[str, str]
 ) -> None:
     assert rolled_up(CODES, to) == expected
@@ -95,6 +95,6 @@ def test_other_systems_have_no_headings(code: str) -> None:
     assert parent(code) is None
 
 
-def test_a_heading_is_of_the_group_that_all_its_codes_share() -> None:
+def test_a_heading_has_the_group_that_all_its_codes_share() -> None:
     groups = {"ICD9_001.01": "a", "ICD9_001.02": "a", "ICD9_001.1": "b", "ICD9_002.0": "b"}
     assert with_headings(groups) == groups | {"ICD9_001.0": "a", "ICD9_002": "b"}

@@ -1,7 +1,7 @@
 import pytest
 
 from ehr_bert.codes.titles import read_titles, titles_of
-from ehr_bert.errors import UserError
+from tests.user_errors import raises_user_error
 
 
 @pytest.mark.parametrize(
@@ -18,11 +18,11 @@ from ehr_bert.errors import UserError
         ("[UNK]", ""),
     ],
 )
-def test_a_code_is_called(code, title):
+def test_title_of_a_code(code, title):
     assert titles_of([code]) == {code: title}
 
 
-def test_own_titles_go_first():
+def test_titles_of_the_user_override_published_ones():
     assert titles_of(["ICD9_428.0"], {"ICD9_428.0": "weak heart"}) == {"ICD9_428.0": "weak heart"}
 
 
@@ -32,9 +32,9 @@ def test_titles_are_the_first_two_columns(tmp_path):
     assert read_titles(path) == {"A": "one", "C": "three"}
 
 
-def test_what_can_not_be_read_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"gone\.tsv can't be read: No such file"):
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    with raises_user_error("unreadable-file", tmp_path / "gone.tsv"):
         read_titles(tmp_path / "gone.tsv")
     (tmp_path / "latin.tsv").write_bytes(b"A\tM\xe9ni\xe8re\n")
-    with pytest.raises(UserError, match=r"latin\.tsv can't be read: .*utf-8"):
+    with raises_user_error("not-utf8", tmp_path / "latin.tsv"):
         read_titles(tmp_path / "latin.tsv")
