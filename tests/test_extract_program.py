@@ -1,3 +1,4 @@
+# Covers: ehr_bert.cli.extract
 import csv
 import json
 import os

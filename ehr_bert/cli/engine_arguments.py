@@ -62,7 +62,7 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
         "--processes",
         type=count,
         metavar="N",
-        help="number of processes; by default one per core, and at most one per input file",
+        help="number of processes; by default one per core, or fewer for few files",
     )
     _add_spark_arguments(group)
 

@@ -17,13 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs="+",
         metavar="X",
-        help="weight of the patients of each corpus, such as 1 5; by default 1",
+        help="amplification of each corpus, a factor for its counts, such as 1 5; by default 1",
     )
     parser.add_argument(
         "--size",
         type=count,
         metavar="N",
-        help="maximum number of tokens, the most frequent by weighted count; by default all",
+        help="maximum number of tokens, the most frequent after amplification; by default all",
     )
     parser.add_argument(
         "--min-patients",
@@ -40,13 +40,15 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
     corpora = [Vocabulary.read(folder / VOCABULARY_TABLE) for folder in arguments.sequences]
-    equal_weights = [1.0] * len(corpora)
-    weights = arguments.amplify or equal_weights
+    no_amplification = [1.0] * len(corpora)
+    factors = arguments.amplify or no_amplification
     limits = (arguments.size, arguments.min_patients)
-    vocabulary = mixed_vocabulary(corpora, weights, *limits)
-    unweighted = mixed_vocabulary(corpora, equal_weights, *limits)
+    vocabulary = mixed_vocabulary(corpora, factors, *limits)
+    unamplified = mixed_vocabulary(corpora, no_amplification, *limits)
     vocabulary.write(arguments.output)
     print(f"{len(vocabulary):,} tokens in {arguments.output}")
-    for folder, corpus, weight in zip(arguments.sequences, corpora, weights, strict=True):
-        comparison = f" (unweighted {survival(corpus, unweighted)})" if unweighted != vocabulary else ""
-        print(f"{folder}, weight {weight:g}: {survival(corpus, vocabulary)}{comparison}")
+    for folder, corpus, factor in zip(arguments.sequences, corpora, factors, strict=True):
+        comparison = (
+            f" (without amplification {survival(corpus, unamplified)})" if unamplified != vocabulary else ""
+        )
+        print(f"{folder}, {factor:g} times: {survival(corpus, vocabulary)}{comparison}")

@@ -1,6 +1,6 @@
 """Published maps of diagnosis codes to titles, categories and equivalent codes.
 
-The maps are part of the package; `data/README.md` lists their sources and years. Each map is read on first use.
+The maps are part of the package; `data/README.md` lists their sources. Each map is read on first use.
 Codes have the prefix of their system.
 """
 

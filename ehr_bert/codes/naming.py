@@ -26,8 +26,8 @@ _SHAPES = {
 }
 """Code system by pattern of the code; the first match decides.
 
-`V` and two to four digits is ICD-9-CM, since the ICD-10-CM codes under V are longer. An undotted `E8` code can be
-either, which `_e8_codes_of_icd9` decides.
+`V` and two to four digits is ICD-9-CM, since the ICD-10-CM codes under V are longer. An undotted `E8` code
+can be either, which `_e8_codes_of_icd9` decides.
 """
 
 

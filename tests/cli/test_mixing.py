@@ -1,3 +1,4 @@
+# Covers: ehr_bert.cli.vocabulary
 """Two corpora on the command line: their vocabulary, examples, a training of two phases, and its exports."""
 
 import json

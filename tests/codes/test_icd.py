@@ -1,3 +1,4 @@
+# Covers: ehr_bert.codes.icd, ehr_bert.codes.systems
 import re
 
 import ibis

@@ -1,3 +1,4 @@
+# Covers: ehr_bert.codes.make_maps, ehr_bert.codes.maps
 import csv
 import gzip
 import json

@@ -1,3 +1,4 @@
+# Covers: ehr_bert.codes.headings, ehr_bert.codes.roll_up
 import pytest
 
 from ehr_bert.codes import RollUp, rolled_up

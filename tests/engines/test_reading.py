@@ -1,3 +1,4 @@
+# Covers: ehr_bert.engines.duckdb, ehr_bert.engines.engine, ehr_bert.engines.shards
 import gzip
 from pathlib import Path
 

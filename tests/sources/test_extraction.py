@@ -1,3 +1,4 @@
+# Covers: ehr_bert.sources.extraction, ehr_bert.sources.summary
 import json
 from datetime import date
 from pathlib import Path

@@ -1,3 +1,4 @@
+# Covers: ehr_bert.sources, ehr_bert.sources.checks, ehr_bert.sources.tutorial
 import gzip
 from datetime import date
 from pathlib import Path
