@@ -1,5 +1,7 @@
 # Covers: ehr_bert.sources.registry, ehr_bert.sources.store
 import json
+import re
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,8 +14,10 @@ from ehr_bert.sources.registry import STORES
 from ehr_bert.sources.store import Store, StoreOption
 from ehr_bert.sources.tables import opened_tables
 from tests.extension_command import run_with_extension
+from tests.sources.stores import rows_of, write_tables
 from tests.user_errors import raises_user_error
 
+GUIDE = Path(__file__).parents[2] / "docs" / "stores.md"
 BUILTIN = ["omop", "mimic-iv", "mimic-iii", "meds", "synthea", "table"]
 
 
@@ -72,3 +76,20 @@ def test_a_store_of_another_package_is_extracted_and_preprocessed(tmp_path):
     assert json.loads((sequences / "summary.json").read_text())["rows"]["read"] == 3
     refused = run_with_extension("extract", "--from", "meds", "--code-separator", "/", "in", "out")
     assert refused.stderr.endswith("[option-of-another-store]\n")
+
+
+def test_the_example_of_the_guide_reads_a_store(engine: DuckDBEngine, tmp_path):
+    (source,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict = {}
+    exec(source, names)
+    write_tables(
+        tmp_path / "store",
+        {
+            "cases": "case_id,patient,admitted,discharged\n1,a,2020-01-01,2020-01-02",
+            "diagnoses": "case_id,patient,code\n1,a,E11.9",
+        },
+    )
+    with opened_tables(engine, str(tmp_path / "store"), tmp_path) as tables:
+        records = names["HOSPITAL_X"].records(tables, code_system="ICD10")
+        rows = rows_of(engine, records, "patient_id", "code", "admit_date", "discharge_date", "reason")
+    assert rows == [("a", "ICD10_E11.9", "2020-01-01", "2020-01-02", None)]
