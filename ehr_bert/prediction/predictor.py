@@ -193,6 +193,8 @@ def load_predictor(folder: Path, attention: Attention = "sdpa") -> SavedPredicto
         predictor.head.load_state_dict(load_file(folder / HEAD_FILE))
         calibration = Calibration.from_dict(saved["calibration"]) if saved["calibration"] else None
         max_length = saved["max_length"]
+    except UserError as error:
+        raise error.prefixed(f"{folder / PREDICTOR_FILE}: ") from error
     except KeyError as error:
         raise UserError(
             "missing-key",

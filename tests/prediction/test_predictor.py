@@ -69,3 +69,16 @@ def test_a_head_that_does_not_match_is_refused(saved, change):
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with raises_user_error("predictor-mismatch", "head.safetensors", "predictor.json"):
         load_predictor(saved[1])
+
+
+def test_a_head_of_a_package_that_is_not_installed_is_refused(saved):
+    file = saved[1] / "predictor.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"head": "max"}))
+    with raises_user_error("unknown-head", file, "'max'"):
+        load_predictor(saved[1])
+
+
+def test_an_incomplete_file_is_refused(saved):
+    (saved[1] / "predictor.json").write_text('{"head": "bigru"}')
+    with raises_user_error("missing-key", "predictor.json", "outputs"):
+        load_predictor(saved[1])

@@ -1,9 +1,14 @@
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from ehr_bert.prediction.contenders.search import candidates
 from ehr_bert.prediction.contenders.tuning import Tuning, without_ineffective
 from ehr_bert.prediction.optimization import FitSettings, SearchFitSettings
 from tests.user_errors import raises_user_error
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -29,6 +34,18 @@ def test_an_error_mentions_the_file(tmp_path):
     path.write_text("[fit]\nfrozen = true\n")
     with raises_user_error("setting-without-effect", path):
         Tuning.read(path)
+
+
+def test_the_documentation_shows_the_defaults():
+    text = (ROOT / "docs/prediction.md").read_text(encoding="utf-8")
+    block = text[text.index("    learning_rates = ") : text.index("Settings without effect")]
+    values = tomllib.loads("\n".join(line[4:] for line in block.splitlines()))
+    assert Tuning.from_dict(values) == Tuning()
+    assert values["fit"].keys() == Tuning().to_dict()["fit"].keys()
+
+
+def test_the_settings_of_the_example_data_are_valid():
+    assert Tuning.read(ROOT / "example_data/finetune.toml").learning_rates == (3e-4,)
 
 
 def test_a_list_of_candidates_must_not_be_empty():
