@@ -5,12 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ehr_bert.schemas import SpecialToken
-from ehr_bert.vocabulary import CodeCount, Vocabulary, read_types
+from ehr_bert.vocabulary import TUTORIAL_PAD, CodeCount, Vocabulary, read_types
 from tests.user_errors import raises_user_error
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CODES = st.lists(
-    st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r["), min_size=1), unique=True, max_size=20
+    st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r["), min_size=1).filter(
+        lambda code: code != TUTORIAL_PAD
+    ),
+    unique=True,
+    max_size=20,
 )
 
 
