@@ -11,7 +11,7 @@ from tests.launching.trainings import RECIPE, write_inputs
 RECITAL = Path(__file__).parents[2] / "pretrain" / "recipes" / "recital"
 
 
-def test_the_table_is_printed_written_and_kept_as_json(tmp_path, capsys, monkeypatch):
+def test_the_table_is_printed_and_written_as_markdown_and_json(tmp_path, capsys, monkeypatch):
     def trainings(trials, features):
         assert features == ["A=F", "B=G"]
         for trial in trials:
@@ -19,7 +19,7 @@ def test_the_table_is_printed_written_and_kept_as_json(tmp_path, capsys, monkeyp
             evaluation = {"step": 9, "loss": loss, "masked_lm_loss": loss, "masked_lm_accuracy": 0.25}
             yield trial, {"seconds": 61.0, "evaluation": evaluation}
 
-    monkeypatch.setattr(grid, "run_grid", trainings)
+    monkeypatch.setattr(grid, "run_trials", trainings)
     recipes = [tmp_path / name for name in ("a.toml", "b.toml")]
     for recipe in recipes:
         Recipe().write(recipe)
@@ -40,13 +40,13 @@ def test_a_grid_of_real_trainings(tmp_path, capsys):
     arguments = ["bench", str(recipe), "--features", str(features), "--output", str(tmp_path / "G")]
     assert main([*arguments, "--seeds", "2"]) == 0
     assert main([*arguments, "--seeds", "2"]) == 0
-    found = json.loads((tmp_path / "G" / "results.json").read_text())["recipe"]
-    assert found["masked_lm_loss"]["standard_deviation"] > 0
-    assert found["seeds"]["1"]["step"] == sum(phase.steps for phase in RECIPE.phases)
-    assert (tmp_path / "G" / "recipe" / "seed-2.log").read_text().count("trained: ") == 1
+    metrics = json.loads((tmp_path / "G" / "results.json").read_text())["recipe"]
+    assert metrics["masked_lm_loss"]["standard_deviation"] > 0
+    assert metrics["seeds"]["1"]["step"] == sum(phase.steps for phase in RECIPE.phases)
+    assert (tmp_path / "G" / "recipe" / "seed-2.log").read_text().count("checkpoint: ") == 1
 
 
-def test_the_ready_recipes_differ_in_their_phases_alone_and_make_as_many_updates():
+def test_the_recital_recipes_differ_only_in_their_phases_with_equal_updates():
     recipes = {file.stem: Recipe.read(file) for file in RECITAL.glob("*.toml")}
     assert set(recipes) == {"a", "b", "a_and_b", "a_then_b", "b_then_b", "a_and_b_then_b"}
     of_a = recipes["a"]

@@ -4,16 +4,14 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from ehr_bert.cli import main
 from ehr_bert.cli.pretrain import export_phases
 from ehr_bert.cli.training_arguments import named_features
-from ehr_bert.errors import UserError
 from ehr_bert.training.flops import ProductRate
 from ehr_bert.training.record.checkpoints import newest_checkpoint
 from ehr_bert.vocabulary import CodeCount, Vocabulary
-from tests.training.test_execution import CODES, write_packed
+from tests.training.small import CODES, write_packed
+from tests.user_errors import raises_user_error
 
 RECIPE = """
 compile = false
@@ -38,7 +36,7 @@ corpus = "B"
 
 
 def sequences(folder: Path, first_code: int, patients: int) -> Path:
-    """Sequences whose codes begin with a number, each of so many training patients."""
+    """Write sequences with codes from a number on, each with a number of training patients."""
     write_packed(folder, 13)
     codes = (CodeCount(f"ICD9_{first_code + code:03}", patients, patients) for code in range(CODES))
     Vocabulary.from_counts(codes).write(folder / "sequences" / "vocabulary.tsv")
@@ -73,10 +71,10 @@ def test_from_two_corpora_to_an_export_of_each_phase(tmp_path, capsys, monkeypat
     assert capsys.readouterr().out.count("exported ") == 2
     for phase, step in ((1, 3), (2, 5)):
         assert newest_checkpoint(training / f"phase-{phase}").endswith(f"model.ckpt-{step}")
-        told = json.loads((training / "exports" / f"phase-{phase}" / "summary.json").read_text())
-        assert told["checkpoint"] == f"model.ckpt-{step}"
+        summary = json.loads((training / "exports" / f"phase-{phase}" / "summary.json").read_text())
+        assert summary["checkpoint"] == f"model.ckpt-{step}"
     export_phases(training, 2)
-    assert capsys.readouterr().out == ""  # they are there
+    assert capsys.readouterr().out == ""  # they exist
 
 
 def test_features_are_folders_with_or_without_a_name(tmp_path):
@@ -84,7 +82,7 @@ def test_features_are_folders_with_or_without_a_name(tmp_path):
         (tmp_path / folder).mkdir()
         for split in ("train", "valid"):
             (tmp_path / folder / f"{split}-00000-of-00001.tfrecord").write_bytes(b"")
-    found = named_features([f"A={tmp_path}/F", f"{tmp_path}/x=1"])
-    assert [(each.name, each.train[0].parent.name) for each in found] == [("A", "F"), ("", "x=1")]
-    with pytest.raises(UserError, match="no file of examples matches"):
+    sources = named_features([f"A={tmp_path}/F", f"{tmp_path}/x=1"])
+    assert [(source.name, source.train[0].parent.name) for source in sources] == [("A", "F"), ("", "x=1")]
+    with raises_user_error("no-examples"):
         named_features([f"A={tmp_path}/none"])

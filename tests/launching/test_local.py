@@ -17,9 +17,9 @@ from tests.launching.trainings import STEPS, write_inputs
 WORKER = """
 import json, os, sys
 from pathlib import Path
-told = json.loads(os.environ["TF_CONFIG"])
+config = json.loads(os.environ["TF_CONFIG"])
 seen = os.environ["CUDA_VISIBLE_DEVICES"]
-Path(sys.argv[1], str(told["task"]["index"])).write_text(json.dumps([told, seen]))
+Path(sys.argv[1], str(config["task"]["index"])).write_text(json.dumps([config, seen]))
 """
 
 
@@ -31,19 +31,19 @@ def test_tf_config_is_what_tensorflow_documents():
 
 
 @pytest.mark.parametrize(("gpus_each", "seen"), [(0, ["", "", ""]), (2, ["0,1", "2,3", "4,5"])])
-def test_each_worker_knows_all_addresses_its_place_and_its_own_gpus(tmp_path, gpus_each, seen):
+def test_each_worker_receives_all_addresses_its_index_and_its_gpus(tmp_path, gpus_each, seen):
     assert run_workers([sys.executable, "-c", WORKER, str(tmp_path)], 3, gpus_each) == 0
-    told = [json.loads((tmp_path / str(index)).read_text()) for index in range(3)]
-    assert [gpus for _, gpus in told] == seen
-    assert [config["task"]["index"] for config, _ in told] == [0, 1, 2]
-    clusters = [config["cluster"]["worker"] for config, _ in told]
+    received = [json.loads((tmp_path / str(index)).read_text()) for index in range(3)]
+    assert [gpus for _, gpus in received] == seen
+    assert [config["task"]["index"] for config, _ in received] == [0, 1, 2]
+    clusters = [config["cluster"]["worker"] for config, _ in received]
     assert clusters[0] == clusters[1] == clusters[2]
     assert len(set(clusters[0])) == 3
     assert all(re.fullmatch(r"localhost:\d+", address) for address in clusters[0])
 
 
 def start(inputs: tuple[Path, Path], output: Path, *where: str) -> subprocess.Popen:
-    """`ehr-bert launch`, or `pretrain` where nothing is said of workers."""
+    """Start `ehr-bert launch`, or `ehr-bert pretrain` without arguments for workers."""
     recipe, features = map(str, inputs)
     stage = ("launch", recipe, *where) if where else ("pretrain", "--recipe", recipe)
     return subprocess.Popen(
@@ -67,11 +67,11 @@ def inputs(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def by_two(inputs, tmp_path_factory) -> Path:
-    """What two workers trained without a break."""
+    """Training folder of two workers without interruption."""
     output = tmp_path_factory.mktemp("two") / "D"
     printed = finished(start(inputs, output, "--local", "2"))
     assert "float32 on 2 CPUs" in printed
-    assert printed.count("pretraining on") == 1  # one of them speaks
+    assert printed.count("pretraining on") == 1  # one worker logs
     return output
 
 
@@ -101,7 +101,7 @@ def wait_for(file: Path, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.slow
-def test_one_worker_killed_ends_all_and_launched_again_they_end_the_same(inputs, by_two, tmp_path):
+def test_after_a_killed_worker_a_resumed_training_ends_with_the_same_weights(inputs, by_two, tmp_path):
     broken = start(inputs, tmp_path / "D", "--local", "2")
     wait_for(tmp_path / "D" / "checkpoint", broken)
     workers = child_processes(broken)
@@ -118,7 +118,7 @@ def test_one_worker_killed_ends_all_and_launched_again_they_end_the_same(inputs,
 
 
 @pytest.mark.slow
-def test_told_to_stop_both_workers_save_and_end_with_75(inputs, by_two, tmp_path):
+def test_interrupted_workers_save_and_exit_with_75(inputs, by_two, tmp_path):
     stopped = start(inputs, tmp_path / "D", "--local", "2")
     wait_for(tmp_path / "D" / "checkpoint", stopped)
     stopped.send_signal(signal.SIGTERM)

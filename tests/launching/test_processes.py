@@ -19,33 +19,33 @@ def ending_with(status: int, seconds: float = 0.0) -> Process:
 
 
 @pytest.mark.parametrize(
-    ("statuses", "whole"),
+    ("statuses", "expected"),
     [((0, 0), 0), ((0, 75), 75), ((75, 75), 75), ((0, 3), 3), ((75, 3), 3), ((1,), 1)],
 )
-def test_the_status_is_that_of_the_first_to_fail_or_else_75_if_any_was_told_to_stop(statuses, whole):
-    assert run_together([ending_with(status) for status in statuses]) == whole
+def test_the_status_is_that_of_the_first_failure_or_75_after_an_interruption(statuses, expected):
+    assert run_together([ending_with(status) for status in statuses]) == expected
 
 
-def test_one_that_has_saved_does_not_end_the_one_that_still_saves(tmp_path):
+def test_a_process_that_has_saved_does_not_end_one_that_still_saves(tmp_path):
     slow = python(f"import time; time.sleep(0.5); open({str(tmp_path / 'saved')!r}, 'w')")
     assert run_together([ending_with(75), slow]) == 75
     assert (tmp_path / "saved").exists()
 
 
-def test_one_that_fails_ends_those_that_would_wait_for_it(monkeypatch):
+def test_a_failed_process_ends_those_that_wait_for_it(monkeypatch):
     monkeypatch.setattr(processes, "GRACE_SECONDS", 0.2)
-    begun = time.monotonic()
+    start = time.monotonic()
     assert run_together([ending_with(0, seconds=60), ending_with(2)]) == 2
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - start < 30
 
 
-def test_one_that_is_killed_counts_as_failed(monkeypatch):
+def test_a_killed_process_counts_as_failed(monkeypatch):
     monkeypatch.setattr(processes, "GRACE_SECONDS", 0.2)
     killed = python("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert run_together([ending_with(0, seconds=60), killed]) == 128 + signal.SIGKILL
 
 
-def test_a_signal_is_passed_on_to_all(tmp_path):
+def test_a_signal_is_forwarded_to_all(tmp_path):
     saves = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
@@ -73,8 +73,8 @@ def test_output_is_appended_to_the_log_and_variables_are_set(tmp_path):
     assert sorted(log.read_text().split("\n")) == ["", "error", "error", *[f"mine {os.environ['HOME']}"] * 2]
 
 
-def test_a_program_that_is_not_there_leaves_no_other_running():
-    begun = time.monotonic()
+def test_a_missing_program_leaves_no_other_process_running():
+    start = time.monotonic()
     with pytest.raises(FileNotFoundError):
         run_together([ending_with(0, seconds=60), Process(["/nowhere/at-all"])])
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - start < 30

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ehr_bert.cli import main
-from ehr_bert.errors import UserError
 from ehr_bert.launching.slurm import batch_script, submit
+from tests.user_errors import raises_user_error
 
-# Stand-ins for Slurm's commands: `srun` starts as many workers as there are nodes, one after the other.
+# Replacements of Slurm's commands. `srun` starts one worker per node, one after the other.
 SCONTROL = """#!/bin/sh
 case "$1" in
     show) printf 'node-a\\nnode-b.cluster\\nnode-c\\n' ;;
@@ -32,7 +32,7 @@ WORKER = "import os, sys; print(os.environ['TF_CONFIG'], sys.argv[2]); sys.exit(
 
 
 def cluster(folder: Path, **programs: str) -> dict[str, str]:
-    """An environment in which a job runs, with these programs first."""
+    """Return the environment of a job, with these programs first in PATH."""
     for name, program in programs.items():
         (folder / name).write_text(program)
         (folder / name).chmod(0o755)
@@ -41,7 +41,7 @@ def cluster(folder: Path, **programs: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("status", [0, 1, 75])
-def test_each_node_s_worker_knows_all_and_itself_and_the_job_is_requeued_on_75(tmp_path, status):
+def test_each_worker_receives_all_addresses_and_the_job_is_requeued_on_75(tmp_path, status):
     odd = "two words, 'quoted' \"twice\" $HOME"
     script = batch_script([sys.executable, "-c", WORKER, str(status), odd], nodes=3, gpus_per_node=2)
     environment = cluster(tmp_path, scontrol=SCONTROL, srun=SRUN)
@@ -53,9 +53,9 @@ def test_each_node_s_worker_knows_all_and_itself_and_the_job_is_requeued_on_75(t
     lines = done.stdout.splitlines()
     assert len(lines) == 3
     for index, line in enumerate(lines):
-        told, _, argument = line.partition("}} ")
+        config, _, argument = line.partition("}} ")
         assert argument == odd
-        assert json.loads(told + "}}") == {
+        assert json.loads(config + "}}") == {
             "cluster": {"worker": workers},
             "task": {"type": "worker", "index": index},
         }
@@ -70,11 +70,11 @@ def launched(capsys, *flags: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def at_the_root(monkeypatch):
+def at_the_repository_root(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
 
 
-def test_a_dry_run_prints_a_valid_script_and_nothing_else(capsys, tmp_path):
+def test_a_dry_run_prints_only_a_valid_script(capsys, tmp_path):
     script = launched(capsys, "--nodes", "32", "--gpus-per-node", "4", "--sbatch=--time=1:00:00", "--dry-run")
     lines = script.splitlines()
     assert lines[0] == "#!/bin/bash"
@@ -85,9 +85,8 @@ def test_a_dry_run_prints_a_valid_script_and_nothing_else(capsys, tmp_path):
         "#SBATCH --requeue",
         "#SBATCH --signal=TERM@120",
     } < set(lines)
-    assert (
-        lines[lines.index("") - 1] == "#SBATCH --time=1:00:00"
-    )  # after the script's own, which it overrides
+    # It follows the options of the script, which it overrides.
+    assert lines[lines.index("") - 1] == "#SBATCH --time=1:00:00"
     assert f"{sys.executable} -m ehr_bert pretrain" in script
     assert "--features 'A=F 1' F2 --output D" in script
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
@@ -95,11 +94,11 @@ def test_a_dry_run_prints_a_valid_script_and_nothing_else(capsys, tmp_path):
         assert subprocess.run(["sbatch", "--test-only"], input=script, text=True, check=False).returncode == 0
 
 
-def test_without_gpus_none_are_asked_for(capsys):
+def test_without_gpus_none_are_requested(capsys):
     assert "gpus" not in launched(capsys, "--dry-run")
 
 
-def test_the_script_is_submitted_as_it_is_printed(capsys, tmp_path, monkeypatch):
+def test_the_printed_script_is_submitted(capsys, tmp_path, monkeypatch):
     environment = cluster(
         tmp_path, sbatch=f"#!/bin/sh\ncat > {tmp_path}/script\necho Submitted batch job 7\n"
     )
@@ -109,20 +108,18 @@ def test_the_script_is_submitted_as_it_is_printed(capsys, tmp_path, monkeypatch)
     assert (tmp_path / "script").read_text() == script
 
 
-def test_what_sbatch_refuses_is_told(tmp_path, monkeypatch):
+def test_errors_of_sbatch_are_reported(tmp_path, monkeypatch):
     refuses = "#!/bin/sh\nprintf 'sbatch: error: invalid\\nsbatch: error: partition\\n' >&2\nexit 1\n"
     monkeypatch.setenv("PATH", cluster(tmp_path, sbatch=refuses)["PATH"])
-    with pytest.raises(
-        UserError, match="sbatch refuses the job: sbatch: error: invalid sbatch: error: partition"
-    ):
+    with raises_user_error("job-rejected", "sbatch: error: invalid sbatch: error: partition"):
         submit("#!/bin/bash\n")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    with pytest.raises(UserError, match="there is no sbatch here"):
+    with raises_user_error("missing-sbatch", "--dry-run"):
         submit("#!/bin/bash\n")
 
 
-def test_a_wrong_recipe_is_told_before_anything_is_submitted(tmp_path, capsys):
+def test_an_invalid_recipe_is_refused_before_submission(tmp_path, capsys):
     (tmp_path / "my.toml").write_text("sede = 3")
     arguments = [str(tmp_path / "my.toml"), "--features", "F", "--output", "D"]
     assert main(["launch", "--slurm", *arguments]) == 1
-    assert "unknown key 'sede'" in capsys.readouterr().err
+    assert "[unknown-setting]" in capsys.readouterr().err

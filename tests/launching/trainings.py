@@ -1,10 +1,10 @@
-"""Small trainings that processes of their own can make."""
+"""Small trainings that run in separate processes."""
 
 import dataclasses
 from pathlib import Path
 
 from ehr_bert.training.recipe import Checkpointing, Phase, Recipe
-from tests.training.test_execution import CONFIG, write_packed
+from tests.training.small import CONFIG, write_packed
 
 STEPS = 60
 
@@ -18,7 +18,7 @@ RECIPE = Recipe(
 
 
 def write_inputs(folder: Path, recipe: Recipe = RECIPE) -> tuple[Path, Path]:
-    """A recipe and a folder of features in `folder`."""
+    """Write a recipe and features into `folder`, and return their paths."""
     write_packed(folder, 7, 13)
     recipe.write(folder / "recipe.toml")
     return folder / "recipe.toml", folder / "F13"

@@ -5,7 +5,7 @@ import pytest
 
 from ehr_bert.report.comparison import NOT_COMPARABLE, Comparison, Spread
 
-GUESS = {
+BASELINE = {
     "patients": 7,
     "code_frequencies_loss": 5.5,
     "code_frequencies_accuracy": 0.05,
@@ -15,8 +15,8 @@ GUESS = {
 
 
 def figures(loss: float, accuracy: float, auroc: float | None = 0.6, **others) -> dict[str, float]:
-    found = GUESS | {"step": 1200, "masked_lm_loss": loss, "masked_lm_accuracy": accuracy} | others
-    return found if auroc is None else found | {"next_sentence_auroc": auroc}
+    metrics = BASELINE | {"step": 1200, "masked_lm_loss": loss, "masked_lm_accuracy": accuracy} | others
+    return metrics if auroc is None else metrics | {"next_sentence_auroc": auroc}
 
 
 def cells(comparison: Comparison, row: int) -> list[str]:
@@ -26,9 +26,9 @@ def cells(comparison: Comparison, row: int) -> list[str]:
 def test_means_and_deviations_are_those_of_the_sample():
     losses = [3.0, 3.5, 4.75]
     comparison = Comparison({"a": {seed: figures(loss, 0.1) for seed, loss in enumerate(losses, 1)}})
-    found = comparison.spread("a", "masked_lm_loss")
-    assert found == Spread(statistics.mean(losses), statistics.stdev(losses))
-    assert str(found) == "3.7500 ± 0.9014"
+    spread = comparison.spread("a", "masked_lm_loss")
+    assert spread == Spread(statistics.mean(losses), statistics.stdev(losses))
+    assert str(spread) == "3.7500 ± 0.9014"
     assert comparison.spread("a", "another") is None
 
 
@@ -38,7 +38,7 @@ def test_one_seed_has_no_deviation():
     assert comparison.to_dict()["a"]["masked_lm_loss"] == {"mean": 3.0, "standard_deviation": None}
 
 
-def test_the_best_is_bold_and_the_second_underlined_losses_from_below():
+def test_the_best_value_is_bold_and_the_second_best_underlined():
     comparison = Comparison(
         {"a": {1: figures(3.0, 0.3)}, "b": {1: figures(2.0, 0.1)}, "c": {1: figures(4.0, 0.2)}}
     )
@@ -47,9 +47,9 @@ def test_the_best_is_bold_and_the_second_underlined_losses_from_below():
     assert [cells(comparison, row)[6] for row in (2, 3, 4)] == ["**0.6000**"] * 3  # a tie
 
 
-def test_guessing_stands_below_for_who_wonders_whether_anything_was_learnt():
+def test_the_last_row_is_the_baseline():
     assert cells(Comparison({"a": {1: figures(3.0, 0.3)}}), -1) == [
-        "guessing",
+        "baseline",
         "",
         "",
         "5.5000",
@@ -59,7 +59,7 @@ def test_guessing_stands_below_for_who_wonders_whether_anything_was_learnt():
     ]
 
 
-def test_updates_and_seeds_are_told():
+def test_updates_and_seeds_are_shown():
     comparison = Comparison(
         {"a": {1: figures(3, 0.1), 2: figures(3, 0.1, step=700)}, "b": {1: figures(3, 0.1)}}
     )
@@ -67,7 +67,7 @@ def test_updates_and_seeds_are_told():
     assert cells(comparison, 3)[:3] == ["b", "1,200", "1"]
 
 
-def test_a_figure_that_one_seed_lacks_is_left_out():
+def test_a_metric_that_is_missing_for_a_seed_is_left_out():
     comparison = Comparison({"a": {1: figures(3, 0.1, auroc=None), 2: figures(3, 0.1)}})
     assert cells(comparison, 2)[6] == ""
     assert "next_sentence_auroc" not in comparison.to_dict()["a"]
@@ -76,14 +76,14 @@ def test_a_figure_that_one_seed_lacks_is_left_out():
 @pytest.mark.parametrize(
     "other", [{"patients": 8}, {"code_frequencies_loss": 5.6}, {"prevalence_loss": 0.61}]
 )
-def test_another_held_out_set_is_told(other):
+def test_different_held_out_data_is_reported(other):
     same = Comparison({"a": {1: figures(3, 0.1)}, "b": {1: figures(3, 0.1)}})
     assert NOT_COMPARABLE not in str(same)
     assert NOT_COMPARABLE in str(Comparison({"a": {1: figures(3, 0.1)}, "b": {1: figures(3, 0.1, **other)}}))
 
 
-def test_all_figures_are_json():
+def test_all_metrics_are_json():
     by_seed = {"a": {1: figures(3, 0.1), 2: figures(4, 0.1)}}
-    found = json.loads(json.dumps(Comparison(by_seed).to_dict()))
-    assert found["a"]["seeds"]["2"]["masked_lm_loss"] == 4
-    assert found["a"]["masked_lm_loss"]["mean"] == 3.5
+    values = json.loads(json.dumps(Comparison(by_seed).to_dict()))
+    assert values["a"]["seeds"]["2"]["masked_lm_loss"] == 4
+    assert values["a"]["masked_lm_loss"]["mean"] == 3.5

@@ -1,4 +1,4 @@
-"""Streams of small random cells, as the examples' `Updates` gives them."""
+"""Small random batches with the interface of `UpdateBatches`."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +8,7 @@ from tests.model.small import LAYOUT, random_batch
 
 
 class RandomUpdates:
-    """Endless updates of one window layout, or `steps` batches; every update is a function of its number."""
+    """Endless updates of one layout, or `steps` batches. An update depends only on its number."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class RandomUpdates:
                 whole = np.float32(sum(cell[weights].sum() for cell in update))
                 for cell in update:
                     cell[total] = whole
-            if number in broken:  # numbers of updates whose weights are not finite
+            if number in broken:  # these updates have weights that are not finite
                 update[0]["masked_weights"] = np.full_like(update[0]["masked_weights"], np.nan)
         self.updates = updates
 

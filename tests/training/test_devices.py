@@ -7,10 +7,10 @@ import sys
 import pytest
 import tensorflow as tf
 
-from ehr_bert.errors import UserError
 from ehr_bert.training.devices import Devices, Tpu, choose_strategy, device_kind, is_chief, resolve_precision
+from tests.user_errors import raises_user_error
 
-TWO_SHARES = """
+VIRTUAL_DEVICES = """
 import keras
 import numpy as np
 import tensorflow as tf
@@ -23,20 +23,21 @@ choose_strategy(Devices(count=2))
 phase = Phase(steps=9, warmup_steps=0, learning_rate=0.1)
 for name in ("adamw", "lamb"):
     recipe = Recipe(phases=(phase,), optimizer=Optimizer(name=name, weight_decay=0.1))
-    found = []
-    for each in (tf.distribute.get_strategy(), strategy):
-        with each.scope():
+    weights = []
+    for candidate in (tf.distribute.get_strategy(), strategy):
+        with candidate.scope():
             weight = keras.Variable(np.arange(6, dtype="float32").reshape(2, 3), name="kernel")
             optimizer = build_optimizer(recipe, [9], [weight])
 
-        @tf.function(jit_compile=each is not strategy)
+        @tf.function(jit_compile=candidate is not strategy)
         def step():
-            each.run(lambda: optimizer.apply([tf.ones((2, 3)) / each.num_replicas_in_sync], [weight]))
+            candidate.run(lambda: optimizer.apply([tf.ones((2, 3)) / candidate.num_replicas_in_sync],
+            [weight]))
 
         for _ in range(3):
             step()
-        found.append(weight.numpy())
-    np.testing.assert_allclose(*found, rtol=1e-5)
+        weights.append(weight.numpy())
+    np.testing.assert_allclose(*weights, rtol=1e-5)
 print(strategy.num_replicas_in_sync, device_kind(strategy), is_chief(strategy))
 """
 
@@ -60,7 +61,7 @@ def run(program: str, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **environment})
 
 
-def test_a_machine_without_gpus_trains_on_its_cpu():
+def test_a_machine_without_gpus_uses_its_cpu():
     strategy = choose_strategy(Devices())
     assert strategy.num_replicas_in_sync == 1
     assert is_chief(strategy)
@@ -69,22 +70,22 @@ def test_a_machine_without_gpus_trains_on_its_cpu():
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="counts GPUs there")
-def test_two_shares_of_a_cpu_make_the_updates_of_the_whole():
-    output, errors = run(TWO_SHARES).communicate()
+def test_two_virtual_cpu_devices_make_the_same_updates_as_one():
+    output, errors = run(VIRTUAL_DEVICES).communicate()
     assert output == "2 CPU True\n", errors
 
 
 def free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
     return ports
 
 
 def test_machines_of_tf_config_train_together():
     workers = [f"localhost:{port}" for port in free_ports(2)]
-    done = [
+    processes = [
         run(
             WORKER,
             CUDA_VISIBLE_DEVICES="",
@@ -94,36 +95,36 @@ def test_machines_of_tf_config_train_together():
         )
         for index in range(2)
     ]
-    outputs = [each.communicate(timeout=120) for each in done]
+    outputs = [process.communicate(timeout=120) for process in processes]
     assert [output for output, _ in outputs] == ["6.0 2 True\n", "6.0 2 False\n"], outputs[0][1][-2000:]
 
 
 @pytest.mark.parametrize(
-    ("devices", "message"),
+    ("devices", "key"),
     [
-        (Devices(count=0), "--devices is 0: it must be 1 or more"),
-        (Devices(count=2, tpu=Tpu("t")), "--devices counts GPUs, and a TPU is used as a whole"),
-        (Devices(tpu=Tpu("grpc://nowhere")), "no TPU can be used"),
+        (Devices(count=0), "devices-out-of-range"),
+        (Devices(count=2, tpu=Tpu("t")), "conflicting-options"),
+        (Devices(tpu=Tpu("grpc://nowhere")), "unreachable-tpu"),
     ],
 )
-def test_what_is_not_there_is_refused(devices, message, monkeypatch):
+def test_unusable_devices_are_refused(devices, key, monkeypatch):
     def unreachable(*_, **__):
         raise ValueError("nothing there\nand more")
 
     monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", unreachable)
-    with pytest.raises(UserError, match=message):
+    with raises_user_error(key):
         choose_strategy(devices)
 
 
-def test_more_gpus_than_there_are_is_refused_with_both_numbers(monkeypatch):
+def test_too_few_gpus_are_refused_with_both_numbers(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["one", "two"])
-    with pytest.raises(UserError, match="--devices is 3, and this machine has 2 GPUs"):
+    with raises_user_error("too-few-gpus", 3, 2):
         choose_strategy(Devices(count=3))
 
 
-def test_a_tf_config_that_says_nothing_is_refused(monkeypatch):
+def test_an_invalid_tf_config_is_refused(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "no JSON")
-    with pytest.raises(UserError, match="TF_CONFIG"):
+    with raises_user_error("unreachable-machines", "TF_CONFIG"):
         choose_strategy(Devices())
 
 

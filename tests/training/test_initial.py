@@ -10,7 +10,6 @@ import torch
 from scipy.special import softmax
 from transformers import BertConfig, BertForPreTraining, BertModel
 
-from ehr_bert.errors import UserError
 from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.reading import expand
 from ehr_bert.examples.writing import write_folder
@@ -26,8 +25,9 @@ from ehr_bert.weights.pretrained import Pretrained
 from tests.export.small import CODES, VOCABULARY, trained_model, training_folder
 from tests.model.small import LAYOUT, SMALL, random_batch
 from tests.training.continuing import continued, fast_runs, recipe_of
-from tests.training.test_execution import CODES as RUN_CODES
-from tests.training.test_execution import CONFIG, write_packed
+from tests.training.small import CODES as RUN_CODES
+from tests.training.small import CONFIG, write_packed
+from tests.user_errors import raises_user_error
 from tests.weights import published
 
 NEW = ("ICD10_E28", "ICD10_Z9", "ICD10_E03")
@@ -39,46 +39,47 @@ def no_measuring():
         yield
 
 
-def test_with_the_same_vocabulary_the_held_out_loss_begins_where_the_parents_ended(parent, tmp_path, caplog):
+def test_with_the_same_vocabulary_the_held_out_loss_equals_that_of_the_parent(parent, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="ehr_bert")
     export(parent.folder, tmp_path / "H", min_patients=0)
     loss = parent.outcome.evaluation.loss
-    exported = pretrain(continued(parent.asked, tmp_path / "E", tmp_path / "H", train=False)).evaluation
+    exported = pretrain(continued(parent.request, tmp_path / "E", tmp_path / "H", train=False)).evaluation
     assert exported.loss == pytest.approx(loss, abs=1e-6)
     caplog.clear()
-    again = pretrain(continued(parent.asked, tmp_path / "E", parent.folder)).evaluation
+    again = pretrain(continued(parent.request, tmp_path / "E", parent.folder)).evaluation
     out = caplog.text
     assert again.loss == pytest.approx(loss, abs=1e-6)
-    assert f"first weights from {parent.folder / 'model.ckpt-4'}: 49 of 49 tokens keep its rows\n" in out
-    assert "unknown codes: 0.00% of the corpus by its vocabulary, 0.00% by this one\n" in out
+    assert f"initialised from {parent.folder / 'model.ckpt-4'}: 49 of 49 tokens" in out
+    assert "unknown codes in the corpus: 0.00% with the vocabulary of that model, 0.00%" in out
     assert out.index("after 0 steps") < out.index("pretraining on")
 
 
-def test_a_training_is_read_by_its_folder_its_best_or_a_checkpoint(parent):
-    found = [read_pretrained(parent.folder / name) for name in ("", "best", "model.ckpt-4")]
-    assert {each.sha256 for each in found} == {found[0].sha256}
-    assert {each.source for each in found} == {parent.folder / "model.ckpt-4"}
+def test_a_training_is_named_by_its_folder_its_best_or_a_checkpoint(parent):
+    models = [read_pretrained(parent.folder / name) for name in ("", "best", "model.ckpt-4")]
+    assert {model.sha256 for model in models} == {models[0].sha256}
+    assert {model.source for model in models} == {parent.folder / "model.ckpt-4"}
 
 
-def test_a_recipe_without_a_shape_takes_the_parents_and_goes_on_without_the_parent(parent, tmp_path):
+def test_a_recipe_without_a_shape_takes_that_of_the_parent_and_resumes_without_it(parent, tmp_path):
     moved = shutil.copytree(parent.folder, tmp_path / "moved")
-    wanted = continued(parent.asked, tmp_path / "E", moved, evaluate=False)
-    pretrain(wanted)
+    request = continued(parent.request, tmp_path / "E", moved, evaluate=False)
+    pretrain(request)
     assert TrainingFolder(tmp_path / "E").config() == TrainingFolder(parent.folder).config()
     shutil.rmtree(moved)
-    assert pretrain(wanted).steps == 1
+    assert pretrain(request).steps == 1
 
 
-def test_a_shape_that_differs_is_refused_by_its_keys(parent, tmp_path):
+def test_another_shape_is_refused_with_the_differing_keys(parent, tmp_path):
     shape = dataclasses.replace(CONFIG, hidden_size=24, max_position_embeddings=99)
     recipe = recipe_of(init=str(parent.folder), model=shape)
-    with pytest.raises(UserError, match=r"has hidden_size 12, not 24; max_position_embeddings 17, not 99"):
-        pretrain(continued(parent.asked, tmp_path / "E", parent.folder, recipe=recipe))
+    mentioned = ("hidden_size 12 instead of 24", "max_position_embeddings 17 instead of 99")
+    with raises_user_error("shape-mismatch", *mentioned):
+        pretrain(continued(parent.request, tmp_path / "E", parent.folder, recipe=recipe))
     assert not (tmp_path / "E").exists()
 
 
 def with_new_codes(folder: Path) -> FeatureSource:
-    """Examples of the same patients, under a vocabulary of other codes, in another order."""
+    """Write examples of the same patients with a vocabulary of other codes in another order."""
     write_packed(folder, 7, 13)
     sequences = folder / "sequences"
     old = Vocabulary.read(sequences / "vocabulary.tsv")
@@ -90,14 +91,14 @@ def with_new_codes(folder: Path) -> FeatureSource:
     return FeatureSource(*(expand(f"{folder}/new/{split}-*.tfrecord") for split in ("train", "valid")))
 
 
-def test_rows_of_new_codes_are_made_and_told(parent, tmp_path, caplog):
+def test_rows_of_new_codes_are_initialised_and_reported(parent, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="ehr_bert")
     features = [with_new_codes(tmp_path)]
-    pretrain(continued(parent.asked, tmp_path / "E", parent.folder, features=features, evaluate=False))
+    pretrain(continued(parent.request, tmp_path / "E", parent.folder, features=features, evaluate=False))
     out = caplog.text
-    assert "41 of 45 tokens keep its rows\n  4 codes are new to it, such as ICD10_A00: their rows" in out
-    assert "\n  4 of its codes are not in the vocabulary\n" in out
-    assert "\n  unknown codes: 10.00% of the corpus by its vocabulary, 0.00% by this one\n" in out
+    assert "41 of 45 tokens keep their embedding\n  4 new codes, such as ICD10_A00, start from" in out
+    assert "\n  4 codes of that model are not in the vocabulary\n" in out
+    assert "10.00% with the vocabulary of that model, 0.00% with this one\n" in out
     old, new = (TrainingFolder(path).vocabulary() for path in (parent.folder, tmp_path / "E"))
     before, after = (load_model(path).output_table() for path in (parent.folder, tmp_path / "E"))
     for theirs, ours in zip(before, after, strict=True):
@@ -108,22 +109,24 @@ def test_rows_of_new_codes_are_made_and_told(parent, tmp_path, caplog):
 def test_unknown_codes_of_the_examples_themselves_are_counted(parent, tmp_path):
     features = with_new_codes(tmp_path)
     sidecar = tmp_path / "new" / "examples.json"
-    told = json.loads(sidecar.read_text())
-    codes = sum(facts["codes"] for name, facts in told["files"].items() if name.startswith("train"))
-    for facts in told["files"].values():
+    content = json.loads(sidecar.read_text())
+    codes = sum(facts["codes"] for name, facts in content["files"].items() if name.startswith("train"))
+    for facts in content["files"].values():
         facts["codes"] -= facts["codes"] // 4
-    known = sum(facts["codes"] for name, facts in told["files"].items() if name.startswith("train"))
-    sidecar.write_text(json.dumps(told))
+    known = sum(facts["codes"] for name, facts in content["files"].items() if name.startswith("train"))
+    sidecar.write_text(json.dumps(content))
     vocabulary = Vocabulary.read(tmp_path / "sequences" / "vocabulary.tsv")
     model = build_model(dataclasses.replace(CONFIG, vocab_size=len(vocabulary)), seed=0)
-    begun = initialise_from(read_pretrained(parent.folder), model, vocabulary, 4, 2, "mean", features.train)
-    assert begun.unknown.after == pytest.approx(1 - known / codes)
-    assert begun.unknown.before == pytest.approx(1 - 0.9 * known / codes)
+    initialisation = initialise_from(
+        read_pretrained(parent.folder), model, vocabulary, 4, 2, "mean", features.train
+    )
+    assert initialisation.unknown.after == pytest.approx(1 - known / codes)
+    assert initialisation.unknown.before == pytest.approx(1 - 0.9 * known / codes)
 
 
 @pytest.mark.parametrize("new_codes", ["category", "mean", "random"])
 def test_predictions_among_old_codes_are_unchanged(tmp_path, new_codes):
-    """With new codes, in another order, and hidden by another id."""
+    """The new codes are in another order, and another id hides them."""
     model = trained_model()
     parent = read_pretrained(training_folder(tmp_path / "D", model, mask_id=0))
     codes = np.random.default_rng(0).permutation([*CODES, *NEW])
@@ -138,15 +141,15 @@ def test_predictions_among_old_codes_are_unchanged(tmp_path, new_codes):
     hidden = batch["masked_places"][batch["masked_weights"] > 0]
     batch["token_ids"][hidden], theirs[hidden] = 0, vocabulary.ids["[MASK]"]
     ours["token_ids"] = theirs
-    expected, found = model(batch, layout=LAYOUT), child(ours, layout=LAYOUT)
+    expected, actual = model(batch, layout=LAYOUT), child(ours, layout=LAYOUT)
     used = batch["masked_weights"] > 0
     np.testing.assert_allclose(
-        softmax(found["masked_lm_logits"].numpy()[used][:, translation[5:]], axis=1),
+        softmax(actual["masked_lm_logits"].numpy()[used][:, translation[5:]], axis=1),
         softmax(expected["masked_lm_logits"].numpy()[used][:, 5:], axis=1),
         atol=1e-6,
     )
     used = batch["stay_weights"] > 0
-    np.testing.assert_allclose(found["stay_logits"][used], expected["stay_logits"][used], atol=1e-6)
+    np.testing.assert_allclose(actual["stay_logits"][used], expected["stay_logits"][used], atol=1e-6)
 
 
 STOCK = BertConfig(
@@ -164,33 +167,31 @@ def logits(folder: Path) -> list[np.ndarray]:
     model = BertForPreTraining.from_pretrained(folder).eval()
     ids = torch.arange(2 * 9).reshape(2, 9) + 3
     with torch.no_grad():
-        found = model(ids, token_type_ids=ids % 2)
-    return [found.prediction_logits.numpy(), found.seq_relationship_logits.numpy()]
+        output = model(ids, token_type_ids=ids % 2)
+    return [output.prediction_logits.numpy(), output.seq_relationship_logits.numpy()]
 
 
-def test_a_folder_of_transformers_alone_is_continued_from_and_exported_back_with_equal_logits(
-    parent, tmp_path
-):
+def test_a_stock_transformers_folder_is_trained_and_exported_with_equal_logits(parent, tmp_path):
     torch.manual_seed(0)
     BertForPreTraining(STOCK).save_pretrained(tmp_path / "stock")
-    pretrain(continued(parent.asked, tmp_path / "E", tmp_path / "stock", evaluate=False))
+    pretrain(continued(parent.request, tmp_path / "E", tmp_path / "stock", evaluate=False))
     export(tmp_path / "E", tmp_path / "back", min_patients=0)
     for theirs, ours in zip(logits(tmp_path / "stock"), logits(tmp_path / "back"), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_heads_that_the_parent_lacks_stay_random_and_are_told(tmp_path):
+def test_heads_that_are_missing_in_the_parent_stay_random_and_are_reported(tmp_path):
     BertModel(STOCK).save_pretrained(tmp_path)
     parent = read_pretrained(tmp_path)
     model, untouched = (build_model(parent.config, seed=4) for _ in range(2))
-    told = str(initialise_from(parent, model, VOCABULARY, 4, 2, "category", ()))
-    assert "48 of 48 tokens keep its rows, by number: a vocabulary is not known on both sides\n" in told
-    assert "\n  random, for it has none: masked_codes/bias, masked_codes/norm/beta, masked_codes/" in told
+    message = str(initialise_from(parent, model, VOCABULARY, 4, 2, "category", ()))
+    assert "48 of 48 tokens keep their embedding, matched by id" in message
+    assert "initialised at random: masked_codes/bias, masked_codes/norm/beta, masked_codes/" in message
     np.testing.assert_array_equal(model.stay.relationship.kernel, untouched.stay.relationship.kernel)
     assert np.abs(model.stay.pooler.kernel - untouched.stay.pooler.kernel).max() > 0
 
 
-def test_the_shape_asked_for_stays_but_for_rows_that_are_the_same():
+def test_the_requested_shape_is_kept_except_for_equal_rows():
     pretrained = Pretrained(SMALL, {}, Path("parent"), VOCABULARY)
     assert inherited_shape(ModelConfig(), pretrained, VOCABULARY) == SMALL
     other = Vocabulary.from_counts([CodeCount("A", 1, 1)])
@@ -201,23 +202,23 @@ def test_the_shape_asked_for_stays_but_for_rows_that_are_the_same():
     assert inherited_shape(shaped, pretrained, other) == shaped
 
 
-def test_a_folder_of_nothing_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no checkpoint, nor a Hugging Face model: name a training"):
+def test_an_empty_folder_is_refused(tmp_path):
+    with raises_user_error("no-checkpoint", tmp_path):
         read_pretrained(tmp_path)
 
 
-def test_a_checkpoint_is_read_with_all_that_its_ids_mean(tmp_path):
+def test_a_checkpoint_is_read_with_the_meaning_of_its_ids(tmp_path):
     model = trained_model()
-    found = read_pretrained(training_folder(tmp_path / "D", model, mask_id=0, cls_id=None))
-    assert found.config == SMALL
-    assert (found.vocabulary, found.mask_id, found.cls_id) == (VOCABULARY, 0, None)
-    assert not found.missing
+    pretrained = read_pretrained(training_folder(tmp_path / "D", model, mask_id=0, cls_id=None))
+    assert pretrained.config == SMALL
+    assert (pretrained.vocabulary, pretrained.mask_id, pretrained.cls_id) == (VOCABULARY, 0, None)
+    assert not pretrained.missing
     for variable in model.weights:
-        np.testing.assert_array_equal(found.weights[variable.path.partition("/")[2]], variable.numpy())
+        np.testing.assert_array_equal(pretrained.weights[variable.path.partition("/")[2]], variable.numpy())
 
 
-def test_a_published_checkpoint_is_begun_with_under_todays_tokens(tmp_path):
-    """Med-BERT hid codes by id 0, and led no patient."""
+def test_a_published_checkpoint_initialises_a_model_with_current_tokens(tmp_path):
+    """Med-BERT hides codes by id 0 and has no `[CLS]`."""
     weights = published.random_weights(published.MED_BERT)
     prefix = published.med_bert(tmp_path / "med_bert", weights)
     parent = read_pretrained(Path(prefix))

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from ehr_bert.errors import UserError
 from ehr_bert.examples.source import ExamplesInfo
 from ehr_bert.training.inputs import features_of, mixture_of
 from ehr_bert.training.recipe import Phase
+from tests.user_errors import raises_user_error
 
 INFO = ExamplesInfo(
     files=("train-00000-of-00001.tfrecord",),
@@ -36,58 +36,33 @@ def infos(*lengths: int, **changes: Any) -> list[ExamplesInfo]:
         (Phase(max_seq_length=512), (128, 512), 1),
     ],
 )
-def test_a_phase_takes_the_features_of_its_length_or_else_the_only_ones(phase, lengths, place):
+def test_a_phase_takes_the_features_of_its_length_or_the_only_ones(phase, lengths, place):
     assert features_of(phase, 1, infos(*lengths)) == place
 
 
-def test_the_tutorial_s_examples_are_cut_to_any_length():
+def test_tutorial_examples_are_truncated_to_any_length():
     assert features_of(Phase(max_seq_length=128), 1, infos(512, kind="tutorial")) == 0
     assert features_of(Phase(max_seq_length=128), 1, infos(512, kind=None)) == 0
 
 
 @pytest.mark.parametrize(
-    ("phase", "lengths", "message"),
+    ("phase", "lengths", "mentioned"),
     [
-        (
-            Phase(max_seq_length=128),
-            (512,),
-            "phases.2.max_seq_length is 128, and the examples are packed in windows of up to 512: run "
-            "`ehr-bert features --max-seq-length 128` into another folder, and name both (--features A B)",
-        ),
-        (
-            Phase(max_seq_length=256),
-            (128, 512),
-            "phases.2.max_seq_length is 256, and the features have windows of up to 128, 512: "
-            "name one folder of the phase's length",
-        ),
-        (
-            Phase(max_seq_length=128),
-            (128, 128),
-            "phases.2.max_seq_length is 128, and the features have windows of up to 128, 128: "
-            "name one folder of the phase's length",
-        ),
-        (
-            Phase(),
-            (128, 512),
-            "phases.2.max_seq_length is not stated, and the features have windows of up to 128, 512: "
-            "name one folder of the phase's length",
-        ),
+        (Phase(max_seq_length=128), (512,), ("phases.2.max_seq_length is 128", "--max-seq-length 128")),
+        (Phase(max_seq_length=256), (128, 512), ("phases.2.max_seq_length is 256", "128, 512")),
+        (Phase(max_seq_length=128), (128, 128), ("128, 128",)),
+        (Phase(), (128, 512), ("phases.2.max_seq_length is not set", "128, 512")),
     ],
 )
-def test_features_that_no_phase_can_take_are_refused_with_their_lengths(phase, lengths, message):
-    with pytest.raises(UserError) as error:
+def test_features_of_other_window_lengths_are_refused_with_their_lengths(phase, lengths, mentioned):
+    with raises_user_error("window-length-mismatch", *mentioned):
         features_of(phase, 2, infos(*lengths))
-    assert str(error.value) == message
 
 
-def test_a_phase_without_a_mixture_must_not_have_to_choose_among_corpora():
+def test_a_phase_needs_a_mixture_if_several_corpora_fit():
     of_a, of_b, shorter = infos(512, 512, 128)
     for phase in (Phase(), Phase(max_seq_length=512)):
-        with pytest.raises(UserError) as error:
+        with raises_user_error("missing-mixture", "phases.2", "A, B", "mixture = { A = 1 }"):
             mixture_of(phase, 2, [("A", of_a), ("B", of_b)])
-        assert str(error.value) == (
-            "phases.2 states no mixture, and there are features of A, B: state which it takes, such as "
-            "mixture = { A = 1 }"
-        )
     assert mixture_of(Phase(max_seq_length=128), 2, [("A", of_a), ("B", shorter)]) == {"B": 1}
     assert mixture_of(Phase(), 2, [("A", of_a)]) == {"A": 0}

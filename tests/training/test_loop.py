@@ -1,3 +1,4 @@
+# Covers: ehr_bert.training.interruption, ehr_bert.training.profiling, ehr_bert.training.streams
 import dataclasses
 import json
 import logging
@@ -12,7 +13,6 @@ import pytest
 import tensorflow as tf
 
 import ehr_bert.training.loop as loop
-from ehr_bert.errors import UserError
 from ehr_bert.examples.layout import Layout
 from ehr_bert.model.pretraining import build_model
 from ehr_bert.training.evaluation import EvaluationResult
@@ -24,6 +24,7 @@ from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.training.step import build_train_step
 from tests.model.small import SMALL
 from tests.training.streams import RandomUpdates
+from tests.user_errors import raises_user_error
 
 TINY = dataclasses.replace(SMALL, num_hidden_layers=1)
 PHASES = (
@@ -34,7 +35,7 @@ RECIPE = Recipe(phases=PHASES, report_every=5, checkpoints=Checkpointing(every_s
 
 
 def plans(recipe=RECIPE, **changes):
-    """Phases of different layouts and numbers of micro-batches."""
+    """Return phases with different layouts and numbers of micro-batches."""
     layouts = (Layout(((5, 7),), 13, 17), Layout(((3, 7), (2, 11)), 19, 17))
     return [
         PhasePlan(RandomUpdates(number + 1, layout=layout, seed=number, **changes), phase.steps, phase)
@@ -58,16 +59,13 @@ def trained(folder, recipe=RECIPE, evaluate=None, profile=False, **changes):
 
 
 def build_quick_step(strategy, model, optimizer, layout, micro_batches, objectives, clip_norm, compiled):
-    """Stands for the true step where a test is about the loop: made without a graph, it starts at once.
-
-    It trains one weight, by the optimizer.
-    """
+    """Replace the step in tests of the loop. It needs no graph, and trains one weight."""
     bias = model.output_table()[1]
 
     def step(cells):
-        read = [next(cells) for _ in range(micro_batches)]
-        count = sum(cell["masked_weights"].numpy().sum() for cell in read)
-        real = sum(np.sum(cell["patient_ids"] > 0) for cell in read)
+        batches = [next(cells) for _ in range(micro_batches)]
+        count = sum(cell["masked_weights"].numpy().sum() for cell in batches)
+        real = sum(np.sum(cell["patient_ids"] > 0) for cell in batches)
         skipped = not np.isfinite(count)
         if skipped:
             optimizer.iterations.assign_add(1)
@@ -97,13 +95,13 @@ def metrics(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def lasting(lines):
-    """Metrics without those that the clock decides."""
+def without_times(lines):
+    """Return the metrics without those that depend on the clock."""
     return [{name: value for name, value in line.items() if "second" not in name} for line in lines]
 
 
 def losses_by_step(losses):
-    """An evaluator that finds the given losses."""
+    """Return an evaluator with the given losses."""
 
     def evaluate(step):
         return EvaluationResult(step, 7, losses[step], None, None, None, None)
@@ -131,19 +129,19 @@ def test_training_lowers_the_loss(tmp_path):
 
 
 def test_each_phase_is_trained_on_its_own_updates_from_their_first(quick, tmp_path, monkeypatch):
-    asked = []
+    calls = []
     dataset = RandomUpdates.dataset
 
     def watched(self, first_step=0, replicas=None):
-        asked.append((self.micro_batches, first_step, replicas))
+        calls.append((self.micro_batches, first_step, replicas))
         return dataset(self, first_step, replicas)
 
     monkeypatch.setattr(RandomUpdates, "dataset", watched)
     trained(tmp_path)
-    assert asked == [(1, 0, range(1)), (2, 0, range(1))]
+    assert calls == [(1, 0, range(1)), (2, 0, range(1))]
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-9"')
     trained(tmp_path)
-    assert asked[2:] == [(2, 4, range(1))]
+    assert calls[2:] == [(2, 4, range(1))]
     rates = [line["train/learning_rate"] for line in metrics(tmp_path)]
     ends = [
         1e-2 * (1 - 4 / 5),
@@ -237,30 +235,30 @@ def test_killed_and_started_again_it_ends_with_the_same_weights_bit_for_bit(
     whole, _ = trained(tmp_path / "whole")
     again, _ = trained(tmp_path / "killed")
     assert_equal_weights(again, whole)
-    assert lasting(metrics(tmp_path / "killed")) == lasting(metrics(tmp_path / "whole"))
+    assert without_times(metrics(tmp_path / "killed")) == without_times(metrics(tmp_path / "whole"))
 
 
-def test_told_to_stop_it_saves_and_says_run_me_again(quick, tmp_path):
+def test_an_interrupted_training_saves_and_can_be_resumed(quick, tmp_path):
     program = (
         "loop.build_train_step = build_quick_step\n"
         "make = loop.Progress.step\n"
-        "def told(self, step, sums):\n"
+        "def interrupt(self, step, sums):\n"
         "    make(self, step, sums)\n"
         "    if step == 7: os.kill(os.getpid(), signal.SIGTERM)\n"
-        "loop.Progress.step = told\n"
+        "loop.Progress.step = interrupt\n"
         "_, outcome = trained(sys.argv[1])\n"
         "print(outcome.reason, outcome.steps)\n"
         "sys.exit(outcome.reason.exit_code)\n"
     )
-    told = start(program, tmp_path / "told")
-    output, errors = told.communicate()
-    assert told.returncode == 75, errors
+    process = start(program, tmp_path / "interrupted")
+    output, errors = process.communicate()
+    assert process.returncode == 75, errors
     assert output == "interrupted 7\n"
-    assert newest_checkpoint(tmp_path / "told").endswith("model.ckpt-7")
+    assert newest_checkpoint(tmp_path / "interrupted").endswith("model.ckpt-7")
     whole, _ = trained(tmp_path / "whole")
-    again, _ = trained(tmp_path / "told")
+    again, _ = trained(tmp_path / "interrupted")
     assert_equal_weights(again, whole)
-    assert lasting(metrics(tmp_path / "told")) == lasting(metrics(tmp_path / "whole"))
+    assert without_times(metrics(tmp_path / "interrupted")) == without_times(metrics(tmp_path / "whole"))
 
 
 def test_ctrl_c_stops_after_the_update_and_a_second_one_at_once(quick, tmp_path, monkeypatch):
@@ -290,7 +288,7 @@ def test_told_to_stop_before_the_first_update_it_leaves_a_checkpoint(quick, tmp_
 
 def test_a_folder_that_can_not_be_written_is_told_before_the_first_update(quick, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"D/events can't be written: .* is not a directory \(make room"):
+    with raises_user_error("cannot-write", "D/events", "is not a directory"):
         trained(tmp_path / "file" / "D")
 
 
@@ -314,27 +312,27 @@ def test_checkpoints_are_made_by_minutes_too(quick, tmp_path):
 def test_evaluations_come_by_steps_and_at_the_end(quick, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="ehr_bert")
     recipe = dataclasses.replace(RECIPE, evaluation=EvaluationSettings(every_steps=5))
-    found = {5: 3.0, 10: 2.0, 12: 2.5}
-    _, outcome = trained(tmp_path, recipe, losses_by_step(found))
-    assert outcome.evaluation == losses_by_step(found)(12)
+    losses = {5: 3.0, 10: 2.0, 12: 2.5}
+    _, outcome = trained(tmp_path, recipe, losses_by_step(losses))
+    assert outcome.evaluation == losses_by_step(losses)(12)
     lines = [line for line in metrics(tmp_path) if "eval/loss" in line]
-    assert {line["step"]: line["eval/loss"] for line in lines} == found
+    assert {line["step"]: line["eval/loss"] for line in lines} == losses
     assert "after 10 steps, on 7 patients" in caplog.text
     assert newest_checkpoint(tmp_path / "best").endswith("model.ckpt-10")
     assert (tmp_path / "eval_results.txt").read_text() == "global_step = 12\nloss = 2.5\n"
-    _, outcome = trained(tmp_path, recipe, losses_by_step(found))
-    assert outcome.evaluation == losses_by_step(found)(12)
+    _, outcome = trained(tmp_path, recipe, losses_by_step(losses))
+    assert outcome.evaluation == losses_by_step(losses)(12)
     assert [line for line in metrics(tmp_path) if "eval/loss" in line] == lines
 
 
-def test_it_ends_early_when_patience_is_at_its_end(quick, tmp_path, caplog):
+def test_it_stops_early_without_a_lower_loss(quick, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="ehr_bert")
     recipe = dataclasses.replace(
         RECIPE, evaluation=EvaluationSettings(every_steps=2), early_stopping=EarlyStopping(patience=2)
     )
-    found = {2: 3.0, 4: 2.0, 6: 2.5, 8: 2.0}
+    losses = {2: 3.0, 4: 2.0, 6: 2.5, 8: 2.0}
     for _ in range(2):
-        _, outcome = trained(tmp_path, recipe, losses_by_step(found))
+        _, outcome = trained(tmp_path, recipe, losses_by_step(losses))
         assert (outcome.steps, outcome.reason, outcome.reason.exit_code) == (8, StopReason.EARLY_STOP, 0)
         assert outcome.evaluation is not None
         assert outcome.evaluation.global_step == 8
@@ -346,20 +344,20 @@ def test_it_ends_early_when_patience_is_at_its_end(quick, tmp_path, caplog):
 
 def test_killed_in_an_evaluation_it_evaluates_again_and_loses_no_update(quick, tmp_path):
     recipe = dataclasses.replace(RECIPE, evaluation=EvaluationSettings(every_steps=4))
-    found = {4: 3.0, 8: 2.0, 12: 1.0}
+    losses = {4: 3.0, 8: 2.0, 12: 1.0}
 
     def failing(step):
         if step == 8:
             raise KeyboardInterrupt
-        return losses_by_step(found)(step)
+        return losses_by_step(losses)(step)
 
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "killed", recipe, failing)
     assert newest_checkpoint(tmp_path / "killed").endswith("model.ckpt-8")
-    again, _ = trained(tmp_path / "killed", recipe, losses_by_step(found))
-    whole, _ = trained(tmp_path / "whole", recipe, losses_by_step(found))
+    again, _ = trained(tmp_path / "killed", recipe, losses_by_step(losses))
+    whole, _ = trained(tmp_path / "whole", recipe, losses_by_step(losses))
     assert_equal_weights(again, whole)
-    assert lasting(metrics(tmp_path / "killed")) == lasting(metrics(tmp_path / "whole"))
+    assert without_times(metrics(tmp_path / "killed")) == without_times(metrics(tmp_path / "whole"))
 
 
 def test_updates_that_are_not_finite_are_skipped_and_counted(tmp_path):
@@ -372,10 +370,10 @@ def test_updates_that_are_not_finite_are_skipped_and_counted(tmp_path):
 
 
 def test_three_in_a_row_end_the_training_and_leave_the_last_good_checkpoint(quick, tmp_path):
-    with pytest.raises(UserError, match=r"not finite in updates 5 to 7, which were skipped: lower the"):
+    with raises_user_error("not-finite", "updates 5 to 7"):
         trained(tmp_path, broken=(0, 1, 4))  # the last of the first phase, and the first two of the second
     assert newest_checkpoint(tmp_path).endswith("model.ckpt-6")
-    with pytest.raises(UserError, match="not finite in updates 5 to 7"):
+    with raises_user_error("not-finite", "updates 5 to 7"):
         trained(tmp_path, broken=(0, 1, 4))
 
 

@@ -1,3 +1,4 @@
+# Covers: ehr_bert.training.inputs, ehr_bert.training.phases
 import dataclasses
 import json
 import logging
@@ -9,16 +10,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ehr_bert.errors import UserError
 from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.writing import write_folder
 from ehr_bert.training.execution import pretrain
-from ehr_bert.training.flops import ProductRate
 from ehr_bert.training.inputs import FeatureSource, open_inputs
 from ehr_bert.training.recipe import Checkpointing, EvaluationSettings, Phase, Recipe
 from ehr_bert.training.record.folder import load_model
 from ehr_bert.training.request import PretrainingRequest
-from tests.training.test_execution import CODES, PATIENTS, RECIPE, asked, vocabulary_of, write_packed
+from tests.training.continuing import fast_runs
+from tests.training.small import CODES, PATIENTS, RECIPE, request_for, vocabulary_of, write_packed
+from tests.user_errors import raises_user_error
 
 MIXED = Phase(
     max_seq_length=13, batch_patients=20, steps=23, learning_rate=1e-3, mixture={"B": 3.0, "A": 1.0}
@@ -34,15 +35,13 @@ TWO_PHASES = dataclasses.replace(
 
 @pytest.fixture(autouse=True, scope="module")
 def no_measuring():
-    with pytest.MonkeyPatch.context() as patch:
-        rate = ProductRate(flops_per_second=1e12, shape=(1, 1, 1), compiled=False)
-        patch.setattr("ehr_bert.training.summary.measured_flops_per_second", lambda *_: rate)
+    with fast_runs():
         yield
 
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory) -> list[FeatureSource]:
-    """Two corpora, A packed in windows of two lengths and B of one."""
+    """Write two corpora: A packed in windows of two lengths and B of one."""
     folder = tmp_path_factory.mktemp("corpora")
     return [
         dataclasses.replace(write_packed(folder / name, *lengths), name=name)
@@ -54,10 +53,10 @@ def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_corpora_are_mixed_as_asked_and_counted_by_phase(tmp_path, features, caplog):
+def test_corpora_are_mixed_as_requested_and_counted_by_phase(tmp_path, features, caplog):
     caplog.set_level(logging.INFO, logger="ehr_bert")
-    wanted = asked(tmp_path, features=features, recipe=TWO_PHASES)
-    outcome = pretrain(wanted)
+    request = request_for(tmp_path, features=features, recipe=TWO_PHASES)
+    outcome = pretrain(request)
     assert outcome.steps == 26
     mixture = json.loads((tmp_path / "D" / "summary.json").read_text())["mixture"]
     assert list(mixture) == ["1"]
@@ -72,17 +71,17 @@ def test_corpora_are_mixed_as_asked_and_counted_by_phase(tmp_path, features, cap
     assert "pretraining on 46 patients" in caplog.text
     assert "mixture: 25.0% A (5.0 epochs), 75.0% B (15.0 epochs)\n" in caplog.text
     assert "25.00% A (25.00%), 75.00% B (75.00%)" in str(outcome)
-    told = json.loads((tmp_path / "D" / "examples.json").read_text())
-    assert [info["corpus"] for info in told["examples"]] == ["A", "B"]
-    assert [Path(path).parents[1].name for path in told["paths"]] == ["B"]
+    examples = json.loads((tmp_path / "D" / "examples.json").read_text())
+    assert [info["corpus"] for info in examples["examples"]] == ["A", "B"]
+    assert [Path(path).parents[1].name for path in examples["paths"]] == ["B"]
 
     (tmp_path / "D" / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-18"')
-    again = pretrain(wanted)
+    again = pretrain(request)
     assert again.evaluation == outcome.evaluation
     assert json.loads((tmp_path / "D" / "summary.json").read_text())["mixture"] == mixture
 
 
-def test_held_out_patients_are_those_of_the_corpus_that_is_named(features):
+def test_held_out_patients_are_those_of_the_named_corpus(features):
     for corpus, files in (("A", 2), ("B", 1)):
         recipe = dataclasses.replace(TWO_PHASES, evaluation=EvaluationSettings(corpus=corpus))
         inputs = open_inputs(recipe, features)
@@ -98,34 +97,37 @@ def test_a_corpus_is_taken_at_the_length_of_each_phase(tmp_path, features):
     assert [(name, info.max_seq_length) for name, info in inputs.corpora] == [("A", 7), ("A", 13)]
 
 
-SHARES = """
-import sys
+VIRTUAL_DEVICES = """
+import logging, sys
 from pathlib import Path
 from ehr_bert.training.devices import Devices
 from ehr_bert.training.execution import pretrain
-from tests.training.test_mixing import shared
+from tests.training.test_mixing import split_mixture
 
-pretrain(shared(Path(sys.argv[1]), micro_batch_tokens=60, devices=Devices(2)))
+logging.basicConfig(level=logging.INFO)
+pretrain(split_mixture(Path(sys.argv[1]), micro_batch_tokens=60, devices=Devices(2)))
 """
 
 
-def shared(folder: Path, micro_batch_tokens: int, **changes) -> PretrainingRequest:
-    """A phase of a mixture, and one that begins its moments anew."""
+def split_mixture(folder: Path, micro_batch_tokens: int, **changes) -> PretrainingRequest:
+    """Return a request with a phase on a mixture, and one that resets the moments."""
     phases = tuple(
-        dataclasses.replace(phase, steps=3, micro_batch_tokens=micro_batch_tokens, carry_over=carried)
-        for phase, carried in ((MIXED, "moments"), (ON_B, "weights"))
+        dataclasses.replace(phase, steps=3, micro_batch_tokens=micro_batch_tokens, carry_over=carry_over)
+        for phase, carry_over in ((MIXED, "moments"), (ON_B, "weights"))
     )
     corpora = [dataclasses.replace(write_packed(folder / name, 13), name=name) for name in ("A", "B")]
     recipe = dataclasses.replace(TWO_PHASES, phases=phases)
-    return asked(folder, features=corpora, recipe=recipe, evaluate=False, **changes)
+    return request_for(folder, features=corpora, recipe=recipe, evaluate=False, **changes)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="takes shares of a CPU")
-def test_two_shares_and_small_micro_batches_mix_and_train_as_one_device_does(tmp_path):
-    pretrain(shared(tmp_path / "one", micro_batch_tokens=1000))
-    two = subprocess.run([sys.executable, "-c", SHARES, tmp_path / "two"], capture_output=True, text=True)
-    assert "float32 on 2 CPUs" in two.stdout, two.stderr
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="uses virtual CPU devices")
+def test_two_devices_and_small_micro_batches_mix_and_train_as_one_device(tmp_path):
+    pretrain(split_mixture(tmp_path / "one", micro_batch_tokens=1000))
+    two = subprocess.run(
+        [sys.executable, "-c", VIRTUAL_DEVICES, tmp_path / "two"], capture_output=True, text=True
+    )
+    assert "float32 on 2 CPUs" in two.stderr
     one, other = (
         json.loads((tmp_path / name / "D" / "summary.json").read_text())["mixture"] for name in ("one", "two")
     )
@@ -142,45 +144,40 @@ def other_vocabulary(folder: Path) -> FeatureSource:
     return FeatureSource(sorted((folder / "F13").glob("train-*")), name="C")
 
 
-def test_corpora_of_different_vocabularies_are_refused_by_their_names(tmp_path, features):
-    with pytest.raises(UserError) as error:
+def test_corpora_with_different_vocabularies_are_refused_by_name(tmp_path, features):
+    with raises_user_error("vocabulary-mismatch", "A and C"):
         open_inputs(TWO_PHASES, [*features, other_vocabulary(tmp_path)])
-    assert str(error.value) == (
-        "A and C were made with different vocabularies: make one of all (`ehr-bert vocabulary`), and the "
-        "examples under it (`ehr-bert features --vocabulary`)"
-    )
 
 
 @pytest.mark.parametrize(
-    ("recipe", "message"),
+    ("recipe", "key", "mentioned"),
     [
         (
             dataclasses.replace(RECIPE, phases=(dataclasses.replace(MIXED, mixture={"C": 1}),)),
-            "phases.1.mixture names C, and the features are of A, B: name its folder (--features C=FOLDER)",
+            "unknown-corpus",
+            ("phases.1.mixture names the corpus C", "A, B", "--features C=FOLDER"),
         ),
         (
             dataclasses.replace(TWO_PHASES, evaluation=EvaluationSettings(corpus="C")),
-            "evaluation.corpus names C, and the features are of A, B: name its folder (--features C=FOLDER)",
+            "unknown-corpus",
+            ("evaluation.corpus names the corpus C", "--features C=FOLDER"),
         ),
         (
             dataclasses.replace(RECIPE, phases=(Phase(max_seq_length=13),)),
-            "phases.1 states no mixture, and there are features of A, B: state which it takes, such as "
-            "mixture = { A = 1 }",
+            "missing-mixture",
+            ("phases.1", "A, B"),
         ),
     ],
 )
-def test_what_the_features_do_not_offer_is_refused(features, recipe: Recipe, message):
-    with pytest.raises(UserError) as error:
+def test_a_mixture_of_missing_corpora_is_refused(features, recipe: Recipe, key, mentioned):
+    with raises_user_error(key, *mentioned):
         open_inputs(recipe, features)
-    assert str(error.value) == message
 
 
-def test_features_without_names_are_in_no_mixture(features):
-    unnamed = [dataclasses.replace(each, name="") for each in features]
-    with pytest.raises(UserError, match=r"names A, and the features are of no named corpus: name its folder"):
+def test_unnamed_features_are_in_no_mixture(features):
+    unnamed = [dataclasses.replace(source, name="") for source in features]
+    with raises_user_error("unknown-corpus", "no named corpus"):
         open_inputs(TWO_PHASES, unnamed)
     of_one_length = dataclasses.replace(RECIPE, phases=(Phase(max_seq_length=13),))
-    with pytest.raises(
-        UserError, match=r"have windows of up to 13, 13: name one folder of the phase's length"
-    ):
+    with raises_user_error("window-length-mismatch", "13, 13"):
         open_inputs(of_one_length, unnamed)

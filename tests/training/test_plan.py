@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from ehr_bert.errors import UserError
 from ehr_bert.examples.layout import Layout
 from ehr_bert.model.config import STAY_POOLINGS
 from ehr_bert.model.pretraining import build_model
@@ -12,6 +11,7 @@ from ehr_bert.training.flops import training_flops
 from ehr_bert.training.plan import device_flops_per_second, parameters, plan_from_recipe
 from ehr_bert.training.recipe import MaskedCodes, Phase, ProlongedStay, Recipe
 from tests.model import small
+from tests.user_errors import raises_user_error
 
 RECIPES = Path(__file__).parents[2] / "pretrain" / "recipes"
 SMALL = dataclasses.replace(small.SMALL, max_position_embeddings=16)
@@ -19,7 +19,7 @@ SMALL = dataclasses.replace(small.SMALL, max_position_embeddings=16)
 
 @pytest.mark.parametrize("pooling", STAY_POOLINGS)
 @pytest.mark.parametrize("blocks", [1, 3])
-def test_parameters_are_those_of_the_model(pooling, blocks):
+def test_the_number_of_parameters_is_that_of_the_model(pooling, blocks):
     config = dataclasses.replace(SMALL, stay_pooling=pooling, num_hidden_layers=blocks)
     assert parameters(config) == build_model(config, seed=0).count_params()
 
@@ -35,20 +35,20 @@ def test_the_published_schedule_of_oubiobert_has_its_published_positions():
 
 
 def test_bert_base_has_its_published_parameters():
-    """Those of `BertForPreTraining` with BERT-base's config: 110 million (Devlin et al. 2019)."""
+    """`BertForPreTraining` with BERT-base's config has 110 million (Devlin et al. 2019)."""
     recipe = Recipe.read(RECIPES / "oubiobert.toml")
     config = dataclasses.replace(recipe.model, vocab_size=30_522, type_vocab_size=2)
     assert parameters(config) == 110_106_428
 
 
-def test_operations_are_those_that_a_training_counts():
+def test_operations_equal_those_counted_in_training():
     config = dataclasses.replace(SMALL, vocab_size=50)
     recipe = Recipe(model=config, phases=(Phase(steps=7, batch_patients=3, max_seq_length=11),))
     (work,) = plan_from_recipe(recipe, devices=1, fill=0.5).phases
     assert work.real_tokens == 7 * 3 * 11 / 2
     assert work.masked_codes == pytest.approx(7 * 0.15 * (3 * 11 / 2 - 3))
-    wanted = training_flops(config, Layout(((3, 11),), 5, 3), work.real_tokens, work.masked_codes, 7 * 3)
-    assert work.flops == pytest.approx(wanted)
+    expected = training_flops(config, Layout(((3, 11),), 5, 3), work.real_tokens, work.masked_codes, 7 * 3)
+    assert work.flops == pytest.approx(expected)
 
 
 def test_objectives_that_are_not_trained_cost_nothing():
@@ -62,7 +62,7 @@ def test_objectives_that_are_not_trained_cost_nothing():
     assert plan_from_recipe(one, devices=1).phases[0].masked_codes == 0
 
 
-def test_a_batch_in_tokens_is_as_many_windows_as_hold_them():
+def test_a_batch_in_tokens_is_converted_to_windows():
     recipe = Recipe(model=SMALL, phases=(Phase(steps=2, batch_tokens=130, max_seq_length=13),))
     for fill, windows in ((1.0, 10), (0.5, 20)):
         (work,) = plan_from_recipe(recipe, devices=1, fill=fill).phases
@@ -98,14 +98,14 @@ def test_memory_grows_with_weights_and_micro_batches():
 
 
 def test_epochs_need_examples():
-    with pytest.raises(UserError, match=r"phases\.1\.epochs depends on the examples: name them"):
+    with raises_user_error("missing-features", "phases.1.epochs"):
         plan_from_recipe(Recipe(phases=(Phase(epochs=2.5),)), devices=1)
 
 
-def test_the_speed_of_another_training_is_what_its_device_reached(tmp_path):
+def test_the_speed_is_read_from_the_summary_of_another_training(tmp_path):
     file = tmp_path / "summary.json"
     file.write_text(json.dumps({"product_rate": {"flops_per_second": 4e12}, "model_flops_utilisation": 0.25}))
     assert device_flops_per_second(file) == 1e12
     file.write_text(json.dumps({"product_rate": None, "model_flops_utilisation": None}))
-    with pytest.raises(UserError, match="tells of no speed"):
+    with raises_user_error("no-speed", file):
         device_flops_per_second(file)

@@ -1,4 +1,4 @@
-"""The published programs, written anew: their checkpoints by TensorFlow 1's saver, their model in NumPy."""
+"""Reimplementation of the published programs: checkpoints by TensorFlow 1's saver, the model in NumPy."""
 
 import json
 import math
@@ -33,7 +33,7 @@ GOOGLE = {
     "directionality": "bidi",
     "pooler_type": "first_token_transform",
 }
-"""A config as google-research/bert's later releases have it, with keys that no program reads."""
+"""A config of later google-research/bert releases, with keys that no program reads."""
 
 CODES = [f"ICD9_{100 + number}.{number % 10}" for number in range(30)]
 TYPES = {"empty_pad": 0, **{code: number for number, code in enumerate(CODES, 1)}}
@@ -41,9 +41,9 @@ TOKENS = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CODES[:25]
 
 
 def shapes(config):
-    """Every weight of the published programs, by name."""
+    """Return the shape of every weight of the published programs, by name."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    found = {
+    weight_shapes = {
         "bert/embeddings/word_embeddings": (config["vocab_size"], hidden),
         "bert/embeddings/token_type_embeddings": (config["type_vocab_size"], hidden),
         "bert/embeddings/position_embeddings": (config["max_position_embeddings"], hidden),
@@ -62,20 +62,20 @@ def shapes(config):
     for layer in range(config["num_hidden_layers"]):
         scope = f"bert/encoder/layer_{layer}"
         for part in ("attention/self/query", "attention/self/key", "attention/self/value"):
-            found |= {f"{scope}/{part}/kernel": (hidden, hidden), f"{scope}/{part}/bias": (hidden,)}
+            weight_shapes |= {f"{scope}/{part}/kernel": (hidden, hidden), f"{scope}/{part}/bias": (hidden,)}
         for part, inputs, outputs in (
             ("attention/output/dense", hidden, hidden),
             ("intermediate/dense", hidden, inner),
             ("output/dense", inner, hidden),
         ):
-            found |= {f"{scope}/{part}/kernel": (inputs, outputs), f"{scope}/{part}/bias": (outputs,)}
+            weight_shapes |= {f"{scope}/{part}/kernel": (inputs, outputs), f"{scope}/{part}/bias": (outputs,)}
         for part in ("attention/output/LayerNorm", "output/LayerNorm"):
-            found |= {f"{scope}/{part}/beta": (hidden,), f"{scope}/{part}/gamma": (hidden,)}
-    return found
+            weight_shapes |= {f"{scope}/{part}/beta": (hidden,), f"{scope}/{part}/gamma": (hidden,)}
+    return weight_shapes
 
 
 def random_weights(config, seed=3):
-    """Weights of which no two are equal, large enough that every part of the model matters."""
+    """Return distinct random weights, large enough that every part of the model matters."""
     rng = np.random.default_rng(seed)
     weights = {}
     for name, shape in shapes(config).items():
@@ -85,14 +85,14 @@ def random_weights(config, seed=3):
 
 
 def save(folder, weights, config, slots=True, compute=None):
-    """Saves weights as the published programs do, with Adam's moments and the step; returns the prefix.
+    """Save weights as the published programs do, with Adam's moments and the step, and return the prefix.
 
     Args:
-        folder: Where to; the config is written beside the checkpoint.
-        weights: By name.
-        config: The config.
-        slots: Whether moments and the step are saved too.
-        compute: Adds operations to the graph, which is only then saved.
+        folder: Output folder for the checkpoint and its config.
+        weights: Weights by name.
+        config: Config.
+        slots: Whether to save moments and the step.
+        compute: Adds operations to the graph. If None, the graph is not saved.
     """
     folder.mkdir(exist_ok=True)
     (folder / "bert_config.json").write_text(json.dumps(config))
@@ -120,14 +120,14 @@ def save(folder, weights, config, slots=True, compute=None):
 
 
 def med_bert(folder, weights, config=None):
-    """A Med-BERT checkpoint with its config and `.types`; returns the prefix."""
+    """Write a Med-BERT checkpoint with its config and `.types`, and return the prefix."""
     prefix = save(folder, weights, config or MED_BERT)
     (folder / "cohort.types").write_bytes(pickle.dumps(TYPES, protocol=2))
     return prefix
 
 
 def google(folder, weights, config=None):
-    """A checkpoint of google-research/bert with its config and `vocab.txt`; returns the prefix."""
+    """Write a google-research/bert checkpoint with its config and `vocab.txt`, and return the prefix."""
     prefix = save(folder, weights, config or GOOGLE)
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in TOKENS))
     return prefix
@@ -142,7 +142,7 @@ def erf_gelu(x):
 
 
 class Forward:
-    """The published model, patient by patient, in float64."""
+    """The published model in float64, for one patient at a time."""
 
     def __init__(self, weights, config, gelu=tanh_gelu, epsilon=1e-12):
         self.weights = {name: value.astype(np.float64) for name, value in weights.items()}
@@ -160,7 +160,7 @@ class Forward:
         return scaled * self.weights[f"{scope}/gamma"] + self.weights[f"{scope}/beta"]
 
     def sequence(self, ids, visits):
-        """The last hidden states of one patient: [T, H]."""
+        """Return the last hidden states `[T, H]` of one patient."""
         tables = "bert/embeddings/"
         x = (
             self.weights[f"{tables}word_embeddings"][ids]
@@ -172,12 +172,12 @@ class Forward:
             query, key, value = (
                 self.dense(x, f"{scope}/attention/self/{part}") for part in ("query", "key", "value")
             )
-            seen = []
+            outputs = []
             for columns in np.split(np.arange(x.shape[1]), self.heads):
                 scores = query[:, columns] @ key[:, columns].T / np.sqrt(len(columns))
                 powers = np.exp(scores - scores.max(-1, keepdims=True))
-                seen.append(powers / powers.sum(-1, keepdims=True) @ value[:, columns])
-            attended = self.dense(np.concatenate(seen, -1), f"{scope}/attention/output/dense")
+                outputs.append(powers / powers.sum(-1, keepdims=True) @ value[:, columns])
+            attended = self.dense(np.concatenate(outputs, -1), f"{scope}/attention/output/dense")
             x = self.norm(x + attended, f"{scope}/attention/output")
             inner = self.gelu(self.dense(x, f"{scope}/intermediate/dense"))
             x = self.norm(x + self.dense(inner, f"{scope}/output/dense"), f"{scope}/output")
@@ -190,7 +190,7 @@ class Forward:
         return normed @ table.T + self.weights["cls/predictions/output_bias"]
 
     def stay_logits(self, hidden, pooling="first"):
-        """Of one patient: by BERT's pooler at position 0, or by the sum over positions."""
+        """Return the logits of one patient, by BERT's pooler at position 0 or by the sum over positions."""
         pooled = hidden.sum(0) if pooling == "sum" else np.tanh(self.dense(hidden[0], "bert/pooler/dense"))
         head = "cls/seq_relationship/output_"
         return self.weights[f"{head}weights"] @ pooled + self.weights[f"{head}bias"]

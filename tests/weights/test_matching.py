@@ -5,12 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehr_bert.errors import UserError
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.schemas import SpecialToken
 from ehr_bert.vocabulary import CodeCount, Vocabulary
-from ehr_bert.weights.matching import NEW, OUTPUT_BIAS, TOKENS, fitted_weights, match_rows, same_rows
+from ehr_bert.weights.matching import (
+    NEW,
+    OUTPUT_BIAS,
+    TOKEN_EMBEDDINGS,
+    fitted_weights,
+    match_rows,
+    same_rows,
+)
 from ehr_bert.weights.pretrained import Pretrained
+from tests.user_errors import raises_user_error
 
 WIDTH, POSITIONS, VISITS = 3, 7, 5
 POSITION_TABLE, VISIT_TABLE = (
@@ -32,14 +39,14 @@ def config_of(rows: int, **changes) -> ModelConfig:
 
 
 def vocabulary_of(*codes: str) -> Vocabulary:
-    """The codes in this order, after the special tokens."""
+    """Return a vocabulary of the codes in this order, after the special tokens."""
     return Vocabulary.from_counts(CodeCount(code, 99 - place, 1) for place, code in enumerate(codes))
 
 
 def random_weights(rows: int, seed: int = 0, positions: int = POSITIONS) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     shapes = {
-        TOKENS: (rows, WIDTH),
+        TOKEN_EMBEDDINGS: (rows, WIDTH),
         OUTPUT_BIAS: (rows,),
         POSITION_TABLE: (positions, WIDTH),
         VISIT_TABLE: (VISITS, WIDTH),
@@ -53,24 +60,24 @@ def parent_of(*codes: str, rows: int | None = None, **known) -> Pretrained:
     return Pretrained(config_of(size), random_weights(size), Path("parent"), vocabulary, **known)
 
 
-def begun(
+def initialised(
     parent: Pretrained,
     vocabulary: Vocabulary | None,
     new_codes: str = "category",
     size: int | None = None,
     **ids,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """A model's weights after it began with `parent`, and those before."""
+    """Return the weights of a model after initialisation from `parent`, and before."""
     size = size or len(vocabulary)
     own = random_weights(size, seed=1)
     matching = match_rows(parent, vocabulary, size, ids.get("mask_id"), ids.get("cls_id"))
     return fitted_weights(parent, config_of(size), matching, new_codes, own), own
 
 
-def test_rows_go_by_token_and_stay_bit_for_bit():
+def test_rows_are_matched_by_token_and_unchanged():
     parent = parent_of("A", "B", "C")
-    child, _ = begun(parent, vocabulary_of("C", "A", "B"))
-    for name in (TOKENS, OUTPUT_BIAS):
+    child, _ = initialised(parent, vocabulary_of("C", "A", "B"))
+    for name in (TOKEN_EMBEDDINGS, OUTPUT_BIAS):
         expected = parent.weights[name][[*range(FIVE), FIVE + 2, FIVE, FIVE + 1]]
         np.testing.assert_array_equal(child[name], expected)
         assert child[name].dtype == np.float32
@@ -102,20 +109,22 @@ OLD = (
         ("SNOMED_12", tuple(code for code in OLD if not code.startswith("AGE"))),
     ],
 )
-def test_a_new_code_begins_as_the_mean_of_its_nearest_relatives(new, relatives):
+def test_a_new_code_starts_from_the_mean_of_its_nearest_heading(new, relatives):
     parent = parent_of(*OLD)
     vocabulary = vocabulary_of(new, *OLD)
-    child, own = begun(parent, vocabulary)
+    child, own = initialised(parent, vocabulary)
     rows = [parent.vocabulary.ids[code] for code in relatives]
-    for name in (TOKENS, OUTPUT_BIAS):
+    for name in (TOKEN_EMBEDDINGS, OUTPUT_BIAS):
         expected = parent.weights[name][rows].astype(np.float64).mean(axis=0)
         np.testing.assert_allclose(child[name][vocabulary.ids[new]], expected, rtol=1e-6)
     everything = [parent.vocabulary.ids[code] for code in OLD if not code.startswith("AGE")]
-    mean, _ = begun(parent, vocabulary, "mean")
-    expected = parent.weights[TOKENS][everything].mean(axis=0)
-    np.testing.assert_allclose(mean[TOKENS][vocabulary.ids[new]], expected, rtol=1e-5)
-    random, _ = begun(parent, vocabulary, "random")
-    np.testing.assert_array_equal(random[TOKENS][vocabulary.ids[new]], own[TOKENS][vocabulary.ids[new]])
+    mean, _ = initialised(parent, vocabulary, "mean")
+    expected = parent.weights[TOKEN_EMBEDDINGS][everything].mean(axis=0)
+    np.testing.assert_allclose(mean[TOKEN_EMBEDDINGS][vocabulary.ids[new]], expected, rtol=1e-5)
+    random, _ = initialised(parent, vocabulary, "random")
+    np.testing.assert_array_equal(
+        random[TOKEN_EMBEDDINGS][vocabulary.ids[new]], own[TOKEN_EMBEDDINGS][vocabulary.ids[new]]
+    )
 
 
 codes = st.lists(
@@ -127,7 +136,7 @@ codes = st.lists(
 
 
 def reference(code: str, table: dict[str, np.ndarray]) -> np.ndarray:
-    """The mean row of the codes that share the longest beginning, down to the category, with `code`."""
+    """Return the mean row of the codes that share the longest prefix with `code`, at least its category."""
     digits = code.replace(".", "")
     shortest = len("ICD9_000") if code.startswith("ICD9_") else len(digits) + 1
     for length in range(len(digits), shortest - 1, -1):
@@ -138,61 +147,59 @@ def reference(code: str, table: dict[str, np.ndarray]) -> np.ndarray:
 
 
 @given(codes, codes, st.integers(0, 3))
-def test_whatever_both_vocabularies_kept_rows_are_the_parents_and_new_ones_their_relatives_mean(
-    old, new, unused
-):
+def test_rows_of_any_two_vocabularies_are_copies_or_means_of_the_nearest_heading(old, new, unused):
     parent, vocabulary = parent_of(*old), vocabulary_of(*new)
-    child, _ = begun(parent, vocabulary, size=len(vocabulary) + unused)
-    table = {code: parent.weights[TOKENS][parent.vocabulary.ids[code]] for code in old}
+    child, _ = initialised(parent, vocabulary, size=len(vocabulary) + unused)
+    table = {code: parent.weights[TOKEN_EMBEDDINGS][parent.vocabulary.ids[code]] for code in old}
     for code in new:
-        row = child[TOKENS][vocabulary.ids[code]]
+        row = child[TOKEN_EMBEDDINGS][vocabulary.ids[code]]
         if code in table:
             np.testing.assert_array_equal(row, table[code])
         else:
             np.testing.assert_allclose(row, reference(code, table), rtol=1e-4, atol=1e-5)
 
 
-def test_what_hid_a_code_and_led_a_patient_keeps_its_row_under_another_id():
+def test_the_rows_of_mask_and_cls_are_matched_by_role():
     parent = parent_of("A", "B", mask_id=0, cls_id=3)
     vocabulary = vocabulary_of("B", "A")
     mask, cls = vocabulary.id_of(SpecialToken.MASK), vocabulary.id_of(SpecialToken.CLS)
-    child, _ = begun(parent, vocabulary, mask_id=mask, cls_id=cls)
-    np.testing.assert_array_equal(child[TOKENS][mask], parent.weights[TOKENS][0])
-    np.testing.assert_array_equal(child[TOKENS][cls], parent.weights[TOKENS][3])
+    child, _ = initialised(parent, vocabulary, mask_id=mask, cls_id=cls)
+    np.testing.assert_array_equal(child[TOKEN_EMBEDDINGS][mask], parent.weights[TOKEN_EMBEDDINGS][0])
+    np.testing.assert_array_equal(child[TOKEN_EMBEDDINGS][cls], parent.weights[TOKEN_EMBEDDINGS][3])
     np.testing.assert_array_equal(child[OUTPUT_BIAS][mask], parent.weights[OUTPUT_BIAS][0])
 
 
-def test_new_and_dropped_codes_are_told():
+def test_new_and_dropped_codes_are_listed():
     matching = match_rows(parent_of("A", "B", "C"), vocabulary_of("B", "D", "E"), FIVE + 3, None, None)
     assert matching.new == ("D", "E")
     assert matching.dropped == 2
     assert matching.rows.tolist() == [*range(FIVE), FIVE + 1, NEW, NEW]
 
 
-def test_without_a_vocabulary_on_either_side_rows_go_by_number():
+def test_without_both_vocabularies_rows_are_matched_by_id():
     parent = parent_of(rows=9)
-    child, _ = begun(parent, vocabulary_of("A", "B"))
-    np.testing.assert_array_equal(child[TOKENS], parent.weights[TOKENS][: FIVE + 2])
+    child, _ = initialised(parent, vocabulary_of("A", "B"))
+    np.testing.assert_array_equal(child[TOKEN_EMBEDDINGS], parent.weights[TOKEN_EMBEDDINGS][: FIVE + 2])
     named = parent_of("A", "B")
-    child, _ = begun(named, None, size=6)
+    child, _ = initialised(named, None, size=6)
     np.testing.assert_array_equal(child[OUTPUT_BIAS], named.weights[OUTPUT_BIAS][:6])
-    with pytest.raises(UserError, match="parent has 9 tokens, 10 are asked for, and without a vocabulary"):
-        begun(parent, vocabulary_of(*"ABCDE"))
+    with raises_user_error("missing-vocabulary", 9, 10):
+        initialised(parent, vocabulary_of(*"ABCDE"))
 
 
-def test_unused_rows_stay_where_they_are():
+def test_unused_rows_are_kept():
     parent = parent_of("A", "B", rows=FIVE + 4)
-    child, _ = begun(parent, vocabulary_of("A", "B"), size=FIVE + 4)
-    np.testing.assert_array_equal(child[TOKENS], parent.weights[TOKENS])
+    child, _ = initialised(parent, vocabulary_of("A", "B"), size=FIVE + 4)
+    np.testing.assert_array_equal(child[TOKEN_EMBEDDINGS], parent.weights[TOKEN_EMBEDDINGS])
     # An export names them.
     named = vocabulary_of("A", "B", f"[unused{FIVE + 2}]", f"[unused{FIVE + 3}]")
     parent = Pretrained(parent.config, parent.weights, parent.source, named)
     assert same_rows(parent, vocabulary_of("A", "B"))
-    child, _ = begun(parent, vocabulary_of("A", "B"), size=FIVE + 4)
-    np.testing.assert_array_equal(child[TOKENS], parent.weights[TOKENS])
+    child, _ = initialised(parent, vocabulary_of("A", "B"), size=FIVE + 4)
+    np.testing.assert_array_equal(child[TOKEN_EMBEDDINGS], parent.weights[TOKEN_EMBEDDINGS])
 
 
-def test_rows_are_the_same_as_far_as_is_known():
+def test_rows_are_the_same_unless_a_change_is_known():
     assert same_rows(parent_of("A", "B"), vocabulary_of("A", "B"))
     assert not same_rows(parent_of("A", "B"), vocabulary_of("B", "A"))
     assert not same_rows(parent_of("A", "B"), vocabulary_of("A"))
@@ -213,40 +220,37 @@ def test_a_smaller_model_takes_the_first_positions_and_visits():
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "mentioned"),
     [
-        ({"max_position_embeddings": 8}, "parent has max_position_embeddings 7, not 8: leave"),
-        (
-            {"type_vocab_size": 6, "hidden_act": "relu"},
-            "parent has hidden_act gelu, not relu; type_vocab_size 5",
-        ),
-        ({"hidden_size": 6}, "parent has hidden_size 3, not 6"),
+        ({"max_position_embeddings": 8}, ["max_position_embeddings 7 instead of 8"]),
+        ({"type_vocab_size": 6, "hidden_act": "relu"}, ["hidden_act gelu", "relu", "type_vocab_size 5"]),
+        ({"hidden_size": 6}, ["hidden_size 3 instead of 6"]),
     ],
 )
-def test_a_shape_that_asks_for_more_or_computes_another_thing_is_refused(changes, message):
+def test_a_larger_or_different_shape_is_refused(changes, mentioned):
     parent = parent_of("A")
     matching = match_rows(parent, parent.vocabulary, FIVE + 1, None, None)
-    with pytest.raises(UserError, match=message):
+    with raises_user_error("shape-mismatch", *mentioned):
         fitted_weights(parent, config_of(FIVE + 1, **changes), matching, "mean", {})
 
 
-def test_weights_that_do_not_fit_their_own_config_are_refused():
+def test_weights_that_do_not_fit_their_config_are_refused():
     parent = parent_of("A")
     parent.weights[POSITION_TABLE] = parent.weights[POSITION_TABLE][:3]
-    with pytest.raises(UserError, match=r"positions/embeddings is \[3, 3\], not \[7, 3\]"):
-        begun(parent, parent.vocabulary)
+    with raises_user_error("shape-mismatch", "positions/embeddings", "[3, 3]", "[7, 3]"):
+        initialised(parent, parent.vocabulary)
 
 
-def test_what_the_parent_lacks_is_left_as_it_is():
+def test_missing_weights_of_the_parent_are_left_out():
     parent = parent_of("A")
     del parent.weights[OUTPUT_BIAS]
-    child, _ = begun(parent, parent.vocabulary)
+    child, _ = initialised(parent, parent.vocabulary)
     assert OUTPUT_BIAS not in child
 
 
-def test_the_fingerprint_tells_names_shapes_and_values():
+def test_the_fingerprint_depends_on_names_shapes_and_values():
     one = parent_of("A")
     assert one.sha256 == Pretrained(one.config, dict(reversed(one.weights.items())), Path("other")).sha256
     other = {name: value.copy() for name, value in one.weights.items()}
-    other[TOKENS][0, 0] += 1
+    other[TOKEN_EMBEDDINGS][0, 0] += 1
     assert one.sha256 != Pretrained(one.config, other, Path("parent")).sha256

@@ -1,19 +1,20 @@
+# Covers: ehr_bert.training.record.metrics_log, ehr_bert.training.record.writing
 import json
 
 import pytest
 import tensorflow as tf
 
-from ehr_bert.errors import UserError
 from ehr_bert.training.record import progress as progress_module
 from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.training.record.metrics_log import MetricsLog
 from ehr_bert.training.record.progress import Progress, Work
+from tests.user_errors import raises_user_error
 
 WORK = Work(positions=100, flops=lambda tokens, masked, patients: 2 * tokens + 3 * masked + 5 * patients)
 
 
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that a test sets."""
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
@@ -26,7 +27,7 @@ def clock(monkeypatch):
 
 
 def sums(**changes):
-    found = {
+    values = {
         "masked_lm_loss": 30.0,
         "masked_lm_correct": 5.0,
         "masked_lm_count": 10.0,
@@ -38,13 +39,13 @@ def sums(**changes):
         "skipped": 0.0,
         **changes,
     }
-    return {name: tf.constant(value) for name, value in found.items()}
+    return {name: tf.constant(value) for name, value in values.items()}
 
 
 SKIPPED = sums(skipped=1.0, masked_lm_loss=float("nan"), gradient_norm=float("nan"))
 
 
-def begun(folder, first=0, steps=20, every=4, state=None):
+def started(folder, first=0, steps=20, every=4, state=None):
     log = MetricsLog(TrainingFolder(folder))
     log.cut_back(first)
     progress = Progress(log, first, steps, every, lambda step: step / 10, state or {}, shown=False)
@@ -56,8 +57,8 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_report_covers_the_updates_since_the_one_before(tmp_path, clock):
-    progress = begun(tmp_path)
+def test_a_report_covers_the_updates_since_the_previous_one(tmp_path, clock):
+    progress = started(tmp_path)
     for step in range(1, 9):
         clock.now += 0.5
         progress.step(step, sums(masked_lm_loss=10.0 * step, gradient_norm=float(step)))
@@ -78,8 +79,8 @@ def test_a_report_covers_the_updates_since_the_one_before(tmp_path, clock):
     assert second["train/seconds"] == 2
 
 
-def test_rates_leave_out_the_compiling_and_pauses_and_seconds_do_not(tmp_path, clock):
-    progress = begun(tmp_path)
+def test_rates_exclude_compilation_and_pauses_but_seconds_do_not(tmp_path, clock):
+    progress = started(tmp_path)
     for step in range(1, 5):
         clock.now += 60 if step == 1 else 0.5
         progress.step(step, sums())
@@ -96,81 +97,81 @@ def test_rates_leave_out_the_compiling_and_pauses_and_seconds_do_not(tmp_path, c
     assert lines(tmp_path)[1]["train/steps_per_second"] == 4
 
 
-def test_the_last_update_has_a_report_and_one_that_nothing_was_timed_of_has_no_rates(tmp_path):
-    progress = begun(tmp_path, steps=1)
+def test_the_last_update_is_reported_and_untimed_updates_have_no_rates(tmp_path):
+    progress = started(tmp_path, steps=1)
     progress.step(1, sums())
     (report,) = lines(tmp_path)
     assert "train/masked_lm_loss" in report
     assert "train/real_tokens_per_second" not in report
 
 
-def test_an_absent_objective_has_no_figures(tmp_path):
-    progress = begun(tmp_path, steps=1)
+def test_a_disabled_objective_has_no_metrics(tmp_path):
+    progress = started(tmp_path, steps=1)
     progress.step(1, sums(stay_loss=0.0, stay_correct=0.0, stay_count=0.0))
     assert not [name for name in lines(tmp_path)[0] if "next_sentence" in name]
 
 
-def test_a_report_after_a_restart_covers_what_the_process_before_saved(tmp_path, clock):
+def test_a_report_after_resuming_covers_the_saved_sums(tmp_path, clock):
     for folder, stops in ((tmp_path / "whole", ()), (tmp_path / "stopped", (2, 3, 6))):
-        progress = begun(folder)
+        progress = started(folder)
         for step in range(1, 9):
             clock.now += 0.5
             progress.step(step, sums(masked_lm_loss=0.1 * step, skipped=float(step % 4 == 2)))
             if step in stops:
-                progress = begun(folder, first=step, state=progress.state())
+                progress = started(folder, first=step, state=progress.state())
     for one, other in zip(lines(tmp_path / "whole"), lines(tmp_path / "stopped"), strict=True):
         assert {name: value for name, value in one.items() if "per_second" not in name} == {
             name: value for name, value in other.items() if "per_second" not in name
         }
 
 
-def test_a_report_is_made_once(tmp_path):
-    progress = begun(tmp_path)
+def test_a_report_is_written_once(tmp_path):
+    progress = started(tmp_path)
     progress.step(1, sums())
     before = progress.state()
     for _ in range(2):
         progress.report(1)
-    begun(tmp_path, first=1, state=before).report(1)
+    started(tmp_path, first=1, state=before).report(1)
     assert [line["step"] for line in lines(tmp_path)] == [1]
 
 
-def test_a_line_that_was_cut_off_is_dropped(tmp_path):
-    begun(tmp_path, steps=1).step(1, sums())
+def test_an_incomplete_line_is_removed(tmp_path):
+    started(tmp_path, steps=1).step(1, sums())
     whole = (tmp_path / "metrics.jsonl").read_text()
     (tmp_path / "metrics.jsonl").write_text(whole + whole[:30])
-    begun(tmp_path, first=1)
+    started(tmp_path, first=1)
     assert (tmp_path / "metrics.jsonl").read_text() == whole
 
 
-def test_skipped_updates_are_counted_and_their_losses_left_out(tmp_path):
-    progress = begun(tmp_path)
-    for step, each in enumerate((sums(), SKIPPED, SKIPPED, sums()), 1):
-        progress.step(step, each)
+def test_skipped_updates_are_counted_without_their_losses(tmp_path):
+    progress = started(tmp_path)
+    for step, update in enumerate((sums(), SKIPPED, SKIPPED, sums()), 1):
+        progress.step(step, update)
     (report,) = lines(tmp_path)
     assert report["train/skipped_updates"] == 2
     assert report["train/masked_lm_loss"] == 3
     assert report["train/gradient_norm"] == 0.5
 
 
-def test_three_in_a_row_are_a_user_s_fault_across_reports_and_restarts(tmp_path):
-    progress = begun(tmp_path, every=2)
+def test_three_consecutive_skipped_updates_are_a_user_error_across_reports_and_processes(tmp_path):
+    progress = started(tmp_path, every=2)
     progress.step(1, sums())
     progress.step(2, SKIPPED)
     progress.step(3, SKIPPED)
-    again = begun(tmp_path, first=3, every=2, state=progress.state())
-    with pytest.raises(UserError, match="not finite in updates 2 to 4, which were skipped"):
+    again = started(tmp_path, first=3, every=2, state=progress.state())
+    with raises_user_error("not-finite", "updates 2 to 4"):
         again.step(4, SKIPPED)
 
 
-def test_sums_are_looked_at_late_but_before_anything_is_saved(tmp_path):
-    progress = begun(tmp_path, every=100, steps=100)
+def test_sums_are_checked_late_but_before_saving(tmp_path):
+    progress = started(tmp_path, every=100, steps=100)
     for step in range(1, 5):
         progress.step(step, SKIPPED if step > 1 else sums())
-    with pytest.raises(UserError, match="updates 2 to 4"):
+    with raises_user_error("not-finite", "updates 2 to 4"):
         progress.state()
 
 
-def test_a_log_that_can_not_be_written_is_a_user_s_fault(tmp_path):
+def test_an_unwritable_log_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"can't be written: .* \(make room"):
+    with raises_user_error("cannot-write", tmp_path / "file"):
         MetricsLog(TrainingFolder(tmp_path / "file" / "D")).write(1, "train", {"loss": 1.0})
