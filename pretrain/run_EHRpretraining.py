@@ -1,11 +1,11 @@
-"""Pretrain BERT on TFRecord examples: masked codes and prolonged stay.
+"""Pretrain BERT on TFRecord examples with the objectives masked codes and prolonged stay.
 
     python pretrain/run_EHRpretraining.py --input_file=F --output_dir=D --do_train=True --do_eval=True
         --bert_config_file=pretrain/config.json --train_batch_size=32 --max_seq_length=512
         --max_predictions_per_seq=1 --num_train_steps=200 --num_warmup_steps=20 --learning_rate=5e-5
 
-The flags are those of the Med-BERT tutorial's program. Run again with the same flags, it goes on from the
-newest checkpoint in D.
+The flags are those of the program in the Med-BERT tutorial. Running it again with the same flags resumes from
+the newest checkpoint in D.
 """
 
 import dataclasses
@@ -18,36 +18,38 @@ from ehr_bert.programs import run_program
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("bert_config_file", None, "The model's shape, as JSON.", required=True)
-flags.DEFINE_string("input_file", None, "TFRecord files: a list with commas, or globs.", required=True)
-flags.DEFINE_string("output_dir", None, "The training folder.", required=True)
-flags.DEFINE_string("eval_file", None, "TFRecord files to evaluate on, held out from training.")
-flags.DEFINE_string("vocab_file", None, "vocabulary.tsv or .types; it sets the config's vocab_size.")
-flags.DEFINE_string("init_checkpoint", None, "Model to begin with (docs/continuing.md tells which).")
-flags.DEFINE_enum("stay_pooling", None, ["cls", "first", "sum", "mean"], "Where the stay objective looks.")
+flags.DEFINE_string("bert_config_file", None, "Shape of the model (JSON).", required=True)
+flags.DEFINE_string("input_file", None, "TFRecord files: a comma-separated list, or globs.", required=True)
+flags.DEFINE_string("output_dir", None, "Training folder.", required=True)
+flags.DEFINE_string("eval_file", None, "Held-out TFRecord files to evaluate on.")
+flags.DEFINE_string("vocab_file", None, "vocabulary.tsv or .types, which sets vocab_size.")
+flags.DEFINE_string("init_checkpoint", None, "Model to initialise from (docs/continuing.md).")
+flags.DEFINE_enum("stay_pooling", None, ["cls", "first", "sum", "mean"], "Input of the stay objective.")
 flags.DEFINE_bool("do_train", False, "Train.")
-flags.DEFINE_bool("do_eval", False, "Evaluate, after training if that is asked for too.")
-flags.DEFINE_integer("max_seq_length", 128, "Window; shorter examples are padded, longer ones cut.")
-flags.DEFINE_integer("max_predictions_per_seq", 20, "Masked codes of a window at most.")
-flags.DEFINE_integer("train_batch_size", 32, "Examples an update, over all devices.")
-flags.DEFINE_integer("eval_batch_size", 8, "Examples that a device evaluates at a time.")
-flags.DEFINE_float("learning_rate", 5e-5, "The peak learning rate of AdamW.")
-flags.DEFINE_integer("num_train_steps", 100_000, "Updates in all.")
-flags.DEFINE_integer("num_warmup_steps", 10_000, "Updates until the learning rate is at its peak.")
+flags.DEFINE_bool("do_eval", False, "Evaluate, after the training if there is one.")
+flags.DEFINE_integer(
+    "max_seq_length", 128, "Window length; shorter examples are padded, longer ones truncated."
+)
+flags.DEFINE_integer("max_predictions_per_seq", 20, "Maximum number of masked codes per window.")
+flags.DEFINE_integer("train_batch_size", 32, "Examples per update, over all devices.")
+flags.DEFINE_integer("eval_batch_size", 8, "Examples evaluated at a time per device.")
+flags.DEFINE_float("learning_rate", 5e-5, "Peak learning rate of AdamW.")
+flags.DEFINE_integer("num_train_steps", 100_000, "Total number of updates.")
+flags.DEFINE_integer("num_warmup_steps", 10_000, "Updates until the peak learning rate.")
 flags.DEFINE_integer("save_checkpoints_steps", 10_000, "Updates between checkpoints.")
-flags.DEFINE_integer("iterations_per_loop", 1000, "Updates between points of TensorBoard and metrics.jsonl.")
-flags.DEFINE_integer("max_eval_steps", 100, "Batches of an evaluation at most.")
-flags.DEFINE_integer("random_seed", 12345, "Seed of weights, dropout and the order of examples.")
+flags.DEFINE_integer("iterations_per_loop", 1000, "Updates between reports in TensorBoard and metrics.jsonl.")
+flags.DEFINE_integer("max_eval_steps", 100, "Maximum number of batches per evaluation.")
+flags.DEFINE_integer("random_seed", 12345, "Random seed of weights, dropout and the order of examples.")
 flags.DEFINE_bool("use_tpu", False, "Train on a TPU.")
-flags.DEFINE_string("tpu_name", None, "The TPU's name or grpc:// address.")
-flags.DEFINE_string("tpu_zone", None, "The TPU's zone, if it isn't this machine's.")
-flags.DEFINE_string("gcp_project", None, "The TPU's project, if it isn't this machine's.")
-flags.DEFINE_string("master", None, "The TPU's grpc:// address, if it has no name.")
-flags.DEFINE_integer("num_tpu_cores", 8, "Cores of the TPU.")
+flags.DEFINE_string("tpu_name", None, "Name or grpc:// address of the TPU.")
+flags.DEFINE_string("tpu_zone", None, "Zone of the TPU, if it is not that of this machine.")
+flags.DEFINE_string("gcp_project", None, "Project of the TPU, if it is not that of this machine.")
+flags.DEFINE_string("master", None, "grpc:// address of the TPU, if it has no name.")
+flags.DEFINE_integer("num_tpu_cores", 8, "Number of TPU cores.")
 
 
 def main() -> None:
-    """Runs the program."""
+    """Run the program."""
     from ehr_bert.examples.reading import expand
     from ehr_bert.files import read_json
     from ehr_bert.model.config import ModelConfig

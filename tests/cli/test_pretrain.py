@@ -104,8 +104,10 @@ def test_an_invalid_recipe_is_refused_before_tensorflow_is_imported(tmp_path, ca
 def test_one_of_several_workers_prints_how_to_export_the_phases(tmp_path, capsys, monkeypatch):
     for folder in ("phase-1", "phase-2", "exports/phase-1"):
         (tmp_path / folder).mkdir(parents=True)
-    line = "To export the model after phase-2, run: "
+    line = (
+        "To export the model after phase-2, run: "
         f"ehr-bert convert {tmp_path}/phase-2 {tmp_path}/exports/phase-2"
+    )
     for worker, output in ((1, ""), (0, f"{line}\n")):
         monkeypatch.setenv("TF_CONFIG", tf_config(["a:1", "b:2"], worker))
         export_phases(tmp_path, 2)
