@@ -1,11 +1,14 @@
 """`ehr-bert bench`."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from ehr_bert.cli.counts import count
 from ehr_bert.cli.path_arguments import add_path
 from ehr_bert.cli.training_arguments import add_features
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,13 +39,12 @@ def run(arguments: argparse.Namespace) -> None:
     evaluations: dict[str, dict[int, dict[str, float]]] = {}
     for number, (trial, summary) in enumerate(run_trials(trials, arguments.features), 1):
         evaluation = evaluations.setdefault(trial.name, {})[trial.seed] = summary["evaluation"]
-        print(
-            f"{number} of {len(trials)}: {trial.name}, seed {trial.seed}: "
-            f"loss {evaluation['loss']:.4f} after {summary['seconds']:,.0f} s",
-            flush=True,
+        logger.info(
+            f"training {number} of {len(trials)}: {trial.name}, seed {trial.seed}: "
+            f"loss {evaluation['loss']:.4f} after {summary['seconds']:,.0f} s"
         )
         comparison = Comparison(evaluations)
         write_json(arguments.output / "results.json", comparison.to_dict())
         with atomic_files(arguments.output / "results.md") as (temporary,):
             temporary.write_text(f"{comparison}\n", encoding="utf-8")
-    print(f"\n{comparison}")
+    print(comparison)

@@ -26,10 +26,10 @@ def test_the_table_is_printed_and_written_as_markdown_and_json(tmp_path, capsys,
     output = tmp_path / "G"
     arguments = [*map(str, recipes), "--features", "A=F", "B=G", "--output", str(output), "--seeds", "2"]
     assert main(["bench", *arguments]) == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith("1 of 4: a, seed 1: loss 3.1250 after 61 s\n")
+    printed = capsys.readouterr()
+    assert printed.err.startswith("training 1 of 4: a, seed 1: loss 3.1250 after 61 s\n")
     table = (output / "results.md").read_text()
-    assert printed.endswith(f"\n\n{table}")
+    assert printed.out == table
     assert "**2.1875 ± 0.0884**" in table
     assert json.loads((output / "results.json").read_text())["b"]["masked_lm_loss"]["mean"] == 2.1875
 

@@ -125,7 +125,7 @@ def test_a_damaged_graph_is_refused(tmp_path, config):
     ("keys", "error", "mentioned"),
     [
         ({"vocab_size": None}, "missing-setting", "vocab_size"),
-        ({"num_attention_heads": 4}, "invalid-model-shape", "num_attention_heads"),
+        ({"num_attention_heads": 4}, "indivisible-hidden-size", "num_attention_heads"),
         ({"hidden_act": "tanh"}, "invalid-setting", "hidden_act"),
         ({"gelu": "fast"}, "invalid-setting", "gelu"),
         ({"mask_id": 31}, "ids-out-of-range", "mask_id"),
