@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ehr_bert.cli.evaluate import write_results
     from ehr_bert.cohorts.cohort import read_cohort
-    from ehr_bert.prediction.comparison.best_model import leave_model
+    from ehr_bert.prediction.comparison.best_model import save_best_model
     from ehr_bert.prediction.comparison.grid import Grid, default_processes, plan_runs, run_contenders
     from ehr_bert.prediction.contenders.contender import contender, default_contenders
     from ehr_bert.prediction.contenders.problem import Problem, binary_task
@@ -91,11 +91,11 @@ def run(arguments: argparse.Namespace) -> None:
     grid = Grid(arguments.output, arguments.cohort, task, arguments.model, tuning)
     problem = Problem.of(cohort, task, arguments.model, tuning)
     problem.check(arguments.train_sizes)
-    missing = [run for run in runs if not run.is_done]
+    missing = [run for run in runs if not run.is_finished]
     # A broken export is reported now, and not after hours of other runs.
     if any(contender(run.model).reads_export for run in missing):
         problem.check_export()
-    grid.begin(problem)
+    grid.start(problem)
     processes = arguments.processes or default_processes()
     accelerator = Runtime().accelerator
     accelerator.wait_for_everyone()  # All processes must list the missing runs before the first one finishes.
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> None:
         for done in run_contenders(grid, problem, missing, processes):
             bar.set_postfix_str(str(done), refresh=False)
             bar.update()
-    model_folder = leave_model(grid, problem, arguments.head)
+    model_folder = save_best_model(grid, problem, arguments.head)
     if accelerator.is_main_process:
         print(write_results(arguments.output))
         if model_folder:

@@ -1,4 +1,4 @@
-"""From a model's logits to risks, fitted on the validation split."""
+"""Calibration: functions from a model's logits to risks, fitted on the validation split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ehr_bert.metrics.recalibration import lines
 
 
 class Method(StrEnum):
-    """Ways to calibrate."""
+    """Methods of calibration."""
 
     TEMPERATURE = "temperature"
     PLATT = "platt"
@@ -23,14 +23,14 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Calibration:
-    """A piecewise linear function of the logit, or a temperature and a shift.
+    """A function from logits to risks: a temperature and a shift, or piecewise linear.
 
     Attributes:
-        method: How it was fitted.
-        temperature: By which logits are divided; None of an isotonic one.
-        shift: What is then added to them.
-        logits: Knots in rising order, `[K]`; none of a temperature.
-        risks: The risk at each, `[K]`.
+        method: Method that it was fitted by.
+        temperature: Divisor of the logits; None for the isotonic method.
+        shift: Summand of the divided logits.
+        logits: Knots of the isotonic method in rising order.
+        risks: Risk at each knot.
     """
 
     method: Method
@@ -40,23 +40,23 @@ class Calibration:
     risks: tuple[float, ...] = ()
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """The risks: float64, of the shape of `logits`."""
+        """Return the risks: float64, in the shape of `logits`."""
         if self.temperature is not None:
             return expit(np.asarray(logits, float) / self.temperature + self.shift)
         return np.interp(logits, self.logits, self.risks)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the parameters for JSON."""
         if self.temperature is not None:
             return {"method": self.method.value, "temperature": self.temperature, "shift": self.shift}
         return {"method": self.method.value, "logits": list(self.logits), "risks": list(self.risks)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
-        """What `to_dict` gave.
+        """Return the calibration that `to_dict` describes.
 
         Raises:
-            UserError: it is something else.
+            UserError: A parameter is wrong or missing (key `invalid-calibration`).
         """
         try:
             method = Method(values["method"])
@@ -64,25 +64,28 @@ class Calibration:
                 return cls(method, logits=tuple(values["logits"]), risks=tuple(values["risks"]))
             return cls(method, temperature=float(values["temperature"]), shift=float(values["shift"]))
         except (KeyError, ValueError, TypeError) as error:
-            raise UserError(f"a calibration can't be read: {error} is wrong or missing") from error
+            raise UserError(
+                "invalid-calibration",
+                f"the calibration cannot be read: {error} is wrong or missing. Fine-tune the model again.",
+            ) from error
 
 
 def fit_calibration(logits: np.ndarray, labels: np.ndarray, method: str = Method.TEMPERATURE) -> Calibration:
-    """Fits risks to outcomes that the model wasn't trained on.
+    """Fit a calibration on examples that the model was not trained on.
 
-    A temperature keeps the order of risks, and so does Platt's temperature and shift; isotonic regression
-    keeps it but for ties, and follows any shape, for which it wants some hundred outcomes.
+    A temperature and Platt scaling keep the order of the logits. Isotonic regression keeps it except for ties
+    and follows any shape, for which it needs a few hundred cases.
 
     Args:
         logits: `[N]`.
-        labels: 0 or 1, `[N]`.
+        labels: 0 or 1: `[N]`.
         method: A `Method`.
 
     Returns:
-        The calibration; risks of an isotonic one stay within 1/(N + 2) of 0 and 1, for nobody's is 0 or 1.
+        The calibration. Isotonic risks are at least 1/(N + 2) away from 0 and 1, since no risk is certain.
 
     Raises:
-        UserError: there is no such method.
+        UserError: The method is unknown (key `unknown-calibration`).
     """
     logits, labels = np.asarray(logits, float), np.asarray(labels, float)
     if method == Method.TEMPERATURE:
@@ -90,7 +93,9 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, method: str = Method
     if method == Method.PLATT:
         return _platt(logits, labels)
     if method != Method.ISOTONIC:
-        raise UserError(f"there is no calibration {method!r}: choose one of {', '.join(Method)}")
+        raise UserError(
+            "unknown-calibration", f"unknown calibration {method!r}. Choose one of {', '.join(Method)}."
+        )
     from sklearn.isotonic import IsotonicRegression
 
     least = 1 / (len(labels) + 2)
@@ -103,20 +108,20 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, method: str = Method
 
 
 def _platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Outcomes regressed on the logits; a temperature alone where that would turn their order.
+    """Logistic regression of the labels on the logits, or a temperature if that would reverse their order.
 
-    As Platt (1999) has it, nobody's outcome is quite certain, so that few outcomes give no extreme risks.
+    The targets are slightly above 0 and below 1 (Platt 1999), so that few cases give no extreme risks.
     """
     positives = labels.sum()
     targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (len(labels) - positives + 2))
     shift, slope = lines(targets, logits, np.ones((len(logits), 1)))[0]
-    if not slope > 0:  # NaN too: outcomes are parted, or all alike
+    if not slope > 0:  # also NaN, where the logits separate the labels or all labels are equal
         return Calibration(Method.PLATT, temperature=_temperature(logits, labels))
     return Calibration(Method.PLATT, temperature=float(1 / slope), shift=float(shift))
 
 
 def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """That of the least cross entropy."""
+    """Temperature with the smallest cross entropy."""
 
     def cross_entropy(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)

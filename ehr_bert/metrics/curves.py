@@ -1,4 +1,4 @@
-"""Points of the curves that are drawn of a binary prediction."""
+"""Points of the curves that are plotted for a binary prediction."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ from sklearn.metrics import roc_curve as _roc
 
 @dataclass(frozen=True)
 class Curve:
-    """Points to be joined.
+    """Points of a curve.
 
     Attributes:
-        x: `[K]`.
-        y: `[K]`.
+        x: Horizontal coordinates.
+        y: Vertical coordinates.
     """
 
     x: np.ndarray
@@ -22,12 +22,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class CalibrationBins:
-    """Examples in groups of about equal size by rising probability: `K` groups.
+    """Groups of about equal size by rising probability.
 
     Attributes:
-        predicted: The mean probability of each, `[K]`.
-        observed: The share with the outcome, `[K]`.
-        examples: How many each holds, `[K]`.
+        predicted: Mean probability of each group.
+        observed: Share of cases in each group.
+        examples: Number of examples in each group.
     """
 
     predicted: np.ndarray
@@ -36,39 +36,39 @@ class CalibrationBins:
 
 
 def roc_curve(labels: np.ndarray, probabilities: np.ndarray) -> Curve:
-    """Sensitivity over 1 - specificity.
+    """Return sensitivity over 1 - specificity.
 
     Args:
-        labels: 0 and 1, `[N]`.
-        probabilities: `[N]`.
+        labels: 0 or 1: `[N]`.
+        probabilities: Predicted probability of label 1: `[N]`.
     """
     false_positive_rate, sensitivity, _ = _roc(labels, probabilities)
     return Curve(false_positive_rate, sensitivity)
 
 
 def precision_recall_curve(labels: np.ndarray, probabilities: np.ndarray) -> Curve:
-    """Precision over recall, recall rising.
+    """Return precision over recall, in the order of rising recall.
 
     Args:
-        labels: 0 and 1, `[N]`.
-        probabilities: `[N]`.
+        labels: 0 or 1: `[N]`.
+        probabilities: Predicted probability of label 1: `[N]`.
     """
     precision, recall, _ = _precision_recall(labels, probabilities)
     return Curve(recall[::-1], precision[::-1])
 
 
 def calibration_bins(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> CalibrationBins:
-    """Outcomes observed beside those predicted, in quantiles of the probability.
+    """Return predicted and observed risks in quantile groups of the probability.
 
     Args:
-        labels: 0 or 1, `[N]`.
-        probabilities: `[N]`.
-        bins: How many groups at most; equal probabilities stay together, so there may be fewer.
+        labels: 0 or 1: `[N]`.
+        probabilities: Predicted probability of label 1: `[N]`.
+        bins: Maximum number of groups. Equal probabilities are in one group, so there may be fewer.
     """
     edges = np.quantile(probabilities, np.linspace(0, 1, bins + 1)[1:-1])
     group = np.searchsorted(edges, probabilities, side="left")  # [N]
     examples = np.bincount(group, minlength=bins)
     filled = examples > 0
-    predicted, observed = (np.bincount(group, each, bins)[filled] for each in (probabilities, labels))
+    predicted, observed = (np.bincount(group, values, bins)[filled] for values in (probabilities, labels))
     examples = examples[filled]
     return CalibrationBins(predicted / examples, observed / examples, examples)

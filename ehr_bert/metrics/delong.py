@@ -1,6 +1,6 @@
-"""Whether two models' AUROCs on the same examples differ: the paired test of DeLong et al. (1988).
+"""DeLong's paired test of the AUROCs of two models on the same examples (DeLong et al. 1988).
 
-By midranks, as Sun and Xu (2014) compute it: a sorting in place of all pairs.
+It is computed from midranks (Sun and Xu 2014), which needs a sort instead of all pairs of examples.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,15 +13,15 @@ from ehr_bert.errors import UserError
 
 @dataclass(frozen=True)
 class DeLong:
-    """Two AUROCs compared.
+    """Comparison of two AUROCs.
 
     Attributes:
-        auroc_one: Of the first model.
-        auroc_other: Of the second.
-        difference: The first's less the second's.
-        low: Lower end of the difference's 95% interval.
-        high: Its upper end.
-        p_value: Two-sided, of no difference.
+        auroc_one: AUROC of the first model.
+        auroc_other: AUROC of the second model.
+        difference: First AUROC minus second AUROC.
+        low: Lower end of the 95% confidence interval of the difference.
+        high: Upper end of the interval.
+        p_value: Two-sided p value of no difference.
     """
 
     auroc_one: float
@@ -32,31 +32,32 @@ class DeLong:
     p_value: float
 
     def to_dict(self) -> dict[str, float]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return asdict(self)
 
 
 def delong(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> DeLong:
-    """Compares two models on the same examples, each of another patient.
+    """Compare two models on the same examples, each of which belongs to a different patient.
 
     Args:
-        labels: 0 or 1, `[N]`.
-        one: The first model's scores or probabilities, `[N]`; or `[S, N]` by each of its seeds, whose AUROCs
-            are averaged, and so are the placements whose variance is theirs.
-        other: The second model's, as many seeds or not.
+        labels: 0 or 1: `[N]`.
+        one: Scores or probabilities of the first model: `[N]`, or `[seeds, N]`. With several seeds, the
+            AUROCs and the placements that their variance is computed from are averaged.
+        other: Those of the second model, which may have another number of seeds.
 
     Raises:
-        UserError: fewer than two examples have the outcome, or fewer than two don't.
+        UserError: There are fewer than two cases or fewer than two controls (key `too-few-cases`).
     """
     positive = np.asarray(labels) == 1
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if min(positives, negatives) < 2:
         raise UserError(
-            f"AUROCs can't be compared on {positives} examples with the outcome and {negatives} without it: "
-            "at least two of each are needed"
+            "too-few-cases",
+            f"AUROCs cannot be compared with {positives} cases and {negatives} controls. At least two of "
+            "each are needed.",
         )
-    placed = [_placements(positive, np.atleast_2d(np.asarray(each, float))) for each in (one, other)]
-    above, below = (np.stack(each) for each in zip(*placed, strict=True))  # [2, P], [2, M]
+    placements = [_placements(positive, np.atleast_2d(np.asarray(scores, float))) for scores in (one, other)]
+    above, below = map(np.stack, zip(*placements, strict=True))  # [2, cases], [2, controls]
     areas = above.mean(axis=1)
     covariance = np.cov(above) / positives + np.cov(below) / negatives  # [2, 2]
     difference = areas[0] - areas[1]
@@ -74,17 +75,19 @@ def delong(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> DeLong:
 
 
 def _placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The share of the other outcome's examples that each one is on the right side of, averaged over seeds.
+    """Share of the examples with the other label that each example is ranked correctly against.
 
     Args:
-        positive: Who has the outcome: bool `[N]`, P of them.
-        scores: `[S, N]`.
+        positive: Whether each example is a case: bool `[N]`.
+        scores: `[seeds, N]`.
 
     Returns:
-        Of those with the outcome, `[P]`, and of the others, `[N - P]`.
+        Means over the seeds for the cases, `[cases]`, and for the controls, `[controls]`.
     """
     positives, negatives = positive.sum(), (~positive).sum()
-    ranks = rankdata(scores, axis=1)  # [S, N]
-    above = (ranks[:, positive] - rankdata(scores[:, positive], axis=1)) / negatives  # [S, P]
-    below = 1 - (ranks[:, ~positive] - rankdata(scores[:, ~positive], axis=1)) / positives  # [S, N - P]
+    ranks = rankdata(scores, axis=1)  # [seeds, N]
+    above = (ranks[:, positive] - rankdata(scores[:, positive], axis=1)) / negatives  # [seeds, cases]
+    below = (
+        1 - (ranks[:, ~positive] - rankdata(scores[:, ~positive], axis=1)) / positives
+    )  # [seeds, controls]
     return above.mean(axis=0), below.mean(axis=0)

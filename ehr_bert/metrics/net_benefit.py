@@ -1,4 +1,4 @@
-"""Decision curves: what acting on a model's risks is worth (Vickers and Elkin 2006)."""
+"""Decision curves: the net benefit of treatment by predicted risk (Vickers and Elkin 2006)."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class DecisionCurve:
-    """Net benefit over the risk from which one would act, `K` of them.
+    """Net benefit at several risk thresholds.
 
-    A net benefit is in true positives an example: false ones are taken off at the odds of the threshold.
+    The unit is true positives per example. False positives are subtracted with the odds of the threshold as
+    their weight.
 
     Attributes:
-        threshold: `[K]`.
-        model: Of acting where the model's risk is at or above the threshold, `[K]`.
-        everyone: Of acting on everyone, `[K]`; that of acting on nobody is 0.
+        threshold: Risk from which patients are treated.
+        model: Net benefit of treating patients whose predicted risk is at or above the threshold.
+        everyone: Net benefit of treating all patients. That of treating none is 0.
     """
 
     threshold: np.ndarray
@@ -23,18 +24,18 @@ class DecisionCurve:
 
 
 def decision_curve(labels: np.ndarray, probabilities: np.ndarray, threshold: np.ndarray) -> DecisionCurve:
-    """The net benefit of a model at each threshold.
+    """Return the net benefit of a model at each threshold.
 
     Args:
-        labels: 0 or 1, `[N]`.
-        probabilities: `[N]`.
-        threshold: Risks below 1, `[K]`.
+        labels: 0 or 1: `[N]`.
+        probabilities: Predicted probability of label 1: `[N]`.
+        threshold: Risk thresholds below 1.
     """
     labels, examples = np.asarray(labels, float), len(labels)
     order = np.argsort(probabilities)
-    found = np.append(0, np.cumsum(labels[order]))  # [N + 1], of those with the smallest risks
-    below = np.searchsorted(probabilities[order], threshold, side="left")  # [K]
-    true_positives = (found[-1] - found[below]) / examples
+    cases = np.append(0, np.cumsum(labels[order]))  # [N + 1], cases among the smallest risks
+    below = np.searchsorted(probabilities[order], threshold, side="left")
+    true_positives = (cases[-1] - cases[below]) / examples
     false_positives = (examples - below) / examples - true_positives
     odds = threshold / (1 - threshold)
     prevalence = labels.mean()

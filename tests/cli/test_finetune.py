@@ -8,7 +8,7 @@ import pytest
 
 from ehr_bert.cli import main
 from ehr_bert.cohorts.cohort import read_cohort
-from ehr_bert.prediction.comparison.runs import runs_done
+from ehr_bert.prediction.comparison.runs import finished_runs
 from ehr_bert.prediction.fitting import predict_logits
 from ehr_bert.prediction.predictor import load_predictor
 from ehr_bert.prediction.reading import encode
@@ -122,11 +122,11 @@ def test_a_killed_comparison_is_resumed_with_the_same_results(compared, tmp_path
     ]
     subprocess.run([*command, str(tmp_path / "whole")], check=True)
     cut = subprocess.Popen([*command, str(tmp_path / "cut")])
-    while len(list(runs_done(tmp_path / "cut"))) < 4:
+    while len(list(finished_runs(tmp_path / "cut"))) < 4:
         time.sleep(0.05)
     cut.kill()
     cut.wait()
-    assert len(list(runs_done(tmp_path / "cut"))) < 18
+    assert len(list(finished_runs(tmp_path / "cut"))) < 18
     subprocess.run([*command, str(tmp_path / "cut")], check=True)
     assert records_of(tmp_path / "cut") == records_of(tmp_path / "whole")
 

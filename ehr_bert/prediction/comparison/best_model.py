@@ -1,4 +1,4 @@
-"""The model that a grid leaves for `ehr-bert predict`."""
+"""The fine-tuned model of a comparison that `ehr-bert predict` uses."""
 
 from pathlib import Path
 
@@ -13,18 +13,18 @@ from ehr_bert.prediction.optimization import Runtime
 from ehr_bert.prediction.predictor import MADE_BY, MODEL_FOLDER, save_predictor
 
 
-def leave_model(grid: Grid, problem: Problem, head: str) -> Path | None:
-    """Leaves the fine-tuned model of the largest size and the seed that was best on validation.
+def save_best_model(grid: Grid, problem: Problem, head: str) -> Path | None:
+    """Save the fine-tuned model at the largest size with the seed that has the highest validation AUROC.
 
-    It is fitted once more: runs keep predictions, not weights, and the same seed gives the same again.
+    The model is fitted again, since runs save predictions but no weights. The same seed gives the same model.
 
     Args:
-        grid: Its runs are done.
-        problem: The grid's.
-        head: The head's name.
+        grid: Grid whose runs are finished.
+        problem: Problem of the grid.
+        head: Name of the head.
 
     Returns:
-        Its folder; None where no such contender was among the runs.
+        Folder of the model; None if no run fine-tuned the pretrained model with this head.
     """
     name, folder = f"{Start.PRETRAINED}_{head}", grid.folder / MODEL_FOLDER
     cells = [cell for cell in read_cells(grid.folder) if cell.model == name]
@@ -36,15 +36,15 @@ def leave_model(grid: Grid, problem: Problem, head: str) -> Path | None:
         "version": __version__,
         "task": grid.task,
         "model": name,
-        # By which histories are made that it is to predict from.
+        # Histories to predict from must be made in the same way.
         "cohort": {key: problem.cohort.facts[key] for key in MADE_BY if key in problem.cohort.facts},
         **{
             key: record[key] for key in ("size", "seed", "train_examples", "train_positives", "valid", "test")
         },
     }
     if (folder / SUMMARY_FILE).exists():
-        before = read_json(folder / SUMMARY_FILE)
-        if before | facts == before:
+        saved_facts = read_json(folder / SUMMARY_FILE)
+        if saved_facts | facts == saved_facts:
             return folder
     sides = problem.sides(run.size, run.seed)
     predictor, scores = fit_neural(problem, sides, run.seed, Start.PRETRAINED, head)

@@ -1,7 +1,7 @@
-"""A grid of runs: contenders by training sizes by seeds, side by side, on from where it was stopped.
+"""A grid of runs: contenders at training sizes with seeds, in several processes, resumable.
 
-A run is a function of the cohort, the export, the settings and its seed. It computes on one thread, so that
-the same grid comes out of any number of processes.
+A run depends only on the cohort, the export folder, the settings and its seed. It computes on one thread, so
+the results do not depend on the number of processes.
 """
 
 import hashlib
@@ -36,19 +36,19 @@ from ehr_bert.prediction.contenders.tuning import Tuning, without_ineffective
 from ehr_bert.prediction.optimization import Runtime
 
 GRID_FILE = "grid.json"
-"""What all runs of a folder have in common."""
+"""File with the settings that all runs of a folder share."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What all runs have in common, small enough to be sent to each process.
+    """Settings that all runs share, small enough to be sent to each process.
 
     Attributes:
-        folder: Where they leave their folders.
-        cohort: The cohort's folder.
-        task: The task's column.
-        model: The export folder, if there is one.
-        tuning: How neural contenders are fitted.
+        folder: Folder of the comparison.
+        cohort: Folder of the cohort.
+        task: Column of the labels.
+        model: Export folder of the pretrained model, None without one.
+        tuning: Settings of the neural contenders and of the calibration.
     """
 
     folder: Path
@@ -58,14 +58,14 @@ class Grid:
     tuning: Tuning
 
     def problem(self) -> Problem:
-        """The problem, read anew."""
+        """Read the cohort and return the problem."""
         return Problem.of(read_cohort(self.cohort), self.task, self.model, self.tuning)
 
-    def begin(self, problem: Problem) -> None:
-        """Notes what the runs have in common, and what must be known of the test examples to sum them up.
+    def start(self, problem: Problem) -> None:
+        """Write the settings and the held-out labels to the folder, or compare them with earlier ones.
 
         Args:
-            problem: The grid's.
+            problem: Problem of the grid.
 
         Raises:
             UserError: The folder contains other files (key `output-not-empty`), or runs of another cohort,
@@ -76,13 +76,13 @@ class Grid:
         if self.model:
             facts["model"] = fingerprint(self.model, ("config.json", "vocab.json", "*.safetensors"))
             about["model"] = _about_model(self.model)
-        facts["tuning"] = json.loads(json.dumps(self.tuning.to_dict()))  # with lists, as it is read again
+        facts["tuning"] = json.loads(json.dumps(self.tuning.to_dict()))  # with lists, as JSON returns them
         path = self.folder / GRID_FILE
         before = read_json(path) if path.exists() else {"about": {}}
         if "tuning" in before:
             before["tuning"] = without_ineffective(before["tuning"])
         refuse_foreign_folder(self.folder, "finetune", GRID_FILE)
-        # Runs without a pretrained model may be in one folder with runs on any, but on one alone.
+        # A folder has runs of one pretrained model at most, and of contenders that need none.
         refuse_changed_settings(
             self.folder, [key for key in facts if key in before and facts[key] != before[key]]
         )
@@ -94,18 +94,18 @@ class Grid:
 def plan_runs(
     folder: Path, models: Sequence[str], sizes: Sequence[int | None], seeds: int
 ) -> list[ContenderRun]:
-    """The runs of a grid: seed by seed, the smallest sizes first, each after those that it needs.
+    """Return the runs of a grid by seed and then by size, each after those that it needs.
 
-    So a grid that is stopped early has whole seeds, and its table all sizes.
+    A grid that is interrupted therefore has complete seeds, with all sizes.
 
     Args:
-        folder: The grid's.
-        models: Contenders; those that they need are added.
-        sizes: Training patients, all of them if None.
-        seeds: Runs of each, under the seeds 1, 2, ...
+        folder: Folder of the comparison.
+        models: Names of contenders. Those that they need are added.
+        sizes: Numbers of training patients; None means all of them.
+        seeds: Number of runs of each contender at each size, with the seeds 1, 2, ...
 
     Raises:
-        UserError: there is no such contender.
+        UserError: A contender is unknown (key `unknown-contender`).
     """
     ordered = with_needs(models)
     by_size = sorted(set(sizes), key=lambda size: (size is None, size or 0))
@@ -120,58 +120,59 @@ def plan_runs(
 def run_contenders(
     grid: Grid, problem: Problem, runs: Sequence[ContenderRun], processes: int
 ) -> Iterator[ContenderRun]:
-    """Makes runs, and gives each as soon as it is done.
+    """Fit contenders, and yield each run when it is finished.
 
     Args:
-        grid: What they have in common.
-        problem: The grid's, as this process read it.
-        runs: Those to make, in the order of `plan_runs`.
-        processes: How many at a time; each reads the cohort once. GPUs are shared out among them.
+        grid: Settings that the runs share.
+        problem: Problem of the grid.
+        runs: Runs that are not finished, in the order of `plan_runs`.
+        processes: Number of runs at a time. Each process reads the cohort once, and uses one of the GPUs.
 
     Raises:
-        UserError: a process was ended from outside.
+        UserError: A process was killed (key `process-killed`).
     """
     if min(processes, len(runs)) < 2 or Runtime().accelerator.num_processes > 1:
         for run in runs:
-            make(run, problem)
+            run_contender(run, problem)
             yield run
         return
     context = multiprocessing.get_context("spawn")
     number = context.Value("i", 0)
-    executor = ProcessPoolExecutor(processes, context, _begin_worker, (grid, number))
+    executor = ProcessPoolExecutor(processes, context, _start_worker, (grid, number))
     try:
-        yield from _made_together(executor, runs)
+        yield from _run_in_parallel(executor, runs)
         executor.shutdown()
     except BrokenProcessPool as error:
         raise UserError(
-            "a process was ended from outside, perhaps for want of memory: take fewer --processes"
+            "process-killed",
+            "a process was killed, possibly because memory ran out. Choose a smaller --processes.",
         ) from error
     finally:
         for process in multiprocessing.active_children():
             process.terminate()
 
 
-def _made_together(executor: ProcessPoolExecutor, runs: Sequence[ContenderRun]) -> Iterator[ContenderRun]:
-    """Gives runs to processes, those that need others after these."""
-    waiting, under_way = list(runs), dict[Future[None], ContenderRun]()
-    while waiting or under_way:
-        going = set(waiting) | set(under_way.values())
-        ready = [run for run in waiting if not going & set(_needs(run))]
-        under_way |= {executor.submit(_make_in_worker, run): run for run in ready}
+def _run_in_parallel(executor: ProcessPoolExecutor, runs: Sequence[ContenderRun]) -> Iterator[ContenderRun]:
+    """Submit each run once the runs that it needs are finished."""
+    waiting, running = list(runs), dict[Future[None], ContenderRun]()
+    while waiting or running:
+        unfinished = set(waiting) | set(running.values())
+        ready = [run for run in waiting if not unfinished & set(_needs(run))]
+        running |= {executor.submit(_run_in_worker, run): run for run in ready}
         waiting = [run for run in waiting if run not in set(ready)]
-        for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
             future.result()
-            yield under_way.pop(future)
+            yield running.pop(future)
 
 
 def _needs(run: ContenderRun) -> list[ContenderRun]:
     return [ContenderRun(run.grid, name, run.size, run.seed) for name in contender(run.model).needs]
 
 
-def make(run: ContenderRun, problem: Problem) -> None:
-    """Makes one run, and leaves its folder.
+def run_contender(run: ContenderRun, problem: Problem) -> None:
+    """Fit one contender, evaluate it and write its folder.
 
-    The test split is scored once, when all is chosen.
+    The test split is scored once, after all choices on the validation split.
     """
     started = time.perf_counter()
     torch.set_num_threads(1)
@@ -216,7 +217,7 @@ def _predictions(
 
 
 def default_processes() -> int:
-    """A process a GPU; without any, one a core that this process may use."""
+    """Return the number of GPUs, or of available cores without a GPU."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -224,16 +225,16 @@ def default_processes() -> int:
 
 
 def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
-    """A hash of the bytes of some files."""
+    """Return a hash of the contents of the files that match some patterns."""
     digest = hashlib.sha256()
-    for file in (file for pattern in patterns for file in sorted(folder.glob(pattern))):
-        with open(file, "rb") as opened:
+    for path in (path for pattern in patterns for path in sorted(folder.glob(pattern))):
+        with open(path, "rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
 def _about_model(folder: Path) -> dict[str, Any]:
-    """What is told of the pretrained model's size."""
+    """Size of the pretrained model."""
     config = read_json(folder / "config.json")
     keys = (
         "hidden_size",
@@ -246,28 +247,28 @@ def _about_model(folder: Path) -> dict[str, Any]:
 
 
 _problem: Problem
-"""The process's own."""
+"""Problem of a worker process."""
 
 
-def _begin_worker(grid: Grid, number: Any) -> None:
-    """Prepares a process: a GPU if there are any, the data read; it ends with its parent."""
+def _start_worker(grid: Grid, number: Any) -> None:
+    """Prepare a worker process: choose a GPU, read the data, and exit when the parent exits."""
     global _problem
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     with number.get_lock():
-        place = number.value
+        worker = number.value
         number.value += 1
     if torch.cuda.is_available():
-        torch.cuda.set_device(place % torch.cuda.device_count())
+        torch.cuda.set_device(worker % torch.cuda.device_count())
     _problem = grid.problem()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def _make_in_worker(run: ContenderRun) -> None:
-    make(run, _problem)
+def _run_in_worker(run: ContenderRun) -> None:
+    run_contender(run, _problem)

@@ -1,4 +1,4 @@
-"""What must be known of the test examples to sum up the runs of a grid, beside their predictions; no ids."""
+"""Labels and groups of the test examples, without patient ids, to compute the results from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,13 @@ _GROUP = "group: "
 
 @dataclass(frozen=True)
 class HeldOut:
-    """`T` test examples.
+    """`N` test examples.
 
     Attributes:
-        labels: 0 or 1: int64 `[T]`.
-        patients: Whose each is, by number: int64 `[T]`.
-        groups: Who is in which group, by its name: bool `[T]`.
-        risks: The true risk of each, where the data's maker knows it: float64 `[T]`.
+        labels: 0 or 1: int64 `[N]`.
+        patients: Number of the patient of each example: int64 `[N]`.
+        groups: Membership of each subgroup by its name: bool `[N]`.
+        risks: True risk of each example, if the data are simulated: float64 `[N]`.
     """
 
     labels: np.ndarray
@@ -36,7 +36,7 @@ class HeldOut:
 
     @classmethod
     def of(cls, problem: Problem, cohort: Path) -> "HeldOut":
-        """That of a problem: `cohort` is the folder, where the risks may lie."""
+        """Return the test examples of a problem; `cohort` is its folder, which may contain true risks."""
         test = problem.sides(None, 0).test
         risks = None
         if (cohort / RISK_FILE).exists():
@@ -45,16 +45,16 @@ class HeldOut:
 
     @property
     def patients_are_distinct(self) -> bool:
-        """Whether each example is of another patient."""
+        """Whether each example belongs to a different patient."""
         return len(np.unique(self.patients)) == len(self.patients)
 
     @property
     def best_attainable_auroc(self) -> float | None:
-        """The AUROC of the true risks, if they are known."""
+        """AUROC of the true risks, None if they are unknown."""
         return None if self.risks is None else auroc_of(self.labels, self.risks)
 
     def write(self, folder: Path) -> None:
-        """Into a grid's folder."""
+        """Write the examples to the folder of a comparison."""
         arrays = {"labels": self.labels, "patients": self.patients}
         arrays |= {_GROUP + name: members for name, members in self.groups.items()}
         if self.risks is not None:
@@ -63,20 +63,32 @@ class HeldOut:
 
     @classmethod
     def read(cls, folder: Path) -> "HeldOut":
-        """What `write` left.
+        """Read the examples from the folder of a comparison.
 
         Raises:
-            UserError: the folder is no grid's, or the file is damaged.
+            UserError: The folder is not a comparison (key `not-a-comparison`), or the file is damaged
+                (`damaged-test-labels`).
         """
-        if not (folder / TEST_FILE).exists():
-            raise UserError(f"{folder} holds no {TEST_FILE}: name a folder that `ehr-bert finetune` wrote")
+        path = folder / TEST_FILE
+        if not path.exists():
+            raise UserError(
+                "not-a-comparison",
+                f"{folder} was not written by finetune (no {TEST_FILE}). Choose an output folder of "
+                "`ehr-bert finetune`.",
+            )
         try:
-            arrays = read_arrays(folder / TEST_FILE)
+            arrays = read_arrays(path)
         except UserError as error:
-            raise UserError(f"{error}: `ehr-bert finetune` writes it again") from error
+            raise _damaged(path) from error
         if not {"labels", "patients"} <= arrays.keys():
-            raise UserError(f"{folder / TEST_FILE} is another file: `ehr-bert finetune` writes it again")
+            raise _damaged(path)
         groups = {
             name.removeprefix(_GROUP): array for name, array in arrays.items() if name.startswith(_GROUP)
         }
         return cls(arrays["labels"], arrays["patients"], groups, arrays.get("risks"))
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(
+        "damaged-test-labels", f"{path} is damaged. Run `ehr-bert finetune` again, which writes it."
+    )

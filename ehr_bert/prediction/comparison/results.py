@@ -15,7 +15,7 @@ from ehr_bert.metrics.delong import delong
 from ehr_bert.metrics.summary import binary_metrics
 from ehr_bert.prediction.comparison.grid import GRID_FILE
 from ehr_bert.prediction.comparison.held_out import HeldOut
-from ehr_bert.prediction.comparison.runs import ContenderRun, runs_done
+from ehr_bert.prediction.comparison.runs import ContenderRun, finished_runs
 from ehr_bert.prediction.contenders.contender import contender, table_position
 
 RESULTS_FILE = "results.json"
@@ -64,7 +64,7 @@ def read_cells(folder: Path) -> list[Cell]:
         UserError: No run is finished (key `no-finished-run`), or a run cannot be read.
     """
     runs: dict[tuple[int, str], list[tuple[ContenderRun, Mapping[str, Any]]]] = defaultdict(list)
-    for run in runs_done(folder):
+    for run in finished_runs(folder):
         record = run.record()
         runs[record["size"], run.model].append((run, record))
     if not runs:

@@ -1,4 +1,4 @@
-"""One run of a grid: a contender at a training size under a seed, and the folder that it leaves."""
+"""One run of a comparison: a contender at a training size with a seed, and the folder that it writes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from ehr_bert.prediction.contenders.problem import Scores
 RUNS_FOLDER = "runs"
 RESULT_FILE, PREDICTIONS_FILE = "result.json", "predictions.npz"
 _KEYS = {"model", "size", "seed", "valid", "test", "chosen", "seconds"}
-_ARRAYS = {f"{side}_{name}" for side in ("valid", "test") for name in ("rows", "logits", "probabilities")}
+_ARRAYS = {f"{split}_{name}" for split in ("valid", "test") for name in ("rows", "logits", "probabilities")}
 ALL = "all"
-"""The size of a run on all training patients, in a folder's name."""
+"""Name of the folder of runs on all training patients."""
 
 
 @dataclass(frozen=True)
 class ContenderRun:
-    """A run, done or not.
+    """A run, finished or not.
 
     Attributes:
-        grid: The grid's folder.
-        model: The contender's name.
-        size: Training patients; all of them if None.
-        seed: Its seed.
+        grid: Folder of the comparison.
+        model: Name of the contender.
+        size: Number of training patients; None for all of them.
+        seed: Random seed.
     """
 
     grid: Path
@@ -41,61 +41,61 @@ class ContenderRun:
 
     @property
     def folder(self) -> Path:
-        """`runs/<model>/<size>/seed-<seed>`."""
+        """Folder of the run: `runs/<model>/<size>/seed-<seed>`."""
         size = ALL if self.size is None else str(self.size)
         return self.grid / RUNS_FOLDER / self.model / size / f"seed-{self.seed}"
 
     @property
-    def is_done(self) -> bool:
-        """Whether its result is there; it is written last."""
+    def is_finished(self) -> bool:
+        """Whether the run has a result, which is written last."""
         return (self.folder / RESULT_FILE).exists()
 
     def record(self) -> dict[str, Any]:
-        """Its result.
+        """Return the content of `result.json`.
 
         Raises:
-            UserError: the file holds something else.
+            UserError: The file is damaged (key `damaged-run`).
         """
-        record = self._read(read_json, RESULT_FILE)
-        if missing := _KEYS - record.keys():
-            raise self._damaged(f"{RESULT_FILE} lacks {', '.join(sorted(missing))}")
-        return record
+        return self._read(read_json, RESULT_FILE, _KEYS)
 
     def predictions(self) -> dict[str, np.ndarray]:
-        """`<side>_rows` of the cohort table, `<side>_logits`, `<side>_probabilities`, of valid and test.
+        """Return the validation and test predictions: `[N]` each.
+
+        Keys are `valid_` and `test_` with `rows` of the cohort table, `logits` and `probabilities`.
 
         Raises:
-            UserError: the file is missing, or holds something else.
+            UserError: The file is missing or damaged (key `damaged-run`).
         """
-        found = self._read(read_arrays, PREDICTIONS_FILE)
-        if missing := _ARRAYS - found.keys():
-            raise self._damaged(f"{PREDICTIONS_FILE} lacks {', '.join(sorted(missing))}")
-        return found
+        return self._read(read_arrays, PREDICTIONS_FILE, _ARRAYS)
 
-    def _read(self, read: Callable[[Path], dict[str, Any]], file: str) -> dict[str, Any]:
+    def _read(self, read: Callable[[Path], dict[str, Any]], file: str, required: set[str]) -> dict[str, Any]:
+        path = self.folder / file
         try:
-            return read(self.folder / file)
+            values = read(path)
         except UserError as error:
-            raise self._damaged(str(error)) from error
+            raise self._damaged(f"{path} is missing or damaged") from error
+        if missing := required - values.keys():
+            raise self._damaged(f"{path} has no {', '.join(sorted(missing))}")
+        return values
 
-    def _damaged(self, why: str) -> UserError:
-        return UserError(f"{why}: remove {self.folder}, and `ehr-bert finetune` makes it again")
+    def _damaged(self, reason: str) -> UserError:
+        return UserError("damaged-run", f"{reason}. Remove {self.folder} and run `ehr-bert finetune` again.")
 
     def scores(self) -> Scores:
-        """What it said, for a contender that builds on it."""
-        found = self.predictions()
-        return Scores(found["valid_logits"], found["test_logits"], self.record()["chosen"])
+        """Return the scores, for a contender that needs them."""
+        predictions = self.predictions()
+        return Scores(predictions["valid_logits"], predictions["test_logits"], self.record()["chosen"])
 
     def write(self, record: dict[str, Any], predictions: dict[str, np.ndarray]) -> None:
-        """Leaves its folder, the result last."""
+        """Write the folder, the result last."""
         write_arrays(self.folder / PREDICTIONS_FILE, predictions)
         write_json(self.folder / RESULT_FILE, record)
 
 
-def runs_done(grid: Path) -> Iterator[ContenderRun]:
-    """All runs of a grid that are done, whoever asked for them; folders of other names are left out."""
+def finished_runs(grid: Path) -> Iterator[ContenderRun]:
+    """Find all finished runs in the folder of a comparison, and skip folders with other names."""
     for file in sorted((grid / RUNS_FOLDER).glob(f"*/*/seed-*/{RESULT_FILE}")):
-        model, size, seed = file.parts[-4:-1]
-        number = seed.removeprefix("seed-")
-        if number.isdecimal() and (size == ALL or size.isdecimal()):
-            yield ContenderRun(grid, model, None if size == ALL else int(size), int(number))
+        model, size, seed_folder = file.parts[-4:-1]
+        seed = seed_folder.removeprefix("seed-")
+        if seed.isdecimal() and (size == ALL or size.isdecimal()):
+            yield ContenderRun(grid, model, None if size == ALL else int(size), int(seed))

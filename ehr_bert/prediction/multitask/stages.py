@@ -128,15 +128,19 @@ def read_task_logits(run: TaskRun, task: str, output: Path) -> dict[Split, np.nd
     names = {split: f"{task}.{split}" for split in (Split.VALID, Split.TEST)}
     try:
         arrays = read_arrays(folder / PREDICTIONS_FILE)
-        if missing := set(names.values()) - arrays.keys():
-            raise UserError(
-                "damaged-run", f"{folder / PREDICTIONS_FILE} has no array {', '.join(sorted(missing))}."
-            )
     except UserError as error:
-        raise UserError(
-            "damaged-run", f"{error.message} Remove {folder} and run `ehr-bert multitask` again."
-        ) from error
+        raise _damaged(folder) from error
+    if not arrays.keys() >= set(names.values()):
+        raise _damaged(folder)
     return {split: arrays[name] for split, name in names.items()}
+
+
+def _damaged(folder: Path) -> UserError:
+    return UserError(
+        "damaged-run",
+        f"{folder / PREDICTIONS_FILE} is missing or damaged. Remove {folder} and run `ehr-bert multitask` "
+        "again.",
+    )
 
 
 def _write_run(

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from ehr_bert.prediction.comparison.grid import Grid, plan_runs, run_contenders
-from ehr_bert.prediction.comparison.runs import RESULT_FILE, ContenderRun, runs_done
+from ehr_bert.prediction.comparison.runs import RESULT_FILE, ContenderRun, finished_runs
 from ehr_bert.prediction.contenders.contender import contender, default_contenders, table_position
 from ehr_bert.prediction.contenders.tuning import Tuning
 from ehr_bert.prediction.optimization import SearchFitSettings
@@ -31,25 +31,26 @@ def grid_of(folder, cohort, model=None, tuning=QUICK):
 
 
 def made(grid, models, sizes=(None,), seeds=1, processes=1):
-    """Makes what is missing; the names of the runs that were made."""
+    """Run what is missing, and return the names of these runs."""
     problem = grid.problem()
-    grid.begin(problem)
+    grid.start(problem)
     runs = plan_runs(grid.folder, models, sizes, seeds)
     return [
-        str(run) for run in run_contenders(grid, problem, [run for run in runs if not run.is_done], processes)
+        str(run)
+        for run in run_contenders(grid, problem, [run for run in runs if not run.is_finished], processes)
     ]
 
 
 def written(folder):
-    """All results but for their seconds, and all predictions, by place."""
-    found = {}
-    for run in runs_done(folder):
+    """Return all results without their seconds, and all predictions, by run."""
+    content = {}
+    for run in finished_runs(folder):
         record = {key: value for key, value in run.record().items() if key != "seconds"}
-        found[str(run)] = (
+        content[str(run)] = (
             json.dumps(record),
-            {name: each.tolist() for name, each in run.predictions().items()},
+            {name: array.tolist() for name, array in run.predictions().items()},
         )
-    return found
+    return content
 
 
 def test_all_contenders_have_a_place_and_a_run(export, cohort_folder, tmp_path):
@@ -57,7 +58,7 @@ def test_all_contenders_have_a_place_and_a_run(export, cohort_folder, tmp_path):
     assert models == sorted(models, key=table_position)
     grid = grid_of(tmp_path / "grid", cohort_folder, export)
     assert len(made(grid, models, sizes=(41,))) == len(models) == 11
-    for run in runs_done(grid.folder):
+    for run in finished_runs(grid.folder):
         record, predictions = run.record(), run.predictions()
         assert record["size"] == record["train_examples"] == 41
         assert 0 < record["test"]["auroc"] <= 1
@@ -95,7 +96,7 @@ def test_more_seeds_sizes_and_contenders_are_added(cohort_folder, tmp_path):
     grid = grid_of(tmp_path / "grid", cohort_folder)
     made(grid, ["logistic_regression"], (41,))
     assert made(grid, ["logistic_regression", "boosting"], (41, 60), seeds=2)[0] == "boosting, 41, seed 1"
-    assert len(list(runs_done(grid.folder))) == 8
+    assert len(list(finished_runs(grid.folder))) == 8
 
 
 def test_runs_of_another_cohort_or_tuning_are_not_mixed(cohort_folder, tmp_path):
