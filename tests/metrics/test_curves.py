@@ -1,3 +1,4 @@
+# Covers: ehr_bert.metrics.curves, ehr_bert.metrics.net_benefit
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
@@ -13,7 +14,7 @@ def predictions(examples=203):
     return (random.random(examples) < probabilities).astype(float), probabilities
 
 
-def test_the_area_under_the_drawn_curve_is_the_auroc():
+def test_the_area_under_the_curve_is_the_auroc():
     labels, probabilities = predictions()
     curve = roc_curve(labels, probabilities)
     assert auc(curve.x, curve.y) == pytest.approx(roc_auc_score(labels, probabilities))
@@ -26,7 +27,7 @@ def test_precision_ends_at_the_prevalence():
     assert (curve.x[-1], curve.y[-1]) == pytest.approx((1, labels.mean()))
 
 
-def test_bins_are_those_of_scikit_learn():
+def test_bins_equal_those_of_scikit_learn():
     labels, probabilities = predictions()
     bins = calibration_bins(labels, probabilities, 7)
     observed, predicted = calibration_curve(labels, probabilities, n_bins=7, strategy="quantile")
@@ -41,7 +42,7 @@ def test_equal_probabilities_are_in_one_bin():
     assert (bins.predicted, bins.observed) == (pytest.approx([0.4]), pytest.approx([2 / 3]))
 
 
-def test_net_benefit_is_as_defined():
+def test_net_benefit_follows_its_definition():
     labels, probabilities = predictions()
     threshold = np.array([0, 0.1, 0.35, 0.99])
     curve = decision_curve(labels, probabilities, threshold)

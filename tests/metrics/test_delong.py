@@ -6,8 +6,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from ehr_bert.errors import UserError
 from ehr_bert.metrics.delong import delong
+from tests.user_errors import raises_user_error
 
 # Albumin, total protein, Krebs-Goplerud score, and whether surgery helped, of 43 patients of DeLong, DeLong
 # and Clarke-Pearson (1988), as the SAS/STAT User's Guide prints them, with the areas and tests below (the
@@ -28,20 +28,22 @@ OBSTRUCTION = """
 )
 def test_a_published_example(column, area, difference, standard_error, p_value):
     rows = np.array(OBSTRUCTION.split(), float).reshape(43, 4)
-    found = delong(rows[:, 3], rows[:, column], -rows[:, 2])
-    assert found.auroc_one == pytest.approx(area, abs=5e-5)
-    assert found.auroc_other == pytest.approx(0.7258, abs=5e-5)
-    assert found.difference == pytest.approx(difference, abs=5e-5)
-    assert (found.high - found.low) / (2 * norm.ppf(0.975)) == pytest.approx(standard_error, abs=5e-5)
-    assert found.p_value == pytest.approx(p_value, abs=5e-5)
+    comparison = delong(rows[:, 3], rows[:, column], -rows[:, 2])
+    assert comparison.auroc_one == pytest.approx(area, abs=5e-5)
+    assert comparison.auroc_other == pytest.approx(0.7258, abs=5e-5)
+    assert comparison.difference == pytest.approx(difference, abs=5e-5)
+    assert (comparison.high - comparison.low) / (2 * norm.ppf(0.975)) == pytest.approx(
+        standard_error, abs=5e-5
+    )
+    assert comparison.p_value == pytest.approx(p_value, abs=5e-5)
 
 
 def by_pairs(labels, one, other):
-    """The statistic as DeLong et al. define it, over all pairs of a positive and a negative example."""
+    """The statistic as DeLong et al. define it, over all pairs of a case and a control."""
     placements = []
     for scores in (one, other):
         positive, negative = scores[labels == 1], scores[labels == 0]
-        wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)  # [P, M]
+        wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)  # [cases, controls]
         placements.append((wins.mean(axis=1), wins.mean(axis=0)))
     (above, below), (other_above, other_below) = placements
     variance = np.var(above - other_above, ddof=1) / len(above) + np.var(below - other_below, ddof=1) / len(
@@ -56,30 +58,32 @@ def by_pairs(labels, one, other):
 )
 def test_it_equals_the_definition_over_all_pairs(labels, scores):
     difference, variance = by_pairs(labels, *scores)
-    found = delong(labels, *scores)
-    assert found.auroc_one == pytest.approx(roc_auc_score(labels, scores[0]), abs=1e-12)
-    assert found.difference == pytest.approx(difference, abs=1e-12)
-    assert found.high - found.low == pytest.approx(2 * norm.ppf(0.975) * np.sqrt(variance), abs=1e-6)
+    comparison = delong(labels, *scores)
+    assert comparison.auroc_one == pytest.approx(roc_auc_score(labels, scores[0]), abs=1e-12)
+    assert comparison.difference == pytest.approx(difference, abs=1e-12)
+    assert comparison.high - comparison.low == pytest.approx(
+        2 * norm.ppf(0.975) * np.sqrt(variance), abs=1e-6
+    )
     if variance > 1e-9:
-        assert found.p_value == pytest.approx(2 * norm.sf(abs(difference) / np.sqrt(variance)), abs=1e-9)
+        assert comparison.p_value == pytest.approx(2 * norm.sf(abs(difference) / np.sqrt(variance)), abs=1e-9)
 
 
 def test_a_model_does_not_differ_from_itself():
     labels = np.array([0, 1, 0, 1, 1])
-    found = delong(labels, labels * 0.1, labels * 0.1)
-    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    comparison = delong(labels, labels * 0.1, labels * 0.1)
+    assert (comparison.difference, comparison.low, comparison.high, comparison.p_value) == (0, 0, 0, 1)
 
 
 def test_seeds_are_averaged():
     random = np.random.default_rng(3)
     labels = np.arange(41) % 3 == 0
     seeds, other = random.normal(labels, 1, (5, 41)), random.normal(labels, 1, 41)
-    found = delong(labels, seeds, other)
-    assert found.auroc_one == pytest.approx(np.mean([roc_auc_score(labels, each) for each in seeds]))
+    comparison = delong(labels, seeds, other)
+    assert comparison.auroc_one == pytest.approx(np.mean([roc_auc_score(labels, scores) for scores in seeds]))
     assert delong(labels, seeds[[0, 0]], other) == delong(labels, seeds[0], other)
 
 
-def test_p_values_are_evenly_spread_where_models_are_equally_good():
+def test_p_values_of_equally_good_models_are_uniform():
     random = np.random.default_rng(0)
     labels = np.arange(150) % 3 == 0
     values = [delong(labels, *(random.normal(0.8 * labels, 1, (2, 150)))).p_value for _ in range(400)]
@@ -88,5 +92,5 @@ def test_p_values_are_evenly_spread_where_models_are_equally_good():
 
 
 def test_too_few_outcomes_are_refused():
-    with pytest.raises(UserError, match="1 examples with the outcome and 3 without"):
+    with raises_user_error("too-few-cases", 1, 3):
         delong(np.array([1, 0, 0, 0]), np.arange(4), np.arange(4))

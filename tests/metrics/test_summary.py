@@ -1,3 +1,4 @@
+# Covers: ehr_bert.metrics.summary, ehr_bert.metrics.discrimination, ehr_bert.metrics.recalibration
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,15 +33,15 @@ def sensitivity(labels, probabilities, specificity, weights=None):
 @pytest.mark.parametrize("decimals", [1, 9])
 def test_metrics_equal_those_of_scikit_learn(decimals):
     labels, probabilities, _ = predictions(decimals=decimals)
-    found = binary_metrics(labels, probabilities)
-    assert tuple(found) == tuple(METRICS)
-    assert found["auroc"] == pytest.approx(roc_auc_score(labels, probabilities), abs=1e-12)
-    assert found["average_precision"] == pytest.approx(
+    metrics = binary_metrics(labels, probabilities)
+    assert tuple(metrics) == tuple(METRICS)
+    assert metrics["auroc"] == pytest.approx(roc_auc_score(labels, probabilities), abs=1e-12)
+    assert metrics["average_precision"] == pytest.approx(
         average_precision_score(labels, probabilities), abs=1e-12
     )
-    assert found["brier"] == pytest.approx(brier_score_loss(labels, probabilities), abs=1e-12)
-    assert found["sensitivity_at_specificity"] == sensitivity(labels, probabilities, 0.95)
-    assert auroc_of(labels, probabilities) == found["auroc"]
+    assert metrics["brier"] == pytest.approx(brier_score_loss(labels, probabilities), abs=1e-12)
+    assert metrics["sensitivity_at_specificity"] == sensitivity(labels, probabilities, 0.95)
+    assert auroc_of(labels, probabilities) == metrics["auroc"]
 
 
 def test_sensitivity_at_another_specificity_equals_that_of_scikit_learn():
@@ -51,7 +52,7 @@ def test_sensitivity_at_another_specificity_equals_that_of_scikit_learn():
 
 def test_weighted_metrics_equal_those_of_scikit_learn():
     labels, probabilities, weights = predictions()
-    found = weighted_metrics(labels, probabilities, weights)
+    metrics = weighted_metrics(labels, probabilities, weights)
     for replicate, weight in enumerate(weights.T):
         expected = {
             "auroc": roc_auc_score(labels, probabilities, sample_weight=weight),
@@ -60,15 +61,15 @@ def test_weighted_metrics_equal_those_of_scikit_learn():
             "sensitivity_at_specificity": sensitivity(labels, probabilities, 0.95, weight),
         }
         for name, value in expected.items():
-            assert found[name][replicate] == pytest.approx(value, abs=1e-12), name
+            assert metrics[name][replicate] == pytest.approx(value, abs=1e-12), name
 
 
 def test_weights_count_as_repeated_examples_do():
     labels, probabilities, weights = predictions()
-    found = weighted_metrics(labels, probabilities, weights)
+    metrics = weighted_metrics(labels, probabilities, weights)
     for replicate, weight in enumerate(weights.T.astype(int)):
         repeated = binary_metrics(labels.repeat(weight), probabilities.repeat(weight))
-        assert {name: values[replicate] for name, values in found.items()} == pytest.approx(
+        assert {name: values[replicate] for name, values in metrics.items()} == pytest.approx(
             repeated, abs=1e-7
         )
 
@@ -104,25 +105,25 @@ def test_the_calibration_intercept_makes_the_mean_risk_that_observed():
     )
 
 
-def test_risks_as_they_are_have_slope_1_and_intercept_0():
+def test_calibrated_risks_have_slope_1_and_intercept_0():
     random = np.random.default_rng(5)
     probabilities = random.random(40_000)
-    found = binary_metrics(random.random(40_000) < probabilities, probabilities)
-    assert found["calibration_slope"] == pytest.approx(1, abs=0.03)
-    assert found["calibration_intercept"] == pytest.approx(0, abs=0.04)
+    metrics = binary_metrics(random.random(40_000) < probabilities, probabilities)
+    assert metrics["calibration_slope"] == pytest.approx(1, abs=0.03)
+    assert metrics["calibration_intercept"] == pytest.approx(0, abs=0.04)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])
-def test_one_outcome_alone_leaves_a_brier_score(labels):
-    found = binary_metrics(np.array(labels), np.array([0.2, 0.3, 0.9]))
-    assert {name for name, value in found.items() if not np.isnan(value)} <= {"brier", "average_precision"}
+def test_the_brier_score_is_defined_for_equal_labels(labels):
+    metrics = binary_metrics(np.array(labels), np.array([0.2, 0.3, 0.9]))
+    assert {name for name, value in metrics.items() if not np.isnan(value)} <= {"brier", "average_precision"}
 
 
 @pytest.mark.parametrize(
     ("labels", "probabilities"),
     [([0, 0, 1, 1], [0.1, 0.2, 0.2, 0.4]), ([1, 0], [0.1, 0.2]), ([0, 1, 1], [0.3, 0.3, 0.3])],
 )
-def test_a_slope_without_a_finite_value_is_none(labels, probabilities):
+def test_a_slope_that_is_not_finite_is_nan(labels, probabilities):
     assert np.isnan(binary_metrics(np.array(labels), np.array(probabilities))["calibration_slope"])
 
 
@@ -131,9 +132,9 @@ def test_no_examples_have_no_metrics():
 
 
 @pytest.mark.parametrize(("labels", "risk"), [([0, 1, 1], np.nan), ([0, 1, np.nan], 0.4)])
-def test_one_value_that_is_no_number_leaves_no_metric(labels, risk):
-    found = binary_metrics(np.array(labels), np.array([0.1, risk, 0.9]))
-    assert np.isnan(list(found.values())).all()
+def test_a_nan_makes_all_metrics_nan(labels, risk):
+    metrics = binary_metrics(np.array(labels), np.array([0.1, risk, 0.9]))
+    assert np.isnan(list(metrics.values())).all()
 
 
 @given(
@@ -142,10 +143,10 @@ def test_one_value_that_is_no_number_leaves_no_metric(labels, risk):
     weights=arrays(float, (13, 2), elements=st.integers(0, 3).map(float)),
 )
 def test_the_auroc_is_the_share_of_pairs_in_the_right_order(labels, scores, weights):
-    found = weighted_metrics(labels, scores / 4, weights)["auroc"]
+    metrics = weighted_metrics(labels, scores / 4, weights)["auroc"]
     wins = (scores[:, None] > scores) + 0.5 * (scores[:, None] == scores)  # [13, 13]
     pairs = labels[:, None] & ~labels
-    for value, weight in zip(found, weights.T, strict=True):
+    for value, weight in zip(metrics, weights.T, strict=True):
         counted = pairs * weight[:, None] * weight
         if counted.sum() == 0:
             assert np.isnan(value)
