@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ehr_bert.engines import LINE, LINE_NUMBER, Engine
+from ehr_bert.errors import UserError
 from tests.user_errors import raises_user_error
 
 pytestmark = pytest.mark.spark
@@ -65,3 +66,12 @@ def test_tables_of_the_session_are_read_in_place(spark: Engine) -> None:
     assert tables is not None
     assert spark.collect(tables[loaded.get_name()])["x"].to_pylist() == [1, 2]
     assert spark.attach("postgres://host/db") is None
+
+
+def test_a_user_error_of_a_task_keeps_its_key(spark: Engine) -> None:
+    def fail(task: int) -> None:
+        raise UserError("empty-folder", f"folder {task} is empty. Choose another folder.")
+
+    with raises_user_error("empty-folder") as caught:
+        spark.run(fail, [7])
+    assert caught.value.message == "folder 7 is empty. Choose another folder."
