@@ -18,6 +18,7 @@ from typing import (
     Self,
     TypeVar,
     Union,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -171,7 +172,7 @@ def _is_allowed(hint: Any, value: Any) -> bool:
         return type(value) in (int, float) and math.isfinite(value)
     if hint is int:
         return type(value) is int and -(2**63) <= value < 2**63  # TOML and every store have 64-bit integers.
-    return type(value) is hint
+    return type(value) is hint or (dataclasses.is_dataclass(hint) and isinstance(value, cast(type, hint)))
 
 
 def _words(hint: Any) -> str:

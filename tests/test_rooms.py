@@ -12,7 +12,17 @@ PACKAGE = Path(__file__).parent.parent / "ehr_bert"
 LAYERS = (
     *("errors", "registry", "logs", "quiet", "programs", "processes", "toml", "schemas", "ragged", "files"),
     *("settings", "pickles", "vocabulary", "engines", "codes", "sources", "metrics", "simulation"),
-    *("splits", "sequences", "examples", "model", "cohorts", "weights", "training.record", "training"),
+    *(
+        "splits",
+        "sequences",
+        "examples",
+        "model",
+        "cohorts",
+        "weights",
+        "objectives",
+        "training.record",
+        "training",
+    ),
     *("export", "launching", "prediction", "prediction.contenders", "prediction.comparison"),
     *("prediction.multitask", "prediction.explaining", "report", "cli", "__main__"),
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from ehr_bert.examples.labels import LabelMaker, StoredWindows, with_labels
 from ehr_bert.examples.records import Checked
 from ehr_bert.examples.source import RECORD_COUNTS, ExampleSet, ExamplesInfo, Reading, figures
 from ehr_bert.examples.training_masking import TrainingMasker
@@ -68,7 +69,7 @@ class PackedDecoder:
         length: T.
         patients: S.
         masker: Masks the windows.
-        stay_threshold_days: A longer stay is a prolonged one.
+        labels: Makers of the objectives' labels.
         max_visits: Visit ids are clamped below it.
         max_seq_length: Tokens that are kept of a patient, the first.
     """
@@ -76,7 +77,7 @@ class PackedDecoder:
     length: int
     patients: int
     masker: TrainingMasker
-    stay_threshold_days: int
+    labels: tuple[LabelMaker, ...]
     max_visits: int
     max_seq_length: int
 
@@ -100,23 +101,28 @@ class PackedDecoder:
         def where_kept(values: tf.Tensor) -> tf.Tensor:
             return tf.where(kept, values, 0)
 
-        patient_ids = where_kept(patient + 1)
-        masked = self.masker(where_kept(rows("token_ids", self.length)), patient_ids, seed)
         present = lengths > 0
-        return {
+        windows_as_stored = StoredWindows(
+            token_ids=where_kept(rows("token_ids", self.length)),
+            visit_ids=where_kept(rows("visit_ids", self.length)),
+            position_ids=where_kept(places - starts_there),
+            patient_ids=where_kept(patient + 1),
+            patient_weights=tf.cast(present, tf.float32),
+            by_patient={"longest_stays": rows("longest_stays", self.patients)},
+        )
+        masked = self.masker(windows_as_stored.token_ids, windows_as_stored.patient_ids, seed)
+        tensors = {
             "token_ids": masked.token_ids,
-            "visit_ids": where_kept(tf.minimum(rows("visit_ids", self.length), self.max_visits - 1)),
-            "position_ids": where_kept(places - starts_there),
-            "patient_ids": patient_ids,
+            "visit_ids": tf.minimum(windows_as_stored.visit_ids, self.max_visits - 1),
+            "position_ids": windows_as_stored.position_ids,
+            "patient_ids": windows_as_stored.patient_ids,
             "masked_places": masked.places,
             "masked_ids": masked.ids,
             "masked_weights": masked.weights,
             "patient_places": tf.where(present, starts, 0),
-            "stay_labels": tf.cast(
-                present & (rows("longest_stays", self.patients) > self.stay_threshold_days), tf.int32
-            ),
-            "stay_weights": tf.cast(present, tf.float32),
+            "patient_weights": windows_as_stored.patient_weights,
         }
+        return with_labels(tensors, windows_as_stored, self.labels)
 
 
 class PackedExamples(ExampleSet):
@@ -152,7 +158,7 @@ class PackedExamples(ExampleSet):
                 length=length,
                 patients=patients,
                 masker=TrainingMasker(reading.masking, self._vocabulary, places, patients),
-                stay_threshold_days=reading.stay_threshold_days,
+                labels=reading.labels,
                 max_visits=reading.max_visits,
                 max_seq_length=reading.max_seq_length or length,
             )

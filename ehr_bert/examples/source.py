@@ -10,9 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from ehr_bert.examples.labels import LabelMaker
 from ehr_bert.examples.training_masking import TrainingMasking
 from ehr_bert.examples.updates import BatchSize, Portion, UpdateBatches, WindowClass, smallest_fitting
-from ehr_bert.schemas import PROLONGED_STAY_DAYS
 from ehr_bert.vocabulary import Vocabulary
 
 RECORD_COUNTS = ("patients", "real_tokens", "longest", "max_seq_length", "max_predictions_per_seq", "max_id")
@@ -81,13 +81,13 @@ class Reading:
     Attributes:
         max_visits: Visit ids are clamped below it, see `ModelConfig.type_vocab_size`.
         masking: How codes are masked. The tutorial's examples are masked already.
-        stay_threshold_days: A longer stay is a prolonged one.
+        labels: Makers of the objectives' labels.
         max_seq_length: Tokens that are kept of a patient, the first; all if None.
     """
 
     max_visits: int
     masking: TrainingMasking = field(default_factory=TrainingMasking)
-    stay_threshold_days: int = PROLONGED_STAY_DAYS
+    labels: tuple[LabelMaker, ...] = ()
     max_seq_length: int | None = None
 
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from ehr_bert.errors import UserError
+from ehr_bert.examples.labels import LabelMaker, StoredWindows, with_labels
 from ehr_bert.examples.records import Checked
 from ehr_bert.examples.source import ExampleSet, ExamplesInfo, Reading, figures
 from ehr_bert.examples.updates import WindowClass
-from ehr_bert.schemas import PROLONGED_STAY_DAYS
 
 TUTORIAL_FEATURES: dict[str, tf.DType] = {
     "input_ids": tf.int64,
@@ -66,11 +65,13 @@ class TutorialDecoder:
         length: T.
         masked: P.
         max_visits: Visit ids are clamped below it.
+        labels: Makers of the objectives' labels.
     """
 
     length: int
     masked: int
     max_visits: int
+    labels: tuple[LabelMaker, ...]
 
     def __call__(self, serialized: tf.Tensor, _: tf.Tensor) -> dict[str, tf.Tensor]:
         """What a batch holds of the examples, by example."""
@@ -87,18 +88,26 @@ class TutorialDecoder:
         seen = (weights > 0) & (places < self.length)
         # An empty record is an empty window.
         present = tf.strings.length(serialized)[:, None] > 0
-        return {
-            "token_ids": rows("input_ids", self.length),
-            "visit_ids": tf.minimum(rows("segment_ids", self.length), self.max_visits - 1),
-            "position_ids": tf.range(self.length) * real,
-            "patient_ids": real,
+        windows_as_stored = StoredWindows(
+            token_ids=rows("input_ids", self.length),
+            visit_ids=rows("segment_ids", self.length),
+            position_ids=tf.range(self.length) * real,
+            patient_ids=real,
+            patient_weights=tf.cast(present, tf.float32),
+            by_patient={"next_sentence_labels": rows("next_sentence_labels", 1)},
+        )
+        tensors = {
+            "token_ids": windows_as_stored.token_ids,
+            "visit_ids": tf.minimum(windows_as_stored.visit_ids, self.max_visits - 1),
+            "position_ids": windows_as_stored.position_ids,
+            "patient_ids": windows_as_stored.patient_ids,
             "masked_places": tf.where(seen, places, 0),
             "masked_ids": tf.where(seen, rows("masked_lm_ids", self.masked), 0),
             "masked_weights": tf.cast(seen, tf.float32),
             "patient_places": tf.zeros([windows, 1], tf.int32),
-            "stay_labels": rows("next_sentence_labels", 1),
-            "stay_weights": tf.cast(present, tf.float32),
+            "patient_weights": windows_as_stored.patient_weights,
         }
+        return with_labels(tensors, windows_as_stored, self.labels)
 
 
 class TutorialExamples(ExampleSet):
@@ -114,12 +123,7 @@ class TutorialExamples(ExampleSet):
         self._stretches = tuple(stretch for found in checked for stretch in found.stretches)
 
     def _classes(self, reading: Reading) -> list[WindowClass]:
-        if reading.stay_threshold_days != PROLONGED_STAY_DAYS:
-            raise UserError(
-                f"a stay over {reading.stay_threshold_days} days is to be a prolonged one, and the "
-                f"tutorial's examples were written for {PROLONGED_STAY_DAYS}: take that, or packed windows"
-            )
         length = min(reading.max_seq_length or self.info.longest, self.info.longest)
         masked = self.info.max_predictions_per_seq or 1
-        decoder = TutorialDecoder(length, masked, reading.max_visits)
+        decoder = TutorialDecoder(length, masked, reading.max_visits, reading.labels)
         return [WindowClass(self._stretches, length, masked, 1, decoder)]

@@ -8,19 +8,18 @@ update.
 A batch is a dict of one cell (N positions, M places for masked codes, S places for patients, K corpora of a
 mixture, see `Layout`):
 
-token_ids        int32 [N]    after masking; 0 at padding
-visit_ids        int32 [N]    from 1 at codes, 0 at `[CLS]` and padding
-position_ids     int32 [N]    from 0 in each patient
-patient_ids      int32 [N]    from 1 in each window; 0 at padding
-dropout_keys     int32 [N]    random, of the full range
-masked_places    int32 [M]    places among the N; 0 where unused, as below
-masked_ids       int32 [M]    what stood there
+token_ids        int32 [P]    after masking; 0 at padding
+visit_ids        int32 [P]    from 1 at codes, 0 at `[CLS]` and padding
+position_ids     int32 [P]    from 0 in each patient
+patient_ids      int32 [P]    from 1 in each window; 0 at padding
+dropout_keys     int32 [P]    random, of the full range
+masked_places    int32 [M]    positions of the masked codes; 0 in unused slots, as below
+masked_ids       int32 [M]    ids of the masked codes
 masked_weights   float32 [M]  1 or 0
-patient_places   int32 [S]    where each patient begins
-stay_labels      int32 [S]    1 for a prolonged stay
-stay_weights     float32 [S]  1 or 0
-masked_total, patients_total  float32, the sums of the weights over the whole update
-corpus_patients, corpus_tokens  float32 [K], those of each corpus in the cell; in mixtures alone
+patient_places   int32 [S]    first position of each patient
+patient_weights  float32 [S]  1 or 0
+masked_total, patient_total     float32 []   sums of the weights over the whole update
+corpus_patients, corpus_tokens  float32 [C]  counts of each corpus in the cell; only in mixtures
 
 Legend: W windows of one length in an update, T positions of each, C cells.
 """
@@ -217,7 +216,7 @@ class UpdateBatches:
         """An update's batches, [C, ...] each."""
         cells = self.micro_batches * self.replicas
         parts: list[Cells] = []
-        totals = {"masked_total": tf.constant(0.0), "patients_total": tf.constant(0.0)}
+        totals: Cells = {}
         counted = CORPUS_COUNTS if self.layout.corpora else ()
         counts = {name: tf.zeros([cells, self._corpora]) for name in counted}
         offset = 0
@@ -225,14 +224,16 @@ class UpdateBatches:
         for rows, length in self.layout.windows:
             quotas = self._quotas[length]
             windows = _together([self._decoded(quota, step, next(serialized)) for quota in quotas])
-            totals["masked_total"] += tf.reduce_sum(windows["masked_weights"])
-            totals["patients_total"] += tf.reduce_sum(windows["stay_weights"])
+            for weights in _with_suffix(windows, "_weights"):
+                total = f"{weights.removesuffix('_weights')}_total"
+                totals[total] = totals.get(total, tf.constant(0.0)) + tf.reduce_sum(windows[weights])
             dealt = {name: _deal(values, rows, cells) for name, values in windows.items()}  # [C, rows, ...]
             for name in counted:
                 counts[name] += tf.reduce_sum(dealt.pop(name), axis=1)  # [C, K]
             starts = (offset + length * tf.range(rows))[:, None]  # [rows, 1]
-            for name, weights in (("masked_places", "masked_weights"), ("patient_places", "stay_weights")):
-                dealt[name] = tf.where(dealt[weights] > 0, dealt[name] + starts, 0)
+            for places in _with_suffix(dealt, "_places"):
+                is_used = dealt[f"{places.removesuffix('_places')}_weights"] > 0
+                dealt[places] = tf.where(is_used, dealt[places] + starts, 0)
             parts.append({name: tf.reshape(values, [cells, -1]) for name, values in dealt.items()})
             offset += rows * length
         joined = {name: tf.concat([part[name] for part in parts], axis=1) for name in parts[0]}
@@ -254,9 +255,13 @@ class UpdateBatches:
         if self.layout.corpora:
             own = tf.one_hot(quota.corpus, self._corpora)  # [K]
             real = tf.cast(windows["patient_ids"] > 0, tf.float32)
-            for name, marks in zip(CORPUS_COUNTS, (windows["stay_weights"], real), strict=True):
+            for name, marks in zip(CORPUS_COUNTS, (windows["patient_weights"], real), strict=True):
                 windows[name] = tf.reduce_sum(marks, axis=1, keepdims=True) * own
         return windows
+
+
+def _with_suffix(tensors: Cells, suffix: str) -> list[str]:
+    return [name for name in tensors if name.endswith(suffix)]
 
 
 def _together(parts: Sequence[Cells]) -> Cells:

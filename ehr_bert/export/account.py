@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ehr_bert.files import read_json
-from ehr_bert.toml import toml_text
-from ehr_bert.training.recipe import Recipe
+from ehr_bert.toml import read_toml, toml_text
 from ehr_bert.training.record.ancestry import Ancestry
 from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.training.record.metrics_log import read_metrics
@@ -42,8 +41,8 @@ def read_account(folder: TrainingFolder, step: int) -> Account:
     """
     recipe = ""
     if folder.recipe_file.exists():
-        read = Recipe.read(folder.recipe_file)
-        recipe = toml_text(dataclasses.replace(read, init=None).to_dict())
+        settings = read_toml(folder.recipe_file)  # Its objectives need not be installed here.
+        recipe = toml_text({key: value for key, value in settings.items() if key != "init"})
     figures = {
         name.removeprefix("eval/"): value
         for line in read_metrics(folder)

@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from transformers import BertForPreTraining
 
 from ehr_bert.codes.systems import system_of
 from ehr_bert.export.account import Account
+from ehr_bert.export.heads import heads_text
 from ehr_bert.export.history_tokenizer import HistoryTokenizer
 from ehr_bert.export.parity import Parity
 from ehr_bert.export.rare_codes import KeptTokens
+from ehr_bert.objectives import default_objectives
 
 STAY_READS = {
     "cls": "BERT's pooler at the first position: `BertForPreTraining` gives its `seq_relationship_logits`",
@@ -25,16 +28,6 @@ ONNX = """
 `prediction_logits` and `seq_relationship_logits`; the latter from where the prolonged-stay head reads.
 """
 
-CARD_FIGURES = {
-    "masked codes: loss, in nats": ("masked_lm_loss", "code_frequencies_loss"),
-    "masked codes: accuracy": ("masked_lm_accuracy", "code_frequencies_accuracy"),
-    "masked codes: among the first ten": ("masked_lm_accuracy_top_10", "code_frequencies_accuracy_top_10"),
-    "prolonged stay: loss, in nats": ("next_sentence_loss", "prevalence_loss"),
-    "prolonged stay: AUROC": ("next_sentence_auroc", "prevalence_auroc"),
-    "prolonged stay: average precision": ("next_sentence_average_precision", "prevalence_average_precision"),
-}
-"""The evaluation's figures of the model, and of a guess that knows nothing of the patient."""
-
 
 def model_card(
     model: BertForPreTraining,
@@ -44,6 +37,7 @@ def model_card(
     parity: Parity,
     account: Account,
     onnx: bool,
+    heads: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
     """The card, as Markdown.
 
@@ -54,6 +48,7 @@ def model_card(
         kept: What became of rare codes.
         parity: How equal it is to the model that was trained.
         account: How that was trained.
+        heads: Parameters of heads that stock BERT does not have, by objective.
         onnx: Whether a `model.onnx` lies beside it.
     """
     config = model.config
@@ -96,7 +91,7 @@ model(**tokenizer("{history}", truncation=True, return_tensors="pt"))
 The model is stock BERT and runs no code of its own. Its token types are visit ids, which no stock tokenizer
 makes: `trust_remote_code=True` runs `history_tokenizer.py` from this folder. The prolonged-stay head reads
 {STAY_READS[config.stay_pooling]}.
-{ONNX if onnx else ""}
+{ONNX if onnx else ""}{heads_text(heads)}
 It is meant to be fine-tuned for research on patients like those it was trained on, whose records are coded in
 the same systems. It is not meant for decisions about a patient, nor to tell who a patient is.
 
@@ -167,9 +162,11 @@ The newest first; weights, vocabularies, recipes and corpora by their fingerprin
 
 def _evaluation(figures: Mapping[str, float]) -> str:
     rows = [
-        f"| {words} | {figures[model]:.4f} | {figures[guess]:.4f} |\n"
-        for words, (model, guess) in CARD_FIGURES.items()
-        if model in figures and guess in figures
+        f"| {objective.title}: {metric.title} | {figures[key]:.4f} | "
+        f"{_shown(figures.get(f'{objective.baseline_prefix}_{metric.key}'))} |\n"
+        for objective in default_objectives()
+        for metric in objective.shown_metrics
+        if (key := f"{objective.prefix}_{metric.key}") in figures
     ]
     if not rows:
         return ""
@@ -182,6 +179,10 @@ prolonged stay are, and nothing of the patient.
 |---|--:|--:|
 {"".join(rows)}
 """
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _rare_codes(kept: KeptTokens) -> str:

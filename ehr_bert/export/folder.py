@@ -6,6 +6,7 @@ README.md          the model card        tokenizer.json
 summary.json       where it comes from, and how equal it is
 ancestry.json      the trainings that made it, if they are known
 model.onnx         the same model for ONNX Runtime, if asked for
+heads.safetensors  heads of objectives that stock BERT does not have, if there are any
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from ehr_bert.examples.reading import open_examples
 from ehr_bert.examples.source import Reading
 from ehr_bert.export import MIN_PATIENTS
 from ehr_bert.export.card import model_card
+from ehr_bert.export.heads import write_heads
 from ehr_bert.export.model import hugging_face_model
 from ehr_bert.export.onnx import ONNX_FILE, write_onnx
 from ehr_bert.export.parity import PARITY_TOLERANCE, check_parity
@@ -35,6 +37,7 @@ from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import BatchTensors
 from ehr_bert.training.record.ancestry import Ancestry
 from ehr_bert.training.record.checkpoints import newest_checkpoint
+from ehr_bert.weights.hugging_face import HEADS_FILE
 from ehr_bert.weights.tensorflow1 import is_tensorflow1
 
 COMPARED_BATCHES, COMPARED_TOKENS = 4, 2048
@@ -113,8 +116,11 @@ def write_export(
         if account.ancestry.generations:
             account = dataclasses.replace(account, ancestry=_with_tokens(account.ancestry, kept))
             account.ancestry.write(temporary)
+        if heads := write_heads(temporary, trained.heads):
+            counts = ", ".join(f"{name} ({count:,} parameters)" for name, count in heads.items())
+            print(f"heads in {HEADS_FILE}: {counts}")
         codes = [tokens[row] for row in np.intersect1d(code_ids, kept.rows)]
-        card = model_card(exported, tokenizer, codes, kept, parity, account, onnx)
+        card = model_card(exported, tokenizer, codes, kept, parity, account, onnx, heads)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         summary = {
             "checkpoint": trained.name,
@@ -124,6 +130,7 @@ def write_export(
             "codes_to_unknown": kept.to_unknown,
             "tolerance": PARITY_TOLERANCE,
             "parity": dataclasses.asdict(parity),
+            **({"heads": heads} if heads else {}),
         }
         write_json(temporary / SUMMARY_FILE, summary)
     if odd := unwritable(kept.tokens):

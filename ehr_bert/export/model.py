@@ -9,7 +9,7 @@ from transformers import BertConfig, BertForPreTraining
 from ehr_bert.errors import UserError
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import PretrainingModel
-from ehr_bert.weights.names import is_kernel_transposed, parameter_names
+from ehr_bert.weights.names import is_further_head, is_kernel_transposed, parameter_names
 
 BY_TOKEN = ("encoder/embeddings/tokens/embeddings", "masked_codes/bias")
 """The weights with a row for each token."""
@@ -53,10 +53,12 @@ def hugging_face_model(model: PretrainingModel, rows: np.ndarray | None = None) 
 
 
 def _weights(model: PretrainingModel) -> dict[str, np.ndarray]:
-    """The weights by their path below the model's own name, as PyTorch lays them out."""
+    """Return the weights of the stock model by name, as PyTorch lays them out."""
     weights = {}
     for variable in model.weights:
         name = variable.path.partition("/")[2]
+        if is_further_head(name):
+            continue
         value = variable.value.numpy().astype(np.float32)
         weights[name] = value.T.copy() if is_kernel_transposed(name) else value
     return weights

@@ -17,7 +17,7 @@ from ehr_bert.model.pretraining import BatchTensors, PretrainingModel
 PARITY_TOLERANCE = 1e-4
 """The largest difference of two logits that counts as equal, in float32."""
 
-OBJECTIVES = {"masked_lm_logits": "masked", "stay_logits": "stay"}
+SLOTS = {"masked_lm_logits": "masked", "stay_logits": "patient"}
 """What the model puts out, and whose weights tell which of its places are used."""
 
 
@@ -59,7 +59,7 @@ def check_parity(
     Args:
         model: The Keras model.
         exported: The PyTorch model, its dropout off.
-        batches: Batches as the Keras model takes them, with `masked_weights` and `stay_weights`.
+        batches: Batches as the Keras model takes them, with `masked_weights` and `patient_weights`.
         kept: The tokens of the PyTorch model.
 
     Raises:
@@ -75,7 +75,7 @@ def check_parity(
         expected = {name: np.asarray(logits) for name, logits in outputs.items()}
         expected["masked_lm_logits"] = expected["masked_lm_logits"][:, kept.rows]
         found = exported_logits(exported, arrays | {"token_ids": ids})
-        places = {name: arrays[f"{objective}_weights"] > 0 for name, objective in OBJECTIVES.items()}
+        places = {name: arrays[f"{slot}_weights"] > 0 for name, slot in SLOTS.items()}
         masked_codes += int(places["masked_lm_logits"].sum())
         patients += int(places["stay_logits"].sum())
         for name, used in places.items():
@@ -116,7 +116,7 @@ def exported_logits(exported: BertForPreTraining, batch: dict[str, np.ndarray]) 
     mask, visit_ids = rows(real), rows(batch["visit_ids"])
     encoded = exported.bert(rows(batch["token_ids"]), attention_mask=mask, token_type_ids=visit_ids)
     masked = batch["masked_places"][batch["masked_weights"] > 0]
-    first = batch["patient_places"][batch["stay_weights"] > 0]
+    first = batch["patient_places"][batch["patient_weights"] > 0]
     hidden = encoded.last_hidden_state[patient[masked], position[masked]]  # [used, H]
     pooled = stay_pooled(exported, encoded, visit_ids, mask)[patient[first]]  # [used, H]
     return {

@@ -52,7 +52,7 @@ def random_examples(
         "masked_places": np.where(weights, drawn + first[:, None], 0),
         "masked_weights": weights,
         "patient_places": first,
-        "stay_weights": np.ones(PATIENTS),
+        "patient_weights": np.ones(PATIENTS),
     }
     flat = {
         name: np.reshape(values, -1).astype(np.float32 if name.endswith("_weights") else np.int32)

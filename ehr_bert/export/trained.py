@@ -1,15 +1,19 @@
 """What an export is made of: a model that was trained, its tokens, and what is known of it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from ehr_bert.errors import UserError
 from ehr_bert.export.account import Account, read_account
 from ehr_bert.files import read_json
 from ehr_bert.model.pretraining import PretrainingModel
-from ehr_bert.training.record.checkpoints import step_of
+from ehr_bert.training.record.checkpoints import read_weights, step_of
 from ehr_bert.training.record.folder import TrainingFolder, load_model
 from ehr_bert.vocabulary import Vocabulary
+from ehr_bert.weights.names import split_heads
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Trained:
         cls_id: The id that stood before each patient, if one did.
         examples: TFRecord files that it was trained on, as far as they are where they were.
         account: How it was trained.
+        heads: Weights of heads that stock BERT does not have, by name, as Keras lays them out.
     """
 
     name: str
@@ -33,6 +38,7 @@ class Trained:
     cls_id: int | None
     examples: tuple[Path, ...]
     account: Account
+    heads: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def read_training(checkpoint: Path, vocabulary_file: Path | None = None) -> Trained:
@@ -56,6 +62,7 @@ def read_training(checkpoint: Path, vocabulary_file: Path | None = None) -> Trai
         cls_id=conventions["cls_id"],
         examples=tuple(path for path in map(Path, conventions.get("paths", [])) if path.exists()),
         account=read_account(folder, step_of(checkpoint.name)),
+        heads=split_heads(read_weights(checkpoint))[1],
     )
 
 

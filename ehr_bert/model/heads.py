@@ -35,14 +35,18 @@ class MaskedCodeHead(keras.Layer):
         """Makes the output bias, [V]."""
         self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
 
-    def call(self, hidden: Any, places: Any) -> Any:
-        """The positions' vectors, [M, H], before the product with the table.
+    def call(self, hidden: Any, batch: dict[str, Any], layout: Layout) -> Any:
+        """Return the vectors of the masked positions, before the product with the table.
 
         Args:
-            hidden: [N, H].
-            places: [M] integers below N.
+            hidden: Hidden states, `[P, H]`.
+            batch: Contains `masked_places`, the masked positions, `[M]`.
+            layout: Windows of the batch.
+
+        Returns:
+            `[M, H]`.
         """
-        return self.norm(self.transform(ops.take(hidden, places, axis=0)))
+        return self.norm(self.transform(ops.take(hidden, batch["masked_places"], axis=0)))
 
 
 class StayHead(keras.Layer):

@@ -1,6 +1,8 @@
-"""The model that is pretrained: the encoder with both heads."""
+"""The model that is pretrained: the encoder with the heads of the objectives."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import keras
 from keras import ops
@@ -11,75 +13,112 @@ from ehr_bert.model.encoder import TransformerEncoder
 from ehr_bert.model.heads import MaskedCodeHead, StayHead
 
 BatchTensors = dict[str, Any]
-"""Tensors of a batch, int32 but for the weights (`docs/formats.md` tells what each holds):
+"""Tensors of a batch by name, see `ehr_bert.examples.updates`."""
 
-token_ids, visit_ids, position_ids, patient_ids, dropout_keys     [N]
-masked_places, masked_ids, masked_weights                         [M]
-patient_places, stay_labels, stay_weights                         [S]
-masked_total, patients_total                                      []
-"""
+INPUTS = ("token_ids", "visit_ids", "position_ids", "patient_ids", "masked_places", "patient_places")
+"""Tensors that every batch has, and that the encoder and the heads read."""
+
+
+class HeadMaker(Protocol):
+    """Makes the head of an objective that stock BERT does not have, see `ehr_bert.objectives`."""
+
+    @property
+    def head_inputs(self) -> tuple[str, ...]:
+        """Tensors of a batch that the head reads, apart from `INPUTS`."""
+        ...
+
+    def head(self, config: ModelConfig, **layer_arguments: Any) -> keras.Layer:
+        """Make the head."""
+        ...
 
 
 class PretrainingModel(keras.Model):
-    """Computes what Hugging Face's `BertForPreTraining` computes, the codes at masked positions only."""
+    """An encoder with the heads of the objectives.
 
-    def __init__(self, config: ModelConfig, **kwargs: Any):
+    Like `BertForPreTraining` of Hugging Face, every model has the heads of masked codes and of the prolonged
+    stay.
+
+    Args:
+        config: Shape of the model.
+        further_heads: Makers of further heads, by objective.
+
+    Attributes:
+        config: As given.
+        encoder: The encoder.
+        masked_codes: Head of masked codes.
+        stay: Head of the prolonged stay.
+        heads: All heads, by objective.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        further_heads: Mapping[str, HeadMaker] = MappingProxyType({}),
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.config = config
         self.encoder = TransformerEncoder(config, name="encoder", dtype=self.dtype_policy)
         self.masked_codes = MaskedCodeHead(config, name="masked_codes", dtype=self.dtype_policy)
         self.stay = StayHead(config, name="stay", dtype=self.dtype_policy)
+        self.heads: dict[str, Any] = {"masked_codes": self.masked_codes, "prolonged_stay": self.stay} | {
+            name: maker.head(config, name=name, dtype=self.dtype_policy)
+            for name, maker in further_heads.items()
+        }
 
-    def vectors(self, batch: BatchTensors, layout: Layout, training: bool = False) -> tuple[Any, Any]:
-        """What comes before the product with the vocabulary.
-
-        Args:
-            batch: As `call` takes it.
-            layout: The batch's static shape.
-            training: Whether dropout is on.
-
-        Returns:
-            Vectors of the masked positions, [M, H], and the stay's logits, [S, 2].
-        """
-        hidden = self.encoder(batch, layout=layout, training=training)  # [N, H]
-        return self.masked_codes(hidden, batch["masked_places"]), self.stay(hidden, batch, layout=layout)
-
-    def output_table(self) -> tuple[Any, Any]:
-        """The token embeddings [V, H] and the bias [V] that make a masked position's vector its scores."""
+    def output_table(self) -> tuple[keras.Variable, keras.Variable]:
+        """Return the token embeddings `[V, H]` and the output bias `[V]`, which give the scores of tokens."""
         return self.encoder.embeddings.tokens.embeddings, self.masked_codes.bias
 
     def call(self, batch: BatchTensors, layout: Layout, training: bool = False) -> dict[str, Any]:
-        """Scores a batch.
+        """Compute the outputs of all heads.
 
         Args:
-            batch: Its inputs, without labels and weights.
-            layout: The batch's static shape.
-            training: Whether dropout is on.
+            batch: Inputs of a batch. Labels and weights are not needed.
+            layout: Static shape of the batch.
+            training: Whether to use dropout.
 
         Returns:
-            `masked_lm_logits` [M, V] and `stay_logits` [S, 2].
+            `masked_lm_logits` `[M, V]`, `stay_logits` `[S, 2]`, and the outputs of further heads by
+            objective.
         """
-        masked, stay_logits = self.vectors(batch, layout, training)
+        hidden = self.encoder(batch, layout=layout, training=training)  # [P, H]
+        vectors, stay_logits, *outputs = (head(hidden, batch, layout=layout) for head in self.heads.values())
         table, bias = self.output_table()
-        logits = ops.matmul(masked, ops.transpose(ops.cast(table, masked.dtype)))  # [M, V]
-        return {"masked_lm_logits": logits + ops.cast(bias, logits.dtype), "stay_logits": stay_logits}
+        logits = ops.matmul(vectors, ops.transpose(ops.cast(table, vectors.dtype)))  # [M, V]
+        return {
+            "masked_lm_logits": logits + ops.cast(bias, logits.dtype),
+            "stay_logits": stay_logits,
+            **dict(zip(list(self.heads)[2:], outputs, strict=True)),
+        }
 
 
-def build_model(config: ModelConfig, seed: int, precision: str = "float32") -> PretrainingModel:
-    """A model whose weights are made, as a function of `config` and `seed`.
+def build_model(
+    config: ModelConfig,
+    seed: int,
+    precision: str = "float32",
+    further_heads: Mapping[str, HeadMaker] = MappingProxyType({}),
+) -> PretrainingModel:
+    """Make a model and its weights, as a function of `config`, `seed` and the further heads.
 
     Args:
-        config: Its shape.
-        seed: Of its weights.
-        precision: "float32", or "bfloat16": then products are made in it, while weights, softmax, layer
-            normalisation and losses stay in float32.
+        config: Shape of the model, with its `vocab_size`.
+        seed: Seed of the weights.
+        precision: `float32`, or `bfloat16` for the matrix products. Weights, softmax, layer normalisation and
+            losses are in float32 in both cases.
+        further_heads: Makers of further heads, by objective.
     """
     if config.vocab_size is None:
         raise ValueError("the model config needs a vocab_size before a model is built")
     keras.utils.set_random_seed(seed)
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
-    model = PretrainingModel(config, name="ehr_bert", dtype=policy)
-    one = ops.zeros((2,), dtype="int32")
-    names = ("token_ids", "visit_ids", "position_ids", "patient_ids", "masked_places", "patient_places")
-    model(dict.fromkeys(names, one), layout=Layout(((1, 2),), 2, 2))
+    model = PretrainingModel(config, further_heads, name="ehr_bert", dtype=policy)
+    batch, layout = smallest_batch(further_heads.values())
+    model(batch, layout=layout)
     return model
+
+
+def smallest_batch(makers: Iterable[HeadMaker]) -> tuple[BatchTensors, Layout]:
+    """Return a batch with one window of two positions, which builds the weights, and its layout."""
+    names = (*INPUTS, *(name for maker in makers for name in maker.head_inputs))
+    return dict.fromkeys(names, ops.zeros((2,), dtype="int32")), Layout(((1, 2),), 2, 2)

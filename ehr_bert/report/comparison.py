@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ehr_bert.objectives import default_objectives
 from ehr_bert.report.markdown import markdown_table
 
 Figures = Mapping[str, float]
@@ -28,15 +29,20 @@ class RecipeMeasure:
     lower_is_better: bool = False
 
 
-RECIPE_MEASURES = (
-    RecipeMeasure("masked_lm_loss", "MLM loss", "code_frequencies_loss", lower_is_better=True),
-    RecipeMeasure("masked_lm_accuracy", "MLM accuracy", "code_frequencies_accuracy"),
-    RecipeMeasure("masked_lm_accuracy_top_10", "top-10 accuracy", "code_frequencies_accuracy_top_10"),
-    RecipeMeasure("next_sentence_auroc", "stay AUROC", "prevalence_auroc"),
-)
+def recipe_measures() -> list[RecipeMeasure]:
+    """Return the columns of the known objectives."""
+    return [
+        RecipeMeasure(
+            f"{objective.prefix}_{metric.key}",
+            f"{objective.title}: {metric.title}",
+            f"{objective.baseline_prefix}_{metric.key}",
+            metric.lower_is_better,
+        )
+        for objective in default_objectives()
+        for metric in objective.shown_metrics
+        if metric.compared
+    ]
 
-SHARED_FIGURES = ("patients", "code_frequencies_loss", "prevalence_loss")
-"""Metrics that are equal whenever the same held-out codes and patients are evaluated."""
 
 NOT_COMPARABLE = (
     "These recipes were not all evaluated on the same masked codes and patients. Metrics of different "
@@ -84,7 +90,7 @@ class Comparison:
                 "seeds": {str(seed): dict(figures) for seed, figures in seeds.items()},
                 **{
                     measure.key: {"mean": spread.mean, "standard_deviation": spread.deviation}
-                    for measure in RECIPE_MEASURES
+                    for measure in recipe_measures()
                     if (spread := self.spread(recipe, measure.key))
                 },
             }
@@ -95,6 +101,9 @@ class Comparison:
         """Return a Markdown table. The best value of each column is bold and the second best underlined."""
         evaluations = [figures for seeds in self.by_seed.values() for figures in seeds.values()]
         baseline = evaluations[0]
+        measures = [
+            measure for measure in recipe_measures() if any(measure.key in figures for figures in evaluations)
+        ]
         columns = [
             [*self.by_seed, "baseline"],
             [*map(self._updates, self.by_seed), ""],
@@ -104,12 +113,13 @@ class Comparison:
                     *self._cells(measure),
                     f"{baseline[measure.baseline]:.4f}" if measure.baseline in baseline else "",
                 ]
-                for measure in RECIPE_MEASURES
+                for measure in measures
             ),
         ]
-        titles = ["recipe", "updates", "seeds", *(measure.title for measure in RECIPE_MEASURES)]
+        titles = ["recipe", "updates", "seeds", *(measure.title for measure in measures)]
         table = markdown_table(titles, list(zip(*columns, strict=True)))
-        same = len({tuple(figures.get(key) for key in SHARED_FIGURES) for figures in evaluations}) == 1
+        shared = ("patients", *(f"{objective.baseline_prefix}_loss" for objective in default_objectives()))
+        same = len({tuple(figures.get(key) for key in shared) for figures in evaluations}) == 1
         return table if same else f"{table}\n\n{NOT_COMPARABLE}"
 
     def _updates(self, recipe: str) -> str:

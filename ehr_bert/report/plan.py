@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from ehr_bert.report.markdown import markdown_table
-from ehr_bert.training.plan import PhaseWork, Plan, parameters
+from ehr_bert.training.plan import PhaseWork, Plan
 
 
 def plan_table(plan: Plan, seconds: Callable[[PhaseWork], float] | None = None) -> str:
@@ -30,7 +30,10 @@ def plan_table(plan: Plan, seconds: Callable[[PhaseWork], float] | None = None) 
         summed("patients" if plan.of_patients else "windows", (phase.examples for phase in phases), _whole),
         summed("positions", (phase.positions for phase in phases), _whole),
         summed("real tokens", (phase.real_tokens for phase in phases), _whole),
-        summed("masked codes", (phase.masked_codes for phase in phases), _whole),
+        *(
+            summed(f"predictions: {title}", (phase.predictions[title] for phase in phases), _whole)
+            for title in phases[0].predictions
+        ),
         summed("operations (FLOPs)", (phase.flops for phase in phases), "{:.3g}".format),
         largest("minimum memory per device, GB", (phase.memory.total for phase in phases)),
         largest("· weights", (phase.memory.weights for phase in phases)),
@@ -44,7 +47,7 @@ def plan_table(plan: Plan, seconds: Callable[[PhaseWork], float] | None = None) 
     vocabulary = plan.config.vocab_size
     codes = f"vocabulary of {vocabulary:,}" if vocabulary else "without the vocabulary, whose size is unknown"
     devices = f"{plan.devices} device{'s' if plan.devices > 1 else ''}"
-    head = f"{parameters(plan.config):,} parameters, {codes}; {plan.precision} on {devices}"
+    head = f"{plan.parameters:,} parameters, {codes}; {plan.precision} on {devices}"
     return f"{head}\n\n{markdown_table(['', *titles, 'total'], rows)}"
 
 

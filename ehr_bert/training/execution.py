@@ -72,7 +72,9 @@ def pretrain(request: PretrainingRequest) -> PretrainingResult:
             check_folder(TrainingFolder(request.output), inputs)
         precision = resolve_precision(inputs.recipe.precision, device_kind(strategy))
         with strategy.scope():
-            model = build_model(inputs.recipe.model, inputs.recipe.seed, precision)
+            model = build_model(
+                inputs.recipe.model, inputs.recipe.seed, precision, inputs.recipe.further_heads()
+            )
         evaluator = _evaluator(request, inputs, model, strategy) if request.evaluate else None
         if evaluator and not request.train:
             return _evaluate(request, inputs, parent, model, strategy, evaluator)

@@ -1,29 +1,33 @@
-"""Work of a training step in matrix products, and how fast this device makes such products.
+"""The operations of a training step in matrix products, and the speed of such products on this device.
 
-Legend: H hidden width, I inner width, L blocks, V vocabulary, T positions of a window, A heads, D = H / A.
+Legend: H hidden size, I intermediate size, V vocabulary, T tokens of a window, A heads, D = H / A.
 
-Counted is what the model asks for, a multiplication and an addition as two, forward; the backward pass makes
-two products for each one, so that training is three times this (Chowdhery et al. 2022, appendix B):
+A multiplication and an addition count as two operations. The forward pass has the operations below. The
+backward pass has two products for each one, so that training takes three times as many (Chowdhery et al.
+2022, appendix B):
 
-    a real token, a block:   query, key, value and output   4 x [1, H] x [H, H]         8 H^2
-                             scores, and values             2 x A x [1, D] x [D, T]     4 H T
-                             feed-forward                   [1, H] x [H, I] and back    4 H I
-    a masked code:           transform                      [1, H] x [H, H]             2 H^2
-                             scores of all codes            [1, H] x [H, V]             2 H V
-    a patient:               pooler, and two scores         [1, H] x [H, H], [H, 2]     2 H^2 + 4 H
+    per real token and block:    query, key, value, output   4 x [1, H] x [H, H]         8 H^2
+                                 scores and values           2 x A x [1, D] x [D, T]     4 H T
+                                 feed-forward                [1, H] x [H, I], [I, H]     4 H I
+    per masked code:             transform                   [1, H] x [H, H]             2 H^2
+                                 scores of all tokens        [1, H] x [H, V]             2 H V
+    per patient, for the stay:   pooler and two scores       [1, H] x [H, H], [H, 2]     2 H^2 + 4 H
 
-Padding counts nothing, nor do lookups, elementwise chains, the optimizer, or products made a second time.
+The heads are counted by the objectives. Padding, lookups, elementwise operations, the optimizer and
+recomputed products are not counted.
 """
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
 from ehr_bert.examples.layout import Layout
 from ehr_bert.model.config import ModelConfig
+from ehr_bert.objectives.objective import Objective
 
 RUNS, SECONDS = 3, 0.5
 """A product is measured so often at least, and so long at least."""
@@ -33,23 +37,25 @@ OPERATIONS_A_RUN, PRODUCTS_A_RUN = 2e10, 64
 
 
 def training_flops(
-    config: ModelConfig, layout: Layout, real_tokens: float, masked_codes: float, patients: float
+    config: ModelConfig,
+    layout: Layout,
+    objectives: Iterable[Objective[Any]],
+    sums: Mapping[str, float],
 ) -> float:
-    """Floating-point operations of the products that train on so much, forward and backward.
+    """Return the floating-point operations of the matrix products of training, forward and backward.
 
     Args:
-        config: The model's shape.
-        layout: Windows that the tokens are in; of several lengths each counts by its positions.
-        real_tokens: Tokens that are no padding.
-        masked_codes: Codes that are predicted.
-        patients: Patients whose stay is predicted.
+        config: Shape of the model.
+        layout: Windows that contain the tokens. Window lengths are weighted by their positions.
+        objectives: Objectives that are trained.
+        sums: Sums of an update: `real_tokens`, and the number of predictions of each objective,
+            `<prefix>_count`, 0 if it is missing.
     """
-    hidden, inner, vocabulary = config.hidden_size, config.intermediate_size, config.vocab_size or 0
+    hidden, inner = config.hidden_size, config.intermediate_size
     window = sum(count * length**2 for count, length in layout.windows) / layout.positions  # T
     token = config.num_hidden_layers * (8 * hidden**2 + 4 * hidden * window + 4 * hidden * inner)
-    masked_code = 2 * hidden**2 + 2 * hidden * vocabulary
-    patient = 2 * hidden**2 + 4 * hidden
-    return 3 * (real_tokens * token + masked_codes * masked_code + patients * patient)
+    heads = sum(sums.get(f"{each.prefix}_count", 0.0) * each.flops(config) for each in objectives)
+    return 3 * (sums["real_tokens"] * token + heads)
 
 
 @dataclass(frozen=True)

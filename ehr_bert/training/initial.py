@@ -24,6 +24,7 @@ from ehr_bert.weights.matching import (
     match_rows,
     same_rows,
 )
+from ehr_bert.weights.names import is_further_head, split_heads
 from ehr_bert.weights.pretrained import Pretrained, shown
 from ehr_bert.weights.tensorflow1 import is_tensorflow1, pretrained_tensorflow1
 
@@ -60,9 +61,11 @@ def read_pretrained(path: Path, config_file: Path | None = None) -> Pretrained:
         return pretrained_tensorflow1(prefix, config_file)
     folder = TrainingFolder(prefix.parent)
     conventions = read_json(folder.examples_file)
+    weights, heads = split_heads(read_weights(prefix))
     return Pretrained(
         config=folder.config(),
-        weights=read_weights(prefix),
+        weights=weights,
+        heads=heads,
         source=prefix,
         vocabulary=folder.vocabulary(),
         mask_id=conventions["mask_id"],
@@ -115,12 +118,16 @@ class Initialisation:
         matching: Matching of the embedding rows of both models.
         new_codes: How the rows of new codes were initialised.
         unknown: Shares of unknown codes. None if a vocabulary or its counts are unknown.
+        random: Weights that the parent does not have.
+        unused_heads: Weights of the parent's heads that the model does not have.
     """
 
     parent: Pretrained
     matching: RowMatching
     new_codes: NewCodes
     unknown: UnknownCodes | None
+    random: tuple[str, ...]
+    unused_heads: tuple[str, ...]
 
     def __str__(self) -> str:
         parent, matching = self.parent, self.matching
@@ -138,10 +145,10 @@ class Initialisation:
                 f"unknown codes in the corpus: {unknown.before:.2%} with the vocabulary of that model, "
                 f"{unknown.after:.2%} with this one"
             )
-        if parent.missing:
-            lines.append(f"missing in that model and initialised at random: {shown(parent.missing)}")
-        if parent.left_out:
-            lines.append(f"not used: {shown(parent.left_out)}")
+        if self.random:
+            lines.append(f"missing in that model and initialised at random: {shown(self.random)}")
+        if unused := (*parent.left_out, *self.unused_heads):
+            lines.append(f"not used: {shown(unused)}")
         return "\n  ".join(lines)
 
 
@@ -175,7 +182,18 @@ def initialise_from(
     own = {name: variable.numpy() for name, variable in variables.items()}
     for name, value in fitted_weights(parent, config, matching, new_codes, own).items():
         variables[name].assign(value)
-    return Initialisation(parent, matching, new_codes, _unknown_codes(vocabulary, matching, files))
+    fitting = {name for name, value in parent.heads.items() if name in own and own[name].shape == value.shape}
+    for name in fitting:
+        variables[name].assign(parent.heads[name])
+    further = {name for name in own if is_further_head(name)}
+    return Initialisation(
+        parent,
+        matching,
+        new_codes,
+        _unknown_codes(vocabulary, matching, files),
+        random=(*parent.missing, *sorted(further - fitting)),
+        unused_heads=tuple(sorted(parent.heads.keys() - fitting)),
+    )
 
 
 def _unknown_codes(

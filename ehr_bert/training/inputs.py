@@ -13,7 +13,7 @@ from ehr_bert.examples.reading import ExampleSet, ExamplesInfo, open_examples
 from ehr_bert.logs import warn
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.training.initial import inherited_shape
-from ehr_bert.training.recipe import MaskedCodes, Phase, Recipe
+from ehr_bert.training.recipe import Phase, Recipe
 from ehr_bert.vocabulary import Vocabulary
 from ehr_bert.weights.pretrained import Pretrained
 
@@ -281,11 +281,5 @@ def _check_phase(recipe: Recipe, number: int, info: ExamplesInfo) -> None:
             f"the examples have up to {info.longest} tokens, but model.max_position_embeddings is "
             f"{positions}. Increase it, or set phases.{number}.max_seq_length.",
         )
-    masked, default = recipe.masked_codes, MaskedCodes()
-    for key in ("probability", "mask_share", "random_share"):
-        if info.kind != packed.PACKED and getattr(masked, key) != getattr(default, key):
-            raise UserError(
-                "masking-fixed",
-                f"masked_codes.{key} is {getattr(masked, key)}, but tutorial examples are masked when they "
-                "are written. Remove the setting, or write packed examples (`ehr-bert features`).",
-            )
+    for objective in recipe.all_objectives().values():
+        objective.check_examples(info)

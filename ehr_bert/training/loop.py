@@ -26,7 +26,7 @@ from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.training.record.metrics_log import MetricsLog
 from ehr_bert.training.record.progress import MIXTURE, Progress, Work
 from ehr_bert.training.schedule import PhasedSchedule
-from ehr_bert.training.step import Objectives, Sums, build_train_step, corpus_sums
+from ehr_bert.training.step import Sums, build_train_step, corpus_sums
 from ehr_bert.training.streams import distributed_cells
 
 
@@ -107,6 +107,7 @@ class _Training:
     ):
         self.model = model
         self.recipe = recipe
+        self.objectives = recipe.enabled_objectives()
         self.plans = plans
         self.folder = folder
         self.strategy = strategy
@@ -142,6 +143,7 @@ class _Training:
                 self.recipe.report_every,
                 lambda step: float(self.schedule(step)),
                 state,
+                self.objectives.values(),
                 self.chief,
             ) as self.progress:
                 if step:
@@ -161,11 +163,6 @@ class _Training:
 
     def _updates(self, step: int) -> Iterator[Sums]:
         """Make the updates after `step`, and yield the sums of each."""
-        recipe = self.recipe
-        objectives = Objectives(
-            recipe.masked_codes.weight if recipe.masked_codes.enabled else 0.0,
-            recipe.prolonged_stay.weight if recipe.prolonged_stay.enabled else 0.0,
-        )
         for number, (plan, end) in enumerate(zip(self.plans, self.ends, strict=True), 1):
             if step >= end:
                 continue
@@ -177,7 +174,7 @@ class _Training:
                 for name, (counts, place) in corpus_sums(updates.layout.corpora).items()
             }
             cells = updates.micro_batches * self.strategy.num_replicas_in_sync
-            flops = partial(training_flops, self.model.config, updates.layout)
+            flops = partial(training_flops, self.model.config, updates.layout, self.objectives.values())
             self.progress.begin(Work(cells * updates.layout.positions, flops))
             train_step = build_train_step(
                 self.strategy,
@@ -185,8 +182,8 @@ class _Training:
                 self.optimizer,
                 updates.layout,
                 updates.micro_batches,
-                objectives,
-                recipe.optimizer.clip_norm,
+                self.objectives,
+                self.recipe.optimizer.clip_norm,
                 self.compiled,
             )
             batches = iter(distributed_cells(self.strategy, updates, step - (end - plan.steps)))

@@ -65,7 +65,7 @@ def reading_of(recipe: Recipe, phase: Phase) -> Reading:
     return Reading(
         max_visits=recipe.model.type_vocab_size,
         masking=TrainingMasking(masked.probability, masked.mask_share, masked.random_share),
-        stay_threshold_days=recipe.prolonged_stay.threshold_days,
+        labels=tuple(recipe.enabled_objectives().values()),
         max_seq_length=phase.max_seq_length,
     )
 

@@ -16,23 +16,27 @@ is the scores of one piece of the masked codes (`vocabulary_loss`). Libraries, c
 additional memory.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ehr_bert.errors import UserError
-from ehr_bert.examples import packed
 from ehr_bert.examples.layout import Layout
-from ehr_bert.examples.source import ExamplesInfo
 from ehr_bert.examples.updates import BatchSize, smallest_fitting
 from ehr_bert.files import read_json
 from ehr_bert.model.config import ModelConfig
+from ehr_bert.model.pretraining import smallest_batch
+from ehr_bert.objectives.objective import Objective
+from ehr_bert.objectives.vocabulary_loss import PIECE_ROWS
 from ehr_bert.training.flops import training_flops
 from ehr_bert.training.initial import read_pretrained, takes_shape
 from ehr_bert.training.inputs import FeatureSource, open_inputs
 from ehr_bert.training.phases import plan_phases
 from ehr_bert.training.recipe import Phase, Recipe
-from ehr_bert.training.vocabulary_loss import PIECE_ROWS
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class PhaseWork:
         examples: Number of patients read, counted once per epoch. Number of windows if there are no features.
         positions: Number of positions computed.
         real_tokens: Number of positions without padding.
-        masked_codes: Number of codes predicted.
+        predictions: Number of predictions of each objective, by its title.
         flops: Operations of matrix products, see `training_flops`.
         memory: Memory per device.
     """
@@ -79,7 +83,7 @@ class PhaseWork:
     examples: float
     positions: int
     real_tokens: float
-    masked_codes: float
+    predictions: Mapping[str, float]
     flops: float
     memory: Memory
 
@@ -90,6 +94,7 @@ class Plan:
 
     Attributes:
         config: Shape of the model.
+        parameters: Number of weights.
         devices: Number of devices that share an update.
         precision: Precision of the computation.
         of_patients: Whether `examples` counts the patients of features, or nominal windows.
@@ -97,21 +102,35 @@ class Plan:
     """
 
     config: ModelConfig
+    parameters: int
     devices: int
     precision: str
     of_patients: bool
     phases: tuple[PhaseWork, ...]
 
 
-def parameters(config: ModelConfig) -> int:
-    """Return the number of trained weights. Those of an unknown vocabulary are not counted."""
+def parameters(config: ModelConfig, further_heads: Iterable[Objective[Any]] = ()) -> int:
+    """Return the number of trained weights. Those of an unknown vocabulary are not counted.
+
+    Args:
+        config: Shape of the model.
+        further_heads: Objectives whose heads stock BERT does not have.
+    """
     hidden, inner, vocabulary = config.hidden_size, config.intermediate_size, config.vocab_size or 0
     norm, square = 2 * hidden, hidden**2 + hidden
     tables = (vocabulary + config.max_position_embeddings + config.type_vocab_size) * hidden
     block = 4 * square + 2 * norm + (hidden + 1) * inner + (inner + 1) * hidden
     masked_codes = square + norm + vocabulary
     stay = square + 2 * hidden + 2
-    return tables + norm + config.num_hidden_layers * block + masked_codes + stay
+    further = sum(_head_parameters(objective, config) for objective in further_heads)
+    return tables + norm + config.num_hidden_layers * block + masked_codes + stay + further
+
+
+def _head_parameters(objective: Objective[Any], config: ModelConfig) -> int:
+    head = objective.head(dataclasses.replace(config, vocab_size=config.vocab_size or 1), name=objective.name)
+    batch, layout = smallest_batch([objective])
+    head(np.zeros((2, config.hidden_size), np.float32), batch, layout=layout)
+    return int(head.count_params())
 
 
 def plan_from_recipe(recipe: Recipe, devices: int, fill: float = 1.0) -> Plan:
@@ -133,7 +152,7 @@ def plan_from_recipe(recipe: Recipe, devices: int, fill: float = 1.0) -> Plan:
                 "steps.",
             )
     phases = tuple(_nominal_work(recipe, phase, devices, fill) for phase in recipe.phases)
-    return Plan(recipe.model, devices, _precision(recipe), of_patients=False, phases=phases)
+    return _plan(recipe, devices, phases, of_patients=False)
 
 
 def _nominal_work(recipe: Recipe, phase: Phase, devices: int, fill: float) -> PhaseWork:
@@ -153,13 +172,16 @@ def _nominal_work(recipe: Recipe, phase: Phase, devices: int, fill: float) -> Ph
         micro_batches,
         Layout(
             ((device_windows, length),),
-            masked=round(_masked(recipe, device_windows * length, device_windows)),
+            masked=_masked_slots(recipe, device_windows * length, device_windows),
             patients=device_windows,
         ),
         positions=windows * length,
         examples=windows,
         real_tokens=tokens,
-        masked_codes=_masked(recipe, tokens, windows),
+        predictions={
+            name: objective.expected_count(tokens, windows, None)
+            for name, objective in recipe.enabled_objectives().items()
+        },
     )
 
 
@@ -191,10 +213,16 @@ def plan_from_features(recipe: Recipe, features: Sequence[FeatureSource], device
                 positions=updates.micro_batches * devices * updates.layout.positions,
                 examples=sum(part * info.patients for part, info in parts),
                 real_tokens=sum(part * info.real_tokens for part, info in parts),
-                masked_codes=sum(part * _masked_of(recipe, info) for part, info in parts),
+                predictions={
+                    name: sum(
+                        part * objective.expected_count(info.real_tokens, info.patients, info)
+                        for part, info in parts
+                    )
+                    for name, objective in recipe.enabled_objectives().items()
+                },
             )
         )
-    return Plan(recipe.model, devices, _precision(recipe), of_patients=True, phases=tuple(phases))
+    return _plan(recipe, devices, phases, of_patients=True)
 
 
 def device_flops_per_second(summary_file: Path) -> float:
@@ -223,10 +251,12 @@ def _phase_work(
     positions: int,
     examples: float,
     real_tokens: float,
-    masked_codes: float,
+    predictions: Mapping[str, float],
 ) -> PhaseWork:
     """Return the work of `updates` updates. The keyword arguments are counts per update."""
-    patients = examples if recipe.prolonged_stay.enabled else 0.0
+    objectives = recipe.enabled_objectives()
+    counts = {f"{objective.prefix}_count": predictions[name] for name, objective in objectives.items()}
+    sums = {"real_tokens": real_tokens, **counts}
     return PhaseWork(
         updates=updates,
         micro_batches=micro_batches,
@@ -234,22 +264,24 @@ def _phase_work(
         examples=updates * examples,
         positions=updates * positions,
         real_tokens=updates * real_tokens,
-        masked_codes=updates * masked_codes,
-        flops=updates * training_flops(recipe.model, layout, real_tokens, masked_codes, patients),
+        predictions={objectives[name].title: updates * count for name, count in predictions.items()},
+        flops=updates * training_flops(recipe.model, layout, objectives.values(), sums),
         memory=_memory(recipe, layout, micro_batches),
     )
 
 
-def _masked(recipe: Recipe, tokens: float, patients: float) -> float:
-    """Return the number of masked codes among `tokens` tokens, which include one `[CLS]` per patient."""
-    return recipe.masked_codes.probability * (tokens - patients) if recipe.masked_codes.enabled else 0.0
+def _masked_slots(recipe: Recipe, tokens: float, patients: float) -> int:
+    """Return the number of masked codes that are predicted in a micro-batch."""
+    objective = recipe.enabled_objectives().get("masked_codes")
+    return round(objective.expected_count(tokens, patients, None)) if objective else 0
 
 
-def _masked_of(recipe: Recipe, info: ExamplesInfo) -> float:
-    """Return the number of masked codes per epoch. Tutorial examples are already masked."""
-    if info.kind == packed.PACKED:
-        return _masked(recipe, info.real_tokens, info.patients)
-    return float(info.patients * (info.max_predictions_per_seq or 0)) if recipe.masked_codes.enabled else 0.0
+def _plan(recipe: Recipe, devices: int, phases: Iterable[PhaseWork], of_patients: bool) -> Plan:
+    return Plan(recipe.model, _parameters(recipe), devices, _precision(recipe), of_patients, tuple(phases))
+
+
+def _parameters(recipe: Recipe) -> int:
+    return parameters(recipe.model, recipe.further_heads().values())
 
 
 def _precision(recipe: Recipe) -> str:
@@ -258,7 +290,7 @@ def _precision(recipe: Recipe) -> str:
 
 
 def _memory(recipe: Recipe, layout: Layout, micro_batches: int) -> Memory:
-    config, count = recipe.model, parameters(recipe.model)
+    config, count = recipe.model, _parameters(recipe)
     in_bfloat16 = _precision(recipe) == "bfloat16"
     number = 2 if in_bfloat16 else 4  # c
     hidden, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads

@@ -3,24 +3,27 @@
 A recipe is a TOML file that states only what differs from the defaults. `docs/recipes.md` tells each key.
 """
 
-from dataclasses import dataclass, field
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ehr_bert.errors import UserError
 from ehr_bert.files import atomic_files
 from ehr_bert.model.config import ModelConfig
-from ehr_bert.schemas import PROLONGED_STAY_DAYS
+from ehr_bert.objectives import DEFAULT_OBJECTIVES, OBJECTIVES
+from ehr_bert.objectives.masked_codes import MaskedCodesSettings
+from ehr_bert.objectives.objective import Objective, ObjectiveSettings
 from ehr_bert.settings import (
     Count,
     Fraction,
     Natural,
     NonNegative,
     Positive,
-    PositiveShare,
     Settings,
-    Share,
     differences,
+    settings_of,
 )
 from ehr_bert.toml import read_toml, toml_text
 
@@ -37,48 +40,10 @@ NO_CHANGE = (
     "compile",
     "report_every",
 )
-"""Keys that leave a training's result as it is, but for rounding; `*` is any phase."""
+"""Keys that change the result of a training by rounding at most. `*` is any phase."""
 
-
-@dataclass(frozen=True)
-class MaskedCodes(Settings):
-    """The objective of masked codes (Devlin et al. 2019, section 3.1, task 1).
-
-    Packed examples are masked afresh in every epoch; the tutorial's were masked when they were written.
-
-    Attributes:
-        enabled: Whether it is trained.
-        weight: What its loss is multiplied by.
-        probability: Share of a window's codes that are masked.
-        mask_share: Of the masked codes, the share that becomes `[MASK]`.
-        random_share: Of the masked codes, the share that becomes a random code; the rest stays as it is.
-    """
-
-    enabled: bool = True
-    weight: Positive = 1.0
-    probability: PositiveShare = 0.15
-    mask_share: Share = 0.8
-    random_share: Share = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.mask_share + self.random_share > 1:
-            raise UserError(f"mask_share {self.mask_share} and random_share {self.random_share} are over 1")
-
-
-@dataclass(frozen=True)
-class ProlongedStay(Settings):
-    """The objective of prolonged stays (Rasmy et al. 2021): whether any stay of the history was long.
-
-    Attributes:
-        enabled: Whether it is trained.
-        weight: What its loss is multiplied by.
-        threshold_days: A stay of more days is prolonged. The tutorial's examples have theirs written: 7.
-    """
-
-    enabled: bool = True
-    weight: Positive = 1.0
-    threshold_days: Natural = PROLONGED_STAY_DAYS
+_RESERVED_NAMES = ("encoder", "stay", "model", "optimizer", "evaluation", "checkpoints", "early_stopping")
+"""Names of other parts of a model, and of other tables of a recipe."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +181,9 @@ class Recipe(Settings):
         seed: Of weights, masks, dropout and the order of patients.
         report_every: Updates between lines of `metrics.jsonl`.
         model: The model's shape.
-        masked_codes: The objective of masked codes.
-        prolonged_stay: The objective of prolonged stays.
+        objectives: Settings of the objectives, by registered name. Each is a table of the TOML file. Masked
+            codes and prolonged stays have their defaults if they are not stated; other objectives are not
+            trained.
         optimizer: What makes an update of gradients.
         phases: Stretches of the training, in order.
         evaluation: When held-out examples are looked at.
@@ -232,8 +198,7 @@ class Recipe(Settings):
     seed: Natural = 12345
     report_every: Count = 100
     model: ModelConfig = field(default_factory=ModelConfig)
-    masked_codes: MaskedCodes = MaskedCodes()
-    prolonged_stay: ProlongedStay = ProlongedStay()
+    objectives: dict[str, ObjectiveSettings] = field(default_factory=dict)
     optimizer: Optimizer = Optimizer()
     phases: tuple[Phase, ...] = (Phase(),)
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -244,8 +209,7 @@ class Recipe(Settings):
         super().__post_init__()
         if not self.phases:
             raise UserError("phases is empty: a training has one [[phases]] at least")
-        if not (self.masked_codes.enabled or self.prolonged_stay.enabled):
-            raise UserError("masked_codes and prolonged_stay are both not enabled: train one of them")
+        self._set_objectives()
         if self.early_stopping.patience and not self.evaluation.every_steps:
             raise UserError("early_stopping.patience counts evaluations: state evaluation.every_steps")
         if self.phases[0].carry_over != "moments":
@@ -266,6 +230,82 @@ class Recipe(Settings):
                     f"phases.{number}.max_seq_length is {phase.max_seq_length}, over "
                     f"model.max_position_embeddings, which is {longest}"
                 )
+
+    def _set_objectives(self) -> None:
+        """Add the objectives that are trained by default, and check all."""
+        settings = {name: OBJECTIVES[name].settings_type() for name in DEFAULT_OBJECTIVES} | self.objectives
+        object.__setattr__(self, "objectives", settings)
+        for name, own in settings.items():
+            kind = OBJECTIVES[name]
+            if name in _RESERVED_NAMES:
+                raise UserError(
+                    "reserved-objective", f"an objective cannot have the name {name}. Rename its entry point."
+                )
+            for key, value in own.to_dict().items():
+                has_effect = own.enabled or key in ("enabled", *kind.used_when_disabled)
+                if not has_effect and value != getattr(kind.settings_type(), key):
+                    raise UserError(
+                        "setting-without-effect",
+                        f"{name}.{key} has no effect, since {name}.enabled is false. Remove one of them.",
+                    )
+        if not any(own.enabled for own in settings.values()):
+            raise UserError(
+                "no-objective", f"none of {', '.join(settings)} is enabled. Enable at least one objective."
+            )
+
+    @property
+    def masked_codes(self) -> MaskedCodesSettings:
+        """Settings of masked codes. They include the masking of the input."""
+        return cast(MaskedCodesSettings, self.objectives["masked_codes"])
+
+    def all_objectives(self) -> dict[str, Objective[Any]]:
+        """Return all objectives by name, enabled or not."""
+        return {name: OBJECTIVES[name](name, settings) for name, settings in self.objectives.items()}
+
+    def enabled_objectives(self) -> dict[str, Objective[Any]]:
+        """Return the objectives that are trained, by name."""
+        return {
+            name: objective for name, objective in self.all_objectives().items() if objective.settings.enabled
+        }
+
+    def further_heads(self) -> dict[str, Objective[Any]]:
+        """Return the enabled objectives whose heads are not those of stock BERT, by name."""
+        return {
+            name: objective
+            for name, objective in self.enabled_objectives().items()
+            if not objective.stock_head
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """Return the recipe of the tables of a TOML file.
+
+        Raises:
+            UserError: A key is unknown (key `unknown-setting`), or a value does not fit.
+        """
+        objectives = {
+            name: settings_of(OBJECTIVES[name].settings_type, table, f"{name}.")
+            for name, table in values.items()
+            if name in OBJECTIVES and isinstance(table, Mapping)
+        }
+        others = {name: value for name, value in values.items() if name not in objectives}
+        keys = {field.name for field in fields(cls)} - {"objectives"}
+        for name in others.keys() - keys:
+            known = sorted({*keys, *OBJECTIVES})
+            close = difflib.get_close_matches(name, known, n=1)
+            raise UserError(
+                "unknown-setting",
+                f"unknown key {name!r}. "
+                + (f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(known)}."),
+            )
+        return settings_of(cls, {**others, "objectives": objectives})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings, each objective as a table."""
+        values: dict[str, Any] = {}
+        for key, value in super().to_dict().items():
+            values |= value if key == "objectives" else {key: value}
+        return values
 
     @classmethod
     def read(cls, path: Path) -> "Recipe":

@@ -1,13 +1,13 @@
-"""One update, and one look at held-out examples, on any number of replicas and of micro-batches.
+"""One update, and one evaluation batch, on any number of replicas and micro-batches.
 
-A loss is the sum over the whole update divided by its count (masked codes, patients): a mean of the replicas'
-or micro-batches' means would be another objective. The counts come with the batch, so gradients need only be
-added up.
+The loss of an objective is the sum over the whole update divided by the sum of its weights (the number of
+masked codes, or of patients). A mean of the replicas' or micro-batches' means would be another objective. The
+batch contains the totals of the weights, so that gradients are simply added.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,25 +16,19 @@ from ehr_bert.examples.layout import Layout
 from ehr_bert.examples.updates import CORPUS_COUNTS
 from ehr_bert.model.fusing import fused_chains
 from ehr_bert.model.pretraining import BatchTensors, PretrainingModel
-from ehr_bert.training.vocabulary_loss import vocabulary_loss, vocabulary_ranks
+from ehr_bert.objectives.objective import Objective
 
 Sums = dict[str, tf.Tensor]
-"""Sums over an update: `masked_lm_*` and `stay_*` of `loss`, `correct` and `count`; `real_tokens`; of a
-mixture's corpora `corpus_patients_<place>` and `corpus_tokens_<place>`.
+"""Sums over an update, by name: of each objective `<prefix>_count` and its `sum_names`, such as
+`<prefix>_loss`; `real_tokens` and `patients`; of the corpora of a mixture `corpus_patients_<number>` and
+`corpus_tokens_<number>`.
 
-An update's also have its `gradient_norm`, before clipping, and `skipped`: 1 if it was not finite.
+Those of an update have also its `gradient_norm`, before clipping, and `skipped`, which is 1 if it was not
+finite.
 """
 
-TOP = (5, 10)
-"""Ranks up to which an evaluation counts a masked code as found, beside the first."""
-
-
-@dataclass(frozen=True)
-class Objectives:
-    """Weights of the two losses; an objective whose weight is 0 is not computed."""
-
-    masked_codes: float = 1.0
-    prolonged_stay: float = 1.0
+Objectives = Mapping[str, Objective[Any]]
+"""Objectives to train, by name."""
 
 
 def build_train_step(
@@ -47,20 +41,23 @@ def build_train_step(
     clip_norm: float,
     compiled: bool = True,
 ) -> Callable[[Iterator[BatchTensors]], Sums]:
-    """The function that makes one update from the next micro-batches of an iterator, and returns its sums.
+    """Build the function that makes one update from the next micro-batches of an iterator.
 
-    An update whose loss or gradient is not finite leaves weights and slots as they are, and counts as one.
+    An update whose loss or gradient is not finite is counted, but changes neither weights nor moments.
 
     Args:
-        strategy: Where the model was made.
+        strategy: Strategy under which the model was made.
         model: The model.
-        optimizer: Built for the model's variables.
-        layout: The shape of a replica's micro-batch.
-        micro_batches: Micro-batches of an update.
-        objectives: Weights of the losses.
-        clip_norm: Largest global norm of a gradient; 0 for any.
+        optimizer: Optimizer, built for the variables of the model.
+        layout: Shape of a replica's micro-batch.
+        micro_batches: Number of micro-batches per update.
+        objectives: Objectives to train.
+        clip_norm: Largest global norm of the gradient; 0 to disable clipping.
         compiled: Whether XLA compiles: on a CPU chains of elementwise operations, elsewhere the whole
             micro-batch.
+
+    Returns:
+        A function that returns the sums of the update.
     """
     variables = model.trainable_variables
     gradients_of = _compiled(_Gradients(model, layout, objectives), strategy, compiled)
@@ -69,14 +66,15 @@ def build_train_step(
         replica = tf.distribute.get_replica_context()
         gradients = replica.all_reduce("SUM", gradients)
         norm = tf.linalg.global_norm(gradients)
-        loss = replica.all_reduce("SUM", sums["masked_lm_loss"] + sums["stay_loss"])
+        losses = [sums[f"{objective.prefix}_loss"] for objective in objectives.values()]
+        loss = replica.all_reduce("SUM", tf.add_n(losses))
         finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
         if clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, use_norm=norm)
         return gradients, norm, finite
 
     def apply(gradients: list[tf.Tensor]) -> None:
-        # The optimizer sums over the replicas once more: each hands in its share of the whole.
+        # The optimizer sums over the replicas once more, so each passes its share of the sum.
         replicas = strategy.num_replicas_in_sync
         shares = [gradient / replicas for gradient in gradients] if replicas > 1 else gradients
         with fused_chains() if compiled else nullcontext():
@@ -86,7 +84,7 @@ def build_train_step(
         return strategy.experimental_local_results(values)[0]
 
     def finish(gradients: list[tf.Tensor], sums: Sums) -> Sums:
-        """Applies the replicas' gradients, and adds up the replicas' sums."""
+        """Apply the gradients of the replicas, and add up their sums."""
         combined, norm, finite = strategy.run(combine, args=(gradients, sums))
 
         def skip() -> tf.Tensor:
@@ -111,7 +109,7 @@ def build_train_step(
 
     with strategy.scope():
         kept = [_accumulator(variable.shape) for variable in variables]
-        kept_sums = {name: _accumulator(()) for name in (*SUM_NAMES, *corpus_sums(layout.corpora))}
+        kept_sums = {name: _accumulator(()) for name in _sum_names(objectives, layout)}
 
     def add(batch: BatchTensors) -> None:
         gradients, sums = gradients_of(batch)
@@ -144,20 +142,26 @@ def build_train_step(
     return train_step
 
 
-SUM_NAMES = (
-    *(f"{objective}_{name}" for objective in ("masked_lm", "stay") for name in ("loss", "correct", "count")),
-    "real_tokens",
-)
-"""Names of a micro-batch's sums."""
+def _sum_names(objectives: Objectives, layout: Layout) -> list[str]:
+    """Return the names of the sums of a micro-batch."""
+    return [
+        *(
+            f"{objective.prefix}_{name}"
+            for objective in objectives.values()
+            for name in (*objective.sum_names, "count")
+        ),
+        *("real_tokens", "patients"),
+        *corpus_sums(layout.corpora),
+    ]
 
 
 def corpus_sums(corpora: int) -> dict[str, tuple[str, int]]:
-    """The names of a mixture's sums: of each what the batch calls it, and the corpus' place there."""
-    return {f"{name}_{place}": (name, place) for name in CORPUS_COUNTS for place in range(corpora)}
+    """Return the sums of a mixture by name: each a tensor of the batch and the number of the corpus in it."""
+    return {f"{name}_{number}": (name, number) for name in CORPUS_COUNTS for number in range(corpora)}
 
 
 def _accumulator(shape: tuple[int, ...]) -> tf.Variable:
-    """A variable of which each replica has its own value."""
+    """Make a variable with a separate value on each replica."""
     return tf.Variable(
         tf.zeros(shape),
         trainable=False,
@@ -167,7 +171,7 @@ def _accumulator(shape: tuple[int, ...]) -> tf.Variable:
 
 
 class _Gradients:
-    """A micro-batch's part of the gradients and sums of its update."""
+    """Computes a micro-batch's part of the gradients and sums of its update."""
 
     def __init__(self, model: PretrainingModel, layout: Layout, objectives: Objectives):
         self.model = model
@@ -175,69 +179,72 @@ class _Gradients:
         self.objectives = objectives
 
     def __call__(self, batch: BatchTensors) -> tuple[list[tf.Tensor], Sums]:
-        model, weigh = self.model, self.objectives
-        table, bias = (variable.value for variable in model.output_table())
-        variables = [variable.value for variable in model.trainable_variables]
-        masked_scale = weigh.masked_codes / tf.maximum(batch["masked_total"], 1.0)
-        stay_scale = weigh.prolonged_stay / tf.maximum(batch["patients_total"], 1.0)
-        sums = {name: tf.zeros(()) for name in SUM_NAMES}
-        sums["real_tokens"] = _real_tokens(batch)
-        for name, (counts, place) in corpus_sums(self.layout.corpora).items():
-            sums[name] = batch[counts][place]
+        model, variables = self.model, self.model.trainable_variables
+        sums = _batch_sums(batch)
+        for name, (counts, number) in corpus_sums(self.layout.corpora).items():
+            sums[name] = batch[counts][number]
 
+        outputs: dict[str, tf.Tensor] = {}
         targets, upstream = [], []
         with tf.GradientTape() as tape:
-            vectors, stay_logits = model.vectors(batch, self.layout, training=True)  # [M, H], [S, 2]
-            if weigh.prolonged_stay:
-                stay = stay_sums(stay_logits, batch)
-                targets.append(stay["stay_loss"])
-                upstream.append(stay_scale)
-                sums |= stay
-        if weigh.masked_codes:
-            weights = batch["masked_weights"]
-            found = vocabulary_loss(vectors, table, bias, batch["masked_ids"], weights * masked_scale)
-            sums["masked_lm_loss"] = found.loss / masked_scale
-            sums["masked_lm_correct"] = found.correct / masked_scale
-            sums["masked_lm_count"] = tf.reduce_sum(weights)
-            targets.append(vectors)
-            upstream.append(found.d_vectors)
+            hidden = model.encoder(batch, layout=self.layout, training=True)  # [P, H]
+            for name, objective in self.objectives.items():
+                outputs[name] = model.heads[name](hidden, batch, layout=self.layout)
+                if not objective.computes_gradients:
+                    losses = objective.loss(outputs[name], batch)
+                    targets.append(losses["loss"])
+                    upstream.append(_scale(objective, batch))
+                    sums |= _named_sums(objective, losses, batch)
+        added: list[tuple[keras.Variable, tf.Tensor]] = []
+        for name, objective in self.objectives.items():
+            if objective.computes_gradients:
+                scale = _scale(objective, batch)
+                result = objective.loss_with_gradients(model, outputs[name], batch, scale)
+                targets.append(outputs[name])
+                upstream.append(result.d_outputs)
+                added += result.d_variables
+                sums |= _named_sums(objective, result.sums, batch)
         gradients = tape.gradient(
-            targets, variables, upstream, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            targets,
+            [variable.value for variable in variables],
+            upstream,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        if weigh.masked_codes:
-            places = {id(variable): place for place, variable in enumerate(variables)}
-            of_table, of_bias = places[id(table)], places[id(bias)]
-            gradients[of_table] = _added(found.d_table, gradients[of_table])
-            gradients[of_bias] = found.d_bias
+        numbers = {id(variable): number for number, variable in enumerate(variables)}
+        for variable, gradient in added:
+            number = numbers[id(variable)]
+            gradients[number] = _added(gradient, gradients[number])
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
 
 def _added(dense: tf.Tensor, gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor:
-    """Both gradients of the token embeddings together: as the output's table, and as the input's."""
+    """Add two gradients of a variable, such as those of a table of embeddings that is used twice."""
     if isinstance(gradient, tf.IndexedSlices):
         values = tf.cast(gradient.values, dense.dtype)
         return tf.tensor_scatter_nd_add(dense, gradient.indices[:, None], values)
     return dense + gradient
 
 
-def stay_sums(logits: tf.Tensor, batch: BatchTensors) -> Sums:
-    """Sums of the prolonged stay, of logits [S, 2]."""
-    labels, weights = batch["stay_labels"], batch["stay_weights"]  # [S]
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
-    right = tf.equal(tf.argmax(logits, axis=1, output_type=labels.dtype), labels)
+def _scale(objective: Objective[Any], batch: BatchTensors) -> tf.Tensor:
+    """Return the factor of an objective's loss in the update."""
+    return objective.settings.weight / tf.maximum(batch[objective.total], 1.0)
+
+
+def _named_sums(objective: Objective[Any], sums: Sums, batch: BatchTensors) -> Sums:
+    """Return the sums of an objective, and the sum of its weights, by their names in an update."""
+    sums = sums | {"count": tf.reduce_sum(batch[objective.weights])}
+    return {f"{objective.prefix}_{name}": value for name, value in sums.items()}
+
+
+def _batch_sums(batch: BatchTensors) -> Sums:
     return {
-        "stay_loss": tf.reduce_sum(weights * losses),
-        "stay_correct": tf.reduce_sum(weights * tf.cast(right, tf.float32)),
-        "stay_count": tf.reduce_sum(weights),
+        "real_tokens": tf.reduce_sum(tf.cast(batch["patient_ids"] > 0, tf.float32)),
+        "patients": tf.reduce_sum(batch["patient_weights"]),
     }
 
 
-def _real_tokens(batch: BatchTensors) -> tf.Tensor:
-    return tf.reduce_sum(tf.cast(batch["patient_ids"] > 0, tf.float32))
-
-
 def _compiled(function: Callable, strategy: tf.distribute.Strategy, compiled: bool) -> Callable:
-    """`function`, to be called by a replica, as `build_train_step` says."""
+    """Return `function` as a replica calls it, see `compiled` of `build_train_step`."""
     if not compiled:
         return function
     if tf.config.list_logical_devices("GPU") or isinstance(strategy, tf.distribute.TPUStrategy):
@@ -251,41 +258,54 @@ def _compiled(function: Callable, strategy: tf.distribute.Strategy, compiled: bo
 
 
 def build_eval_step(
-    strategy: tf.distribute.Strategy, model: PretrainingModel, layout: Layout, compiled: bool = True
-) -> Callable[[BatchTensors], tuple[Sums, dict[str, tf.Tensor]]]:
-    """The function that looks at one distributed batch.
+    strategy: tf.distribute.Strategy,
+    model: PretrainingModel,
+    layout: Layout,
+    objectives: Objectives,
+    compiled: bool = True,
+) -> Callable[[BatchTensors], tuple[Sums, dict[str, Sums], dict[str, Sums]]]:
+    """Build the function that evaluates one distributed batch.
 
-    It returns the sums, with `masked_lm_top_5` and `masked_lm_top_10`, and of all replicas' patients and
-    masked codes `stay_risks`, `stay_labels`, `stay_weights`, `masked_ids` and `masked_weights`.
+    Args:
+        strategy: Strategy under which the model was made.
+        model: The model.
+        layout: Shape of a replica's batch.
+        objectives: Objectives to evaluate.
+        compiled: As in `build_train_step`.
+
+    Returns:
+        A function that returns `real_tokens` and `patients` of the batch, the sums of each objective, and the
+        rows of its `predictions`, of all replicas, with their `weights`.
     """
 
-    def look(batch: BatchTensors) -> tuple[Sums, dict[str, tf.Tensor]]:
-        vectors, stay_logits = model.vectors(batch, layout)
-        table, bias = (variable.value for variable in model.output_table())
-        weights = batch["masked_weights"]
-        losses, ranks = vocabulary_ranks(vectors, table, bias, batch["masked_ids"])  # [M]
+    def evaluate(batch: BatchTensors) -> tuple[Sums, dict[str, Sums], dict[str, Sums]]:
+        hidden = model.encoder(batch, layout=layout)  # [P, H]
+        sums: dict[str, Sums] = {}
+        predictions: dict[str, Sums] = {}
+        for name, objective in objectives.items():
+            outputs = model.heads[name](hidden, batch, layout=layout)
+            weights = batch[objective.weights]
+            sums[name] = objective.evaluation_sums(model, outputs, batch) | {"count": tf.reduce_sum(weights)}
+            if rows := objective.predictions(outputs, batch):
+                predictions[name] = rows | {"weights": weights}
+        return _batch_sums(batch), sums, predictions
 
-        def up_to(rank: int) -> tf.Tensor:
-            return tf.reduce_sum(weights * tf.cast(ranks < rank, tf.float32))
-
-        sums = {
-            "masked_lm_loss": tf.reduce_sum(weights * losses),
-            "masked_lm_correct": up_to(1),
-            **{f"masked_lm_top_{rank}": up_to(rank) for rank in TOP},
-            "masked_lm_count": tf.reduce_sum(weights),
-            **stay_sums(stay_logits, batch),
-            "real_tokens": _real_tokens(batch),
-        }
-        kept = ("stay_labels", "stay_weights", "masked_ids", "masked_weights")
-        risks = tf.nn.softmax(tf.cast(stay_logits, tf.float32))[:, 1]
-        return sums, {"stay_risks": risks, **{name: batch[name] for name in kept}}
-
-    replica_step = _compiled(look, strategy, compiled)
+    replica_step = _compiled(evaluate, strategy, compiled)
 
     @tf.function
-    def eval_step(batch: BatchTensors) -> tuple[Sums, dict[str, tf.Tensor]]:
-        sums, outputs = strategy.run(replica_step, args=(batch,))
-        total = {name: strategy.reduce("SUM", value, axis=None) for name, value in sums.items()}
-        return total, {name: strategy.gather(value, axis=0) for name, value in outputs.items()}
+    def eval_step(batch: BatchTensors) -> tuple[Sums, dict[str, Sums], dict[str, Sums]]:
+        batch_sums, sums, predictions = strategy.run(replica_step, args=(batch,))
+
+        def total(values: Sums) -> Sums:
+            return {name: strategy.reduce("SUM", value, axis=None) for name, value in values.items()}
+
+        def gathered(values: Sums) -> Sums:
+            return {name: strategy.gather(value, axis=0) for name, value in values.items()}
+
+        return (
+            total(batch_sums),
+            {name: total(values) for name, values in sums.items()},
+            {name: gathered(values) for name, values in predictions.items()},
+        )
 
     return eval_step

@@ -1,7 +1,7 @@
 """Hugging Face folders of BERT: exports of this project and folders of other programs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,9 @@ from ehr_bert.weights.pretrained import Pretrained, shown
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Files with the weights, or prefixes of `<name>.index.json`, which lists the files of a sharded model."""
+
+HEADS_FILE = "heads.safetensors"
+"""Weights of heads that stock BERT does not have, under their Keras names, as Keras lays them out."""
 
 STOCK = ModelConfig(
     vocab_size=30522,
@@ -92,7 +95,9 @@ def read_hugging_face(folder: Path) -> Pretrained:
         )
     vocabulary = _vocabulary(folder)
     mask_id, cls_id = _special_ids(folder, vocabulary)
-    return Pretrained(config, weights, folder, vocabulary, mask_id, cls_id, tuple(left_out))
+    file = folder / HEADS_FILE
+    heads = _loaded(file, load_file) if file.exists() else {}
+    return Pretrained(config, weights, folder, vocabulary, mask_id, cls_id, tuple(left_out), heads)
 
 
 def _config(folder: Path) -> ModelConfig:
@@ -126,19 +131,23 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
             continue
         tensors: dict[str, np.ndarray] = {}
         for file in files:
-            try:
-                tensors |= load(file)
-            except Exception as error:  # each library and format raises different errors
-                reason = str(error).splitlines()[0]
-                raise UserError(
-                    "unreadable-weights",
-                    f"{file} cannot be read: {reason}. Copy it again, or use another model.",
-                ) from error
+            tensors |= _loaded(file, load)
         return {name: value.astype(np.float32) for name, value in tensors.items()}
     raise UserError(
         "missing-weights",
         f"{folder} has neither {' nor '.join(WEIGHT_FILES)}. Use a folder of `save_pretrained`.",
     )
+
+
+def _loaded(file: Path, load: Callable[[Path], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the tensors of one file."""
+    try:
+        return load(file)
+    except Exception as error:  # Each library and format has different errors.
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            "unreadable-weights", f"{file} cannot be read: {reason}. Copy it again, or choose another folder."
+        ) from error
 
 
 def _load_pickled(file: Path) -> dict[str, np.ndarray]:

@@ -4,6 +4,11 @@ The table is used in both directions. Parameters that share storage with another
 output layer) are not listed, as in `torch.nn.Module.named_parameters`.
 """
 
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
 TABLE = {"embeddings": "weight"}
 DENSE = {"kernel": "weight", "bias": "bias"}
 NORM_NAMES = {"gamma": "weight", "beta": "bias"}
@@ -44,6 +49,17 @@ def parameter_names(num_hidden_layers: int) -> dict[str, str]:
         for layer, (module, leaves) in layers.items()
         for leaf, torch_leaf in leaves.items()
     }
+
+
+def is_further_head(name: str) -> bool:
+    """Return whether a Keras weight belongs to a head that `BertForPreTraining` does not have."""
+    return name.partition("/")[0] not in {layer.partition("/")[0] for layer in OUTSIDE_BLOCKS}
+
+
+def split_heads(weights: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
+    """Return the Keras weights of the stock model, and those of further heads, by name."""
+    heads = {name: value for name, value in weights.items() if is_further_head(name)}
+    return {name: value for name, value in weights.items() if name not in heads}, heads
 
 
 def is_kernel_transposed(name: str) -> bool:

@@ -1,8 +1,8 @@
 """A model to initialise another one from, in whatever format it was read."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class Pretrained:
         vocabulary: Tokens by id, if they are known. Tokens past the last row of the table have no weights.
         mask_id: Id that hides a code, if it is known.
         cls_id: Id at the start of each patient. None if there is none or if it is unknown.
+        heads: Weights of heads that stock BERT does not have, by Keras name, in Keras layout.
         left_out: Names in `source` that are not weights of this model, such as those of another head.
     """
 
@@ -35,6 +36,7 @@ class Pretrained:
     mask_id: int | None = None
     cls_id: int | None = None
     left_out: tuple[str, ...] = ()
+    heads: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def missing(self) -> list[str]:

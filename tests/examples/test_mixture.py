@@ -22,6 +22,7 @@ from ehr_bert.examples.updates import BatchSize
 from ehr_bert.examples.writing import write_folder
 from tests.examples.patients import FIRST_CODE, batch_of, random_patients, vocabulary
 from tests.examples.test_updates import assert_equal_steps, stored, take, unmasked, windows_of
+from tests.objectives.enabled import stay_objective
 
 CODES_OF_A = 150
 """Codes of lower numbers are A's, the others B's."""
@@ -63,7 +64,7 @@ def corpora(files):
 
 def updates_of(mixture, micro_batch_tokens=10**6, replicas=1, batch=None, seed=(3, 0)):
     return mixture.updates(
-        Reading(max_visits=100),
+        Reading(max_visits=100, labels=(stay_objective(),)),
         batch=batch or BatchSize(patients=24),
         micro_batch_tokens=micro_batch_tokens,
         replicas=replicas,
@@ -122,7 +123,7 @@ def test_what_is_counted_is_what_the_cells_hold(mixed, corpora):
                 sum(len(window) for window in windows if is_of_a(window) == of_a) for of_a in (True, False)
             ]
             assert cell["corpus_tokens"].tolist() == tokens
-            assert cell["corpus_patients"].sum() == cell["stay_weights"].sum()
+            assert cell["corpus_patients"].sum() == cell["patient_weights"].sum()
 
 
 def test_each_corpus_has_epochs_of_its_own(mixed, steps, files):
@@ -142,7 +143,11 @@ def test_a_corpus_is_read_and_masked_in_a_mixture_as_it_is_alone(mixed, steps, c
 
 def test_a_mixture_of_one_is_that_corpus(corpora):
     alone = corpora["B"].updates(
-        Reading(max_visits=100), batch=BatchSize(patients=24), micro_batch_tokens=99, replicas=1, seed=(3, 0)
+        Reading(max_visits=100, labels=(stay_objective(),)),
+        batch=BatchSize(patients=24),
+        micro_batch_tokens=99,
+        replicas=1,
+        seed=(3, 0),
     )
     mixture = updates_of(Mixture({"B": corpora["B"]}, {"B": 0.1}), 99)
     assert mixture.layout == alone.layout

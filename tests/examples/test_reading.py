@@ -15,6 +15,7 @@ from ehr_bert.examples.updates import BatchSize
 from ehr_bert.examples.writing import write_files, write_folder
 from tests.examples.patients import CLS, MASK, batch_of, random_patients, vocabulary
 from tests.examples.test_writing import sequences_folder
+from tests.objectives.enabled import stay_objective
 from tests.user_errors import raises_user_error
 
 SETTINGS = TutorialSettings(max_seq_length=64, max_predictions_per_seq=9, masked_lm_prob=0.3, seed=5)
@@ -49,19 +50,21 @@ def stored(files):
 
 def evaluated(files, **reading):
     """All cells of an evaluation of the tutorial's examples, joined, and the length of their windows."""
-    asked = Reading(**{"max_visits": 100} | reading)
-    evaluation = open_examples(files).evaluation(asked, batch_tokens=500, replicas=1)
+    settings = Reading(**{"max_visits": 100, "labels": (stay_objective(),)} | reading)
+    evaluation = open_examples(files).evaluation(settings, batch_tokens=500, replicas=1)
     ((windows, length),) = evaluation.layout.windows
     cells = [{name: values.numpy() for name, values in cell.items()} for cell in evaluation.dataset()]
     assert len(cells) * windows >= PATIENTS
     rows = {}
-    for name in cells[0].keys() - {"masked_total", "patients_total"}:
+    for name in cells[0].keys() - {"masked_total", "patient_total"}:
         of_window = [cell[name].reshape(windows, -1) for cell in cells]
-        rows[name] = np.concatenate([w[c["stay_weights"] > 0] for w, c in zip(of_window, cells, strict=True)])
-    starts = np.concatenate([cell["patient_places"][cell["stay_weights"] > 0] for cell in cells])
+        rows[name] = np.concatenate(
+            [w[c["patient_weights"] > 0] for w, c in zip(of_window, cells, strict=True)]
+        )
+    starts = np.concatenate([cell["patient_places"][cell["patient_weights"] > 0] for cell in cells])
     assert not (starts % length).any()
     rows["masked_places"] = (rows["masked_places"] - starts[:, None]) * (rows["masked_weights"] > 0)
-    assert sum(cell["patients_total"] for cell in cells) == PATIENTS
+    assert sum(cell["patient_total"] for cell in cells) == PATIENTS
     assert sum(cell["masked_total"] for cell in cells) == rows["masked_weights"].sum()
     return rows, length
 
@@ -101,17 +104,11 @@ def test_an_update_of_the_tutorials_examples_holds_exactly_so_many(files):
     )
     assert updates.micro_batches > 1
     cells = list(updates.dataset().take(9 * 2 * updates.micro_batches))
-    assert {float(cell["patients_total"]) for cell in cells} == {13}
+    assert {float(cell["patient_total"]) for cell in cells} == {13}
     tokens = [cell["token_ids"].numpy().reshape(-1, updates.layout.windows[0][1]) for cell in cells]
     rows = [row.tobytes() for part in tokens for row in part if row.any()]
     assert len(rows) == 9 * 13
     assert len(set(rows)) == PATIENTS == updates.updates_per_epoch * 13
-
-
-def test_the_tutorials_labels_have_one_threshold(files):
-    reading = Reading(max_visits=9, stay_threshold_days=9)
-    with pytest.raises(UserError, match="over 9 days"):
-        open_examples(files).evaluation(reading, batch_tokens=9, replicas=1)
 
 
 @pytest.fixture
@@ -148,7 +145,7 @@ def test_a_damaged_window_is_left_out_and_told_of(packed, capsys):
     with raises_user_error("too-many-corrupt-records", packed[-1]):
         open_examples(packed, max_corrupt_records=0)
     evaluation = open_examples(packed).evaluation(Reading(max_visits=9), batch_tokens=300, replicas=1)
-    assert sum(float(cell["patients_total"]) for cell in evaluation.dataset()) == after.patients
+    assert sum(float(cell["patient_total"]) for cell in evaluation.dataset()) == after.patients
 
 
 def test_a_file_cut_off_and_as_long_as_told_is_named(packed):

@@ -22,6 +22,7 @@ from ehr_bert.examples.updates import BatchSize, smallest_fitting
 from ehr_bert.examples.writing import write_folder
 from tests.examples.patients import CLS
 from tests.examples.test_writing import sequences_folder
+from tests.objectives.enabled import stay_objective
 
 SHUFFLED_TOGETHER = 11
 
@@ -47,7 +48,7 @@ def examples(folder):
 
 def updates_of(examples, micro_batch_tokens=10**6, replicas=1, seed=(3, 0), batch=None, **changes):
     return examples.updates(
-        Reading(max_visits=100, **changes),
+        Reading(**{"max_visits": 100, "labels": (stay_objective(),)} | changes),
         batch=batch or BatchSize(patients=31),
         micro_batch_tokens=micro_batch_tokens,
         replicas=replicas,
@@ -82,7 +83,7 @@ def windows_of(cell, layout):
     patients = {
         place: label
         for place, label, weight in zip(
-            cell["patient_places"], cell["stay_labels"], cell["stay_weights"], strict=True
+            cell["patient_places"], cell["stay_labels"], cell["patient_weights"], strict=True
         )
         if weight
     }
@@ -150,7 +151,7 @@ def test_cells_together_hold_the_same_windows_however_many_they_are(examples, wh
         together = [windows_of(cell, dealt.layout) for cell in cells]
         assert sorted(itertools.chain(*together)) == sorted(windows_of(one, layout))
         assert {cell["masked_total"] for cell in cells} == {one["masked_weights"].sum()}
-        assert {cell["patients_total"] for cell in cells} == {one["stay_weights"].sum()}
+        assert {cell["patient_total"] for cell in cells} == {one["patient_weights"].sum()}
         # Windows are dealt out in turn: those of one length to the first cells.
         assert max(map(len, together)) - min(map(len, together)) <= len(layout.windows)
 
@@ -194,7 +195,7 @@ def test_an_update_may_take_more_than_an_epoch(examples, folder):
     counts = Counter(unmasked(cell, updates.layout))
     assert set(counts) == set(stored(expand(f"{folder}/train-*")))
     assert set(counts.values()) == {1, 2}
-    assert abs(cell["patients_total"] - 100) < 5
+    assert abs(cell["patient_total"] - 100) < 5
 
 
 def test_batches_of_tokens_hold_so_many_on_average(examples):
@@ -206,11 +207,11 @@ def test_batches_of_tokens_hold_so_many_on_average(examples):
 
 
 def test_a_batch_tells_of_its_positions(examples):
-    updates = updates_of(examples, stay_threshold_days=9)
+    updates = updates_of(examples, labels=(stay_objective(9),))
     ((cell,),) = take(updates, 1)
     real = cell["patient_ids"] > 0
     starts = real & (cell["position_ids"] == 0)
-    places = cell["patient_places"][cell["stay_weights"] > 0]
+    places = cell["patient_places"][cell["patient_weights"] > 0]
     assert sorted(places.tolist()) == np.flatnonzero(starts).tolist()
     assert (cell["token_ids"][places] == CLS).all()
     assert (cell["visit_ids"][places] == 0).all()
@@ -220,7 +221,7 @@ def test_a_batch_tells_of_its_positions(examples):
     for name in ("masked_places", "masked_ids"):
         assert not cell[name][cell["masked_weights"] == 0].any()
     for name in ("patient_places", "stay_labels"):
-        assert not cell[name][cell["stay_weights"] == 0].any()
+        assert not cell[name][cell["patient_weights"] == 0].any()
     assert len(set(cell["dropout_keys"].tolist())) == len(cell["dropout_keys"])
     assert cell["dropout_keys"].min() < -(2**30)
     assert cell["dropout_keys"].max() > 2**30
@@ -235,7 +236,7 @@ def test_labels_follow_the_threshold(examples, folder):
         .features.feature["longest_stays"]
         .int64_list.value
     ]
-    updates = updates_of(examples, batch=BatchSize(patients=58), stay_threshold_days=9)
+    updates = updates_of(examples, batch=BatchSize(patients=58), labels=(stay_objective(9),))
     ((cell,),) = take(updates, 1)
     assert cell["stay_labels"].sum() == sum(stay > 9 for stay in stays) > 0
 
@@ -255,7 +256,7 @@ def test_visits_and_patients_are_cut_to_the_model(examples):
     np.testing.assert_array_equal(cell["visit_ids"][kept], np.minimum(whole["visit_ids"], 2)[kept])
     assert cell["position_ids"].max() == 8
     assert kept[cell["masked_places"][cell["masked_weights"] > 0]].all()
-    assert cell["patients_total"] == 58
+    assert cell["patient_total"] == 58
 
 
 def test_shapes_are_static_and_told_by_the_layout(examples):
@@ -274,7 +275,7 @@ def test_shapes_are_static_and_told_by_the_layout(examples):
         for name in spec
     }
     floats = {name for name, each in spec.items() if each.dtype == tf.float32}
-    assert floats == {"masked_weights", "stay_weights", "masked_total", "patients_total"}
+    assert floats == {"masked_weights", "patient_weights", "masked_total", "patient_total"}
     assert all(each.dtype == tf.int32 for name, each in spec.items() if name not in floats)
 
 
@@ -312,7 +313,7 @@ def test_an_evaluation_holds_every_window_once(examples, folder, batch_tokens, r
     assert len(cells) == evaluation.steps * replicas
     found = [window for cell in cells for window in unmasked(cell, evaluation.layout)]
     assert Counter(found) == Counter(stored(expand(f"{folder}/train-*")))
-    totals = [cell["patients_total"] for cell in cells[::replicas]]
+    totals = [cell["patient_total"] for cell in cells[::replicas]]
     assert sum(totals) == 58
 
 

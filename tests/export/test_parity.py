@@ -27,7 +27,7 @@ def test_both_models_give_the_same_logits(pooling, activation):
     model = trained_model(config)
     batches = [random_batch(), random_batch(1)]
     found = check_parity(model, hugging_face_model(model), [(batch, LAYOUT) for batch in batches], ALL_KEPT)
-    assert found.patients == sum(batch["stay_weights"].sum() for batch in batches)
+    assert found.patients == sum(batch["patient_weights"].sum() for batch in batches)
     assert found.masked_codes == sum(batch["masked_weights"].sum() for batch in batches)
     assert max(found.masked_lm_logits, found.stay_logits) < 2e-5
 

@@ -48,7 +48,7 @@ def random_batch(seed: int = 0, layout: Layout = LAYOUT) -> BatchTensors:
         return np.pad(np.asarray(values), (0, size - len(values)))
 
     masked_weights = filled(np.ones(len(masked)), layout.masked).astype("float32")
-    stay_weights = filled(np.ones(len(first)), layout.patients).astype("float32")
+    patient_weights = filled(np.ones(len(first)), layout.patients).astype("float32")
     return {
         **flat,
         "patient_ids": patient_ids,
@@ -57,16 +57,16 @@ def random_batch(seed: int = 0, layout: Layout = LAYOUT) -> BatchTensors:
         "masked_ids": (masked_weights * rng.integers(5, VOCABULARY, layout.masked)).astype("int32"),
         "masked_weights": masked_weights,
         "patient_places": filled(first, layout.patients).astype("int32"),
-        "stay_labels": (stay_weights * rng.integers(0, 2, layout.patients)).astype("int32"),
-        "stay_weights": stay_weights,
+        "stay_labels": (patient_weights * rng.integers(0, 2, layout.patients)).astype("int32"),
+        "patient_weights": patient_weights,
         "masked_total": masked_weights.sum(),
-        "patients_total": stay_weights.sum(),
+        "patient_total": patient_weights.sum(),
     }
 
 
 def alone(batch: BatchTensors, length: int = 8) -> tuple[BatchTensors, Layout]:
     """The same patients, each in a window of its own."""
-    first = batch["patient_places"][batch["stay_weights"] > 0]
+    first = batch["patient_places"][batch["patient_weights"] > 0]
     moved = np.zeros(len(batch["token_ids"]), "int32")
     names = ("token_ids", "visit_ids", "position_ids", "patient_ids", "dropout_keys")
     flat = {name: np.zeros(len(first) * length, "int32") for name in names}

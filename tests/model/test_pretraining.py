@@ -21,7 +21,7 @@ def outputs(config, batch, layout=LAYOUT, seed=3, **kwargs):
 
 
 def assert_equal_where_used(found, expected, batch, atol=1e-6):
-    for name, weights in (("masked_lm_logits", "masked_weights"), ("stay_logits", "stay_weights")):
+    for name, weights in (("masked_lm_logits", "masked_weights"), ("stay_logits", "patient_weights")):
         used = batch[weights] > 0
         np.testing.assert_allclose(found[name][used], expected[name][used], atol=atol, err_msg=name)
 
@@ -72,7 +72,7 @@ def test_first_pooling_reads_the_first_code_whether_or_not_there_is_a_cls():
     batch = random_batch()
     first = build_model(dataclasses.replace(SMALL, stay_pooling="first"), 3)
     hidden = first.encoder(batch, layout=LAYOUT).numpy()
-    used = batch["patient_places"][batch["stay_weights"] > 0]
+    used = batch["patient_places"][batch["patient_weights"] > 0]
     expected = first.stay.relationship(first.stay.pooler(hidden[used + 1])).numpy()
     found = first(batch, layout=LAYOUT)["stay_logits"].numpy()
     np.testing.assert_allclose(found[: len(used)], expected, atol=1e-6)

@@ -44,7 +44,7 @@ def test_the_best_value_is_bold_and_the_second_best_underlined():
     )
     assert [cells(comparison, row)[3] for row in (2, 3, 4)] == ["<u>3.0000</u>", "**2.0000**", "4.0000"]
     assert [cells(comparison, row)[4] for row in (2, 3, 4)] == ["**0.3000**", "0.1000", "<u>0.2000</u>"]
-    assert [cells(comparison, row)[6] for row in (2, 3, 4)] == ["**0.6000**"] * 3  # a tie
+    assert [cells(comparison, row)[5] for row in (2, 3, 4)] == ["**0.6000**"] * 3  # a tie
 
 
 def test_the_last_row_is_the_baseline():
@@ -54,7 +54,6 @@ def test_the_last_row_is_the_baseline():
         "",
         "5.5000",
         "0.0500",
-        "",
         "0.5000",
     ]
 
@@ -69,7 +68,7 @@ def test_updates_and_seeds_are_shown():
 
 def test_a_metric_that_is_missing_for_a_seed_is_left_out():
     comparison = Comparison({"a": {1: figures(3, 0.1, auroc=None), 2: figures(3, 0.1)}})
-    assert cells(comparison, 2)[6] == ""
+    assert cells(comparison, 2)[5] == ""
     assert "next_sentence_auroc" not in comparison.to_dict()["a"]
 
 

@@ -13,14 +13,21 @@ FIRST = PhaseWork(
     examples=461_242_368.0,
     positions=59_039_023_104,
     real_tokens=5e10,
-    masked_codes=7.5e9,
+    predictions={"masked codes": 7.5e9},
     flops=3.21e19,
     memory=MEMORY,
 )
 SECOND = dataclasses.replace(
     FIRST, updates=3, layout=Layout(((1, 512),), 5, 5), memory=dataclasses.replace(MEMORY, activations=1)
 )
-PLAN = Plan(ModelConfig(), devices=8, precision="bfloat16", of_patients=False, phases=(FIRST, SECOND))
+PLAN = Plan(
+    ModelConfig(),
+    parameters=1_234_567,
+    devices=8,
+    precision="bfloat16",
+    of_patients=False,
+    phases=(FIRST, SECOND),
+)
 
 
 def rows(text: str) -> dict[str, list[str]]:

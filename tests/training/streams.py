@@ -28,7 +28,7 @@ class RandomUpdates:
             for update in range(different)
         ]
         for number, update in enumerate(updates):
-            for total, weights in (("masked_total", "masked_weights"), ("patients_total", "stay_weights")):
+            for total, weights in (("masked_total", "masked_weights"), ("patient_total", "patient_weights")):
                 whole = np.float32(sum(cell[weights].sum() for cell in update))
                 for cell in update:
                     cell[total] = whole

@@ -17,13 +17,13 @@ from transformers import BertForPreTraining
 
 from ehr_bert.export.folder import export
 from ehr_bert.model.config import ModelConfig
+from ehr_bert.objectives.masked_codes import MaskedCodesSettings
+from ehr_bert.objectives.prolonged_stay import ProlongedStaySettings
 from ehr_bert.training.execution import pretrain
 from ehr_bert.training.inputs import FeatureSource
 from ehr_bert.training.recipe import (
     EvaluationSettings,
-    MaskedCodes,
     Phase,
-    ProlongedStay,
     Recipe,
 )
 from ehr_bert.training.record.folder import load_model
@@ -46,6 +46,10 @@ from tests.training.small import (
     write_packed,
 )
 from tests.user_errors import raises_user_error, warning_keys
+
+
+def with_objective(name, settings):
+    return dataclasses.replace(RECIPE, objectives={name: settings})
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -94,8 +98,8 @@ def test_the_reported_losses_equal_those_of_stock_bert_on_the_same_file(trained)
     export(trained.folder / "D", trained.folder / "H", min_patients=0)
     masked_lm_loss, stay_loss = hugging_face_losses(trained.folder / "H", trained.folder / "F")
     assert evaluation.patients == PATIENTS
-    assert evaluation.masked_codes.loss == pytest.approx(masked_lm_loss, abs=1e-4)
-    assert evaluation.prolonged_stay.loss == pytest.approx(stay_loss, abs=1e-4)
+    assert evaluation.objectives["masked_codes"].metrics["loss"] == pytest.approx(masked_lm_loss, abs=1e-4)
+    assert evaluation.objectives["prolonged_stay"].metrics["loss"] == pytest.approx(stay_loss, abs=1e-4)
     assert evaluation.loss == pytest.approx(masked_lm_loss + stay_loss, abs=2e-4)
 
 
@@ -138,8 +142,10 @@ def test_packed_examples_are_trained_and_evaluated_on_separate_splits(tmp_path, 
     monkeypatch.setattr("ehr_bert.training.phases.MANY_EPOCHS", 2)
     recipe = dataclasses.replace(
         RECIPE,
-        masked_codes=MaskedCodes(probability=0.4, mask_share=1.0, random_share=0.0),
-        prolonged_stay=ProlongedStay(threshold_days=1),
+        objectives={
+            "masked_codes": MaskedCodesSettings(probability=0.4, mask_share=1.0, random_share=0.0),
+            "prolonged_stay": ProlongedStaySettings(threshold_days=1),
+        },
         phases=(Phase(batch_tokens=60, epochs=2.5, micro_batch_tokens=50, learning_rate=1e-2),),
         evaluation=EvaluationSettings(every_steps=4),
     )
@@ -189,11 +195,11 @@ def test_masked_codes_past_the_limit_are_ignored(trained):
     figures = [
         pretrain(
             request_for(trained.folder, train=False, max_predictions_per_seq=most)
-        ).evaluation.masked_codes
+        ).evaluation.figures()
         for most in (1, 2, 9)
     ]
     assert figures[0] != figures[1]
-    assert figures[1] == figures[2] == trained.outcome.evaluation.masked_codes
+    assert figures[1] == figures[2] == trained.outcome.evaluation.figures()
 
 
 def test_examples_without_cls_are_pooled_at_the_first_code(tmp_path, caplog):
@@ -231,12 +237,12 @@ def test_a_training_can_be_initialised_from_another_one(trained):
             ("10 tokens", "model.max_position_embeddings is 9", "phases.1.max_seq_length"),
         ),
         (
-            {"recipe": dataclasses.replace(RECIPE, masked_codes=MaskedCodes(probability=0.2))},
+            {"recipe": with_objective("masked_codes", MaskedCodesSettings(probability=0.2))},
             "masking-fixed",
             ("masked_codes.probability is 0.2",),
         ),
         (
-            {"recipe": dataclasses.replace(RECIPE, prolonged_stay=ProlongedStay(threshold_days=3))},
+            {"recipe": with_objective("prolonged_stay", ProlongedStaySettings(threshold_days=3))},
             "stay-threshold-fixed",
             (3, 7),
         ),
@@ -288,6 +294,8 @@ VIRTUAL_DEVICES = """
 import logging, sys
 from pathlib import Path
 from ehr_bert.training.devices import Devices
+from ehr_bert.objectives.masked_codes import MaskedCodesSettings
+from ehr_bert.objectives.prolonged_stay import ProlongedStaySettings
 from ehr_bert.training.execution import pretrain
 from tests.training.test_execution import split_update
 

@@ -9,6 +9,11 @@ from ehr_bert.examples.layout import Layout
 from ehr_bert.model.pretraining import build_model
 from ehr_bert.training.flops import measured_flops_per_second, product_shapes, training_flops
 from tests.model.small import SMALL, random_batch
+from tests.objectives.enabled import BOTH
+
+
+def sums(real_tokens, masked_codes, patients):
+    return {"real_tokens": real_tokens, "masked_lm_count": masked_codes, "next_sentence_count": patients}
 
 
 def forward_products(config, layout):
@@ -45,14 +50,16 @@ def forward_products(config, layout):
 def test_the_formula_counts_the_products_in_tensorflow_s_graph(windows, shape):
     config = dataclasses.replace(SMALL, **shape)
     layout = Layout(windows, masked=13, patients=17)
-    found = training_flops(config, layout, layout.positions, layout.masked, layout.patients)
+    found = training_flops(
+        config, layout, BOTH.values(), sums(layout.positions, layout.masked, layout.patients)
+    )
     assert found == 3 * forward_products(config, layout)
 
 
 def test_work_grows_with_each_of_its_parts_alone():
     layout = Layout(((5, 7),), 13, 17)
     steps = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)]
-    found = [training_flops(SMALL, layout, *step) for step in steps]
+    found = [training_flops(SMALL, layout, BOTH.values(), sums(*step)) for step in steps]
     assert found[0] == 0
     assert all(one < other for one, other in pairwise(found))
 

@@ -148,7 +148,7 @@ def test_predictions_among_old_codes_are_unchanged(tmp_path, new_codes):
         softmax(expected["masked_lm_logits"].numpy()[used][:, 5:], axis=1),
         atol=1e-6,
     )
-    used = batch["stay_weights"] > 0
+    used = batch["patient_weights"] > 0
     np.testing.assert_allclose(actual["stay_logits"][used], expected["stay_logits"][used], atol=1e-6)
 
 

@@ -7,10 +7,13 @@ import pytest
 from ehr_bert.examples.layout import Layout
 from ehr_bert.model.config import STAY_POOLINGS
 from ehr_bert.model.pretraining import build_model
+from ehr_bert.objectives.masked_codes import MaskedCodesSettings
+from ehr_bert.objectives.prolonged_stay import ProlongedStaySettings
 from ehr_bert.training.flops import training_flops
 from ehr_bert.training.plan import device_flops_per_second, parameters, plan_from_recipe
-from ehr_bert.training.recipe import MaskedCodes, Phase, ProlongedStay, Recipe
+from ehr_bert.training.recipe import Phase, Recipe
 from tests.model import small
+from tests.objectives.enabled import BOTH
 from tests.user_errors import raises_user_error
 
 RECIPES = Path(__file__).parents[2] / "pretrain" / "recipes"
@@ -46,8 +49,10 @@ def test_operations_equal_those_counted_in_training():
     recipe = Recipe(model=config, phases=(Phase(steps=7, batch_patients=3, max_seq_length=11),))
     (work,) = plan_from_recipe(recipe, devices=1, fill=0.5).phases
     assert work.real_tokens == 7 * 3 * 11 / 2
-    assert work.masked_codes == pytest.approx(7 * 0.15 * (3 * 11 / 2 - 3))
-    expected = training_flops(config, Layout(((3, 11),), 5, 3), work.real_tokens, work.masked_codes, 7 * 3)
+    assert work.predictions["masked codes"] == pytest.approx(7 * 0.15 * (3 * 11 / 2 - 3))
+    counts = {"masked_lm_count": work.predictions["masked codes"], "next_sentence_count": 7 * 3}
+    sums = {"real_tokens": work.real_tokens, **counts}
+    expected = training_flops(config, Layout(((3, 11),), 5, 3), BOTH.values(), sums)
     assert work.flops == pytest.approx(expected)
 
 
@@ -55,11 +60,11 @@ def test_objectives_that_are_not_trained_cost_nothing():
     phases = (Phase(steps=7, batch_patients=3),)
     config = dataclasses.replace(SMALL, vocab_size=50)
     both = Recipe(model=config, phases=phases)
-    one = dataclasses.replace(both, masked_codes=MaskedCodes(enabled=False))
-    other = dataclasses.replace(both, prolonged_stay=ProlongedStay(enabled=False))
+    one = dataclasses.replace(both, objectives={"masked_codes": MaskedCodesSettings(enabled=False)})
+    other = dataclasses.replace(both, objectives={"prolonged_stay": ProlongedStaySettings(enabled=False)})
     flops = [plan_from_recipe(recipe, devices=1).phases[0].flops for recipe in (both, one, other)]
     assert flops[0] > flops[2] > flops[1]
-    assert plan_from_recipe(one, devices=1).phases[0].masked_codes == 0
+    assert plan_from_recipe(one, devices=1).phases[0].predictions.keys() == {"prolonged stay"}
 
 
 def test_a_batch_in_tokens_is_converted_to_windows():

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from ehr_bert.errors import UserError
 from ehr_bert.model.config import ACTIVATIONS, ModelConfig
+from ehr_bert.objectives.masked_codes import MaskedCodesSettings
+from ehr_bert.objectives.prolonged_stay import ProlongedStaySettings
 from ehr_bert.training.recipe import (
     Checkpointing,
     EarlyStopping,
     EvaluationSettings,
-    MaskedCodes,
     Optimizer,
     Phase,
-    ProlongedStay,
     Recipe,
 )
 
@@ -24,8 +24,8 @@ CHECKOUT = Path(__file__).parent.parent.parent
 READY = sorted((CHECKOUT / "pretrain" / "recipes").glob("*.toml"))
 TABLES: dict[str, Any] = {
     "model": ModelConfig,
-    "masked_codes": MaskedCodes,
-    "prolonged_stay": ProlongedStay,
+    "masked_codes": MaskedCodesSettings,
+    "prolonged_stay": ProlongedStaySettings,
     "optimizer": Optimizer,
     "phases": Phase,
     "evaluation": EvaluationSettings,
@@ -54,7 +54,14 @@ recipes = st.builds(
     compile=st.sampled_from(["auto", True, False]),
     seed=st.integers(0, 2**62),
     model=st.builds(ModelConfig, vocab_size=st.none() | counts, hidden_act=st.sampled_from(ACTIVATIONS)),
-    masked_codes=st.builds(MaskedCodes, mask_share=shares, random_share=shares, weight=positives),
+    objectives=st.fixed_dictionaries(
+        {},
+        optional={
+            "masked_codes": st.builds(
+                MaskedCodesSettings, mask_share=shares, random_share=shares, weight=positives
+            )
+        },
+    ),
     optimizer=st.builds(
         Optimizer,
         name=st.sampled_from(["adamw", "lamb"]),

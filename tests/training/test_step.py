@@ -11,12 +11,12 @@ from ehr_bert.examples.layout import Layout
 from ehr_bert.model.pretraining import build_model
 from ehr_bert.training.optimizer import build_optimizer
 from ehr_bert.training.recipe import Optimizer, Phase, Recipe
-from ehr_bert.training.step import Objectives, build_eval_step, build_train_step
+from ehr_bert.training.step import build_eval_step, build_train_step
 from tests.model.small import LAYOUT, SMALL, alone, random_batch
+from tests.objectives.enabled import BOTH, with_weights
 
 PLAIN = dataclasses.replace(SMALL, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 ROWS = Layout(((5, 7),), masked=9, patients=11)
-BOTH = Objectives()
 
 
 def tensors(batch):
@@ -66,7 +66,7 @@ def with_their_whole(cells):
         cell["masked_weights"][3 * number % 8 or ROWS.masked :] = 0
     totals = {
         "masked_total": np.float32(sum(cell["masked_weights"].sum() for cell in cells)),
-        "patients_total": np.float32(sum(cell["stay_weights"].sum() for cell in cells)),
+        "patient_total": np.float32(sum(cell["patient_weights"].sum() for cell in cells)),
     }
     big = {
         name: np.concatenate([cell[name] for cell in cells])
@@ -115,20 +115,20 @@ def test_the_losses_are_those_of_the_models_scores():
     scores = build_model(PLAIN, seed=1)(batch, layout=LAYOUT)
     for loss, logits, labels, weights in (
         ("masked_lm_loss", "masked_lm_logits", "masked_ids", "masked_weights"),
-        ("stay_loss", "stay_logits", "stay_labels", "stay_weights"),
+        ("next_sentence_loss", "stay_logits", "stay_labels", "patient_weights"),
     ):
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch[labels], scores[logits])
         assert sums[loss] == pytest.approx(float(tf.reduce_sum(losses * batch[weights])), rel=1e-5)
     assert sums["real_tokens"] == (batch["patient_ids"] > 0).sum()
-    assert (sums["masked_lm_count"], sums["stay_count"]) == (
+    assert (sums["masked_lm_count"], sums["next_sentence_count"]) == (
         batch["masked_weights"].sum(),
-        batch["stay_weights"].sum(),
+        batch["patient_weights"].sum(),
     )
 
 
 @pytest.mark.parametrize(
     ("objectives", "untouched"),
-    [(Objectives(masked_codes=0.0), "masked_codes/"), (Objectives(prolonged_stay=0.0), "stay/")],
+    [(with_weights(masked_codes=0.0), "masked_codes/"), (with_weights(prolonged_stay=0.0), "stay/")],
 )
 def test_an_objective_that_is_off_moves_nothing_of_its_head(objectives, untouched):
     weights, sums = after_one_update([random_batch()], LAYOUT, objectives)
@@ -136,7 +136,7 @@ def test_an_objective_that_is_off_moves_nothing_of_its_head(objectives, untouche
     for value, variable in zip(weights, before, strict=True):
         moved = np.abs(value - variable.numpy()).max() > 0
         assert moved != (untouched in variable.path) or "pooler" in variable.path, variable.path
-    assert sums["masked_lm_count" if untouched == "masked_codes/" else "stay_count"] == 0
+    assert ("masked_lm_count" if untouched == "masked_codes/" else "next_sentence_count") not in sums
 
 
 def test_an_objective_weighs_as_told():
@@ -147,7 +147,7 @@ def test_an_objective_weighs_as_told():
             value - after
             for value, after in zip(start, after_one_update([batch], LAYOUT, weigh)[0], strict=True)
         ]
-        for weigh in (Objectives(1.0, 0.0), Objectives(0.0, 1.0), Objectives(2.0, 3.0))
+        for weigh in (with_weights(1.0, 0.0), with_weights(0.0, 1.0), with_weights(2.0, 3.0))
     ]
     for codes, stay, both in zip(*gradients, strict=True):
         np.testing.assert_allclose(both, 2 * codes + 3 * stay, atol=1e-5)
@@ -165,7 +165,7 @@ def test_clipping_bounds_the_norm_of_the_update():
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_an_update_that_is_not_finite_is_skipped_and_counted(micro_batches):
     cells = two_micro_batches()[0][:micro_batches]
-    cells[-1]["stay_weights"] = cells[-1]["stay_weights"] * np.float32("nan")
+    cells[-1]["patient_weights"] = cells[-1]["patient_weights"] * np.float32("nan")
     weights, sums = after_one_update(cells, ROWS)
     assert sums["skipped"] == 1
     for value, before in zip(weights, build_model(SMALL, seed=1).trainable_variables, strict=True):
@@ -175,17 +175,18 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(micro_batches):
 def test_a_look_at_held_out_examples_ranks_codes_and_gives_risks():
     batch = random_batch()
     model = build_model(SMALL, seed=1)
-    step = build_eval_step(tf.distribute.get_strategy(), model, LAYOUT, compiled=False)
-    sums, outputs = step(tensors(batch))
+    step = build_eval_step(tf.distribute.get_strategy(), model, LAYOUT, BOTH, compiled=False)
+    batch_sums, sums, predictions = step(tensors(batch))
+    assert float(batch_sums["patients"]) == batch["patient_weights"].sum()
     scores = {name: value.numpy() for name, value in model(batch, layout=LAYOUT).items()}
     rows = np.arange(LAYOUT.masked)
     own = scores["masked_lm_logits"][rows, batch["masked_ids"]]
     ranks = (scores["masked_lm_logits"] > own[:, None]).sum(axis=1)
-    for name, top in (("masked_lm_correct", 1), ("masked_lm_top_5", 5), ("masked_lm_top_10", 10)):
-        assert float(sums[name]) == (batch["masked_weights"] * (ranks < top)).sum()
+    for name, top in (("correct", 1), ("top_5", 5), ("top_10", 10)):
+        assert float(sums["masked_codes"][name]) == (batch["masked_weights"] * (ranks < top)).sum()
     risks = tf.nn.softmax(scores["stay_logits"])[:, 1]
-    np.testing.assert_allclose(outputs["stay_risks"], risks, atol=1e-6)
-    np.testing.assert_array_equal(outputs["stay_labels"], batch["stay_labels"])
+    np.testing.assert_allclose(predictions["prolonged_stay"]["risks"], risks, atol=1e-6)
+    np.testing.assert_array_equal(predictions["prolonged_stay"]["labels"], batch["stay_labels"])
 
 
 REPLICAS = """
@@ -207,7 +208,7 @@ for devices, one_cell in ((1, False), (2, False), (2, True)):
         strategy, shape, micro, batches = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), ROWS, 1, cells
     if one_cell:
         nothing = {name: np.zeros_like(v) for name, v in cells[0].items()}
-        totals = {name: cells[0][name] for name in ("masked_total", "patients_total")}
+        totals = {name: cells[0][name] for name in ("masked_total", "patient_total")}
         micro, batches = 2, [cells[0], {**nothing, **totals}, {**nothing, **totals}, cells[1]]
     with strategy.scope():
         model = build_model(SMALL, seed=1)
@@ -221,11 +222,11 @@ for devices, one_cell in ((1, False), (2, False), (2, True)):
     cell_batches = iter(strategy.distribute_datasets_from_function(dataset))
     for _ in range(3):
         sums = step(cell_batches)
-    look = build_eval_step(strategy, model, shape, compiled=False)
-    eval_sums, outputs = look(next(cell_batches))
+    look = build_eval_step(strategy, model, shape, BOTH, compiled=False)
+    *_, predictions = look(next(cell_batches))
     figures = {name: float(value) for name, value in sums.items()}
     found.append((strategy.num_replicas_in_sync, figures, [v.numpy() for v in model.trainable_variables]))
-    assert len(outputs["stay_risks"]) == strategy.num_replicas_in_sync * shape.patients
+    assert len(predictions["prolonged_stay"]["risks"]) == strategy.num_replicas_in_sync * shape.patients
 for replicas, figures, weights in found[1:]:
     assert replicas == 2
     for name, value in found[0][1].items():

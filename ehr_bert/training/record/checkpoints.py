@@ -27,6 +27,7 @@ from ehr_bert.files import atomic_files
 from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.training.record.writing import writing
 from ehr_bert.weights.checkpoint_files import read_checkpoint, write_checkpoint
+from ehr_bert.weights.names import is_further_head
 
 CHECKPOINT_NAME = "model.ckpt"
 NEWEST, BEST = "checkpoint", "best"
@@ -293,5 +294,11 @@ def load_weights(model: PretrainingModel, path: Path) -> str:
 
 
 def _load(weights: dict[str, Any], prefix: str) -> None:
-    values = read_checkpoint(prefix, lambda name: name.startswith("model/"))
+    def is_read(name: str) -> bool:
+        """Return whether a variable is read. Further heads are, if the model has them."""
+        return name in weights or (
+            name.startswith("model/") and not is_further_head(name.removeprefix("model/"))
+        )
+
+    values = read_checkpoint(prefix, is_read)
     _assign(weights, values, prefix, "Use a checkpoint of this program with the same shape.")

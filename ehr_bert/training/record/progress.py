@@ -4,15 +4,16 @@ import logging
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from tqdm import tqdm
 
 from ehr_bert.errors import UserError
+from ehr_bert.objectives.objective import Objective
 from ehr_bert.training.record.metrics_log import MetricsLog
 
 logger = logging.getLogger(__name__)
@@ -36,11 +37,11 @@ class Work:
 
     Attributes:
         positions: Number of positions computed, including padding.
-        flops: Maps numbers of real tokens, masked codes and patients to the operations of matrix products.
+        flops: Maps the sums of an update to the operations of matrix products.
     """
 
     positions: int
-    flops: Callable[[float, float, float], float]
+    flops: Callable[[Mapping[str, float]], float]
 
 
 class Totals(defaultdict[str, float]):
@@ -69,6 +70,7 @@ class Progress:
         report_every: Updates between reports. The last update is followed by a report too.
         learning_rate: Maps the number of previous updates to the learning rate of an update.
         state: Value of `state()` when `first_step` was saved.
+        objectives: Objectives that are trained.
         shown: Whether to show a progress line. It is also hidden by `--quiet`.
     """
 
@@ -80,11 +82,13 @@ class Progress:
         report_every: int,
         learning_rate: Callable[[int], float],
         state: Mapping[str, float],
+        objectives: Iterable[Objective[Any]],
         shown: bool = True,
     ):
         self._log = log
         self._report_every = report_every
         self._learning_rate = learning_rate
+        self._objectives = tuple(objectives)
         self._sums = Totals(state)
         self._timed = Totals()
         self._waiting: deque[tuple[int, Mapping[str, SupportsFloat], bool]] = deque()
@@ -188,8 +192,8 @@ class Progress:
         if self._work:
             self._sums["positions"] += self._work.positions
         if timed and self._work:
-            patients, tokens = values.get("stay_count", 0.0), values["real_tokens"]
-            flops = self._work.flops(tokens, values.get("masked_lm_count", 0.0), patients)
+            patients, tokens = values.get("patients", 0.0), values["real_tokens"]
+            flops = self._work.flops(values)
             self._timed.add({"updates": 1, "patients": patients, "real_tokens": tokens, "flops": flops})
         self._sums["skipped_in_a_row"] = self._sums["skipped_in_a_row"] + 1 if skipped else 0
         if self._sums["skipped_in_a_row"] > SKIPPED_AT_MOST:
@@ -216,11 +220,12 @@ class Progress:
     def _figures(self) -> dict[str, float]:
         self._count_seconds()
         sums, timed = self._sums, self._timed
-        figures = {}
-        for name, prefix in (("masked_lm", "masked_lm"), ("next_sentence", "stay")):
-            if count := sums[f"{prefix}_count"]:
-                figures[f"{name}_loss"] = sums[f"{prefix}_loss"] / count
-                figures[f"{name}_accuracy"] = sums[f"{prefix}_correct"] / count
+        figures: dict[str, float] = {}
+        for objective in self._objectives:
+            prefix = objective.prefix
+            own = {name: sums[f"{prefix}_{name}"] for name in (*objective.sum_names, "count")}
+            if own["count"]:
+                figures |= {f"{prefix}_{key}": value for key, value in objective.metrics(own, {}).items()}
         if made := sums["updates"] - sums["skipped"]:
             figures["gradient_norm"] = sums["gradient_norm"] / made
         seconds = timed["seconds"] + (time.monotonic() - self._clock if self._clock else 0)
@@ -237,13 +242,11 @@ class Progress:
     def _show(self, figures: Mapping[str, float]) -> None:
         self._shown = time.monotonic()
         shown = [
-            text.format(figures[name])
-            for name, text in (
-                ("masked_lm_loss", "codes {:.3f}"),
-                ("next_sentence_loss", "stay {:.3f}"),
-                ("real_tokens_per_second", "{:,.0f} real tokens/s"),
-            )
-            if name in figures
+            f"{objective.short_title} {figures[f'{objective.prefix}_loss']:.3f}"
+            for objective in self._objectives
+            if f"{objective.prefix}_loss" in figures
         ]
+        if "real_tokens_per_second" in figures:
+            shown.append(f"{figures['real_tokens_per_second']:,.0f} real tokens/s")
         shown.append(f"rate {self._learning_rate(self._bar.n - 1 if self._bar.n else 0):.2g}")
         self._bar.set_postfix_str(", ".join(shown), refresh=False)

@@ -8,9 +8,16 @@ from ehr_bert.training.record import progress as progress_module
 from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.training.record.metrics_log import MetricsLog
 from ehr_bert.training.record.progress import Progress, Work
+from tests.objectives.enabled import BOTH
 from tests.user_errors import raises_user_error
 
-WORK = Work(positions=100, flops=lambda tokens, masked, patients: 2 * tokens + 3 * masked + 5 * patients)
+
+def flops(values):
+    counts = [values.get(f"{prefix}_count", 0.0) for prefix in ("masked_lm", "next_sentence")]
+    return 2 * values["real_tokens"] + 3 * counts[0] + 5 * counts[1]
+
+
+WORK = Work(positions=100, flops=flops)
 
 
 class Clock:
@@ -31,10 +38,11 @@ def sums(**changes):
         "masked_lm_loss": 30.0,
         "masked_lm_correct": 5.0,
         "masked_lm_count": 10.0,
-        "stay_loss": 2.0,
-        "stay_correct": 3.0,
-        "stay_count": 4.0,
+        "next_sentence_loss": 2.0,
+        "next_sentence_correct": 3.0,
+        "next_sentence_count": 4.0,
         "real_tokens": 80.0,
+        "patients": 4.0,
         "gradient_norm": 0.5,
         "skipped": 0.0,
         **changes,
@@ -48,7 +56,9 @@ SKIPPED = sums(skipped=1.0, masked_lm_loss=float("nan"), gradient_norm=float("na
 def started(folder, first=0, steps=20, every=4, state=None):
     log = MetricsLog(TrainingFolder(folder))
     log.cut_back(first)
-    progress = Progress(log, first, steps, every, lambda step: step / 10, state or {}, shown=False)
+    progress = Progress(
+        log, first, steps, every, lambda step: step / 10, state or {}, BOTH.values(), shown=False
+    )
     progress.begin(WORK)
     return progress
 
@@ -107,7 +117,7 @@ def test_the_last_update_is_reported_and_untimed_updates_have_no_rates(tmp_path)
 
 def test_a_disabled_objective_has_no_metrics(tmp_path):
     progress = started(tmp_path, steps=1)
-    progress.step(1, sums(stay_loss=0.0, stay_correct=0.0, stay_count=0.0))
+    progress.step(1, sums(next_sentence_loss=0.0, next_sentence_correct=0.0, next_sentence_count=0.0))
     assert not [name for name in lines(tmp_path)[0] if "next_sentence" in name]
 
 

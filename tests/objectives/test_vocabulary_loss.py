@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 
 from ehr_bert.model.fusing import fused_chains
-from ehr_bert.training import vocabulary_loss as room
-from ehr_bert.training.vocabulary_loss import vocabulary_loss, vocabulary_ranks
+from ehr_bert.objectives import vocabulary_loss as module
+from ehr_bert.objectives.vocabulary_loss import vocabulary_loss, vocabulary_ranks
 
 MASKED, HIDDEN, VOCABULARY = 23, 7, 101
 
@@ -33,7 +33,7 @@ def plainly(vectors, table, bias, labels, weights):
 @pytest.mark.parametrize("rows", [1, 5, 23, 1000])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_loss_and_gradients_are_those_of_plain_cross_entropy(rows, compiled, monkeypatch):
-    monkeypatch.setattr(room, "PIECE_ROWS", rows)
+    monkeypatch.setattr(module, "PIECE_ROWS", rows)
 
     def found():
         with fused_chains():
@@ -66,7 +66,7 @@ def test_scores_that_overflow_an_exponential_are_no_trouble():
 
 @pytest.mark.parametrize("rows", [5, 1000])
 def test_ranks_count_the_ids_that_score_higher(rows, monkeypatch):
-    monkeypatch.setattr(room, "PIECE_ROWS", rows)
+    monkeypatch.setattr(module, "PIECE_ROWS", rows)
     vectors, table, bias, labels, _ = arguments()
     losses, ranks = vocabulary_ranks(vectors, table, bias, labels)
     scores = (tf.matmul(vectors, table, transpose_b=True) + bias).numpy()

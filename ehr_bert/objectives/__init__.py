@@ -1,0 +1,26 @@
+"""Pretraining objectives, one per file. Further ones come from other packages (`ehr_bert.objectives`)."""
+
+from typing import Any
+
+from ehr_bert.objectives.objective import Objective
+from ehr_bert.registry import Registry
+
+OBJECTIVES: Registry[type[Objective[Any]]] = Registry(
+    "objective",
+    "ehr_bert.objectives",
+    {
+        "masked_codes": "ehr_bert.objectives.masked_codes:MaskedCodes",
+        "prolonged_stay": "ehr_bert.objectives.prolonged_stay:ProlongedStay",
+    },
+)
+"""Classes of objectives by name. The name is that of the objective's table in a recipe."""
+
+
+def default_objectives() -> list[Objective[Any]]:
+    """Return all known objectives, with their default settings."""
+    return [kind(name, kind.settings_type()) for name, kind in OBJECTIVES.items()]
+
+
+DEFAULT_OBJECTIVES = ("masked_codes", "prolonged_stay")
+"""Objectives that are trained unless a recipe disables them. Others are trained if the recipe has their
+table."""
