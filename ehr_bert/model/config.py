@@ -1,4 +1,4 @@
-"""The shape of a model, under the keys of the published `config.json`."""
+"""Shape of a model, with the keys of the published `config.json`."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -7,33 +7,33 @@ from ehr_bert.errors import UserError
 from ehr_bert.settings import Count, Fraction, Natural, Positive, Settings
 
 Activation = Literal["gelu", "gelu_new", "relu"]
-"""`gelu` is the exact form with erf, `gelu_new` the tanh approximation (Hendrycks and Gimpel 2016)."""
+"""`gelu` is the exact form with erf, `gelu_new` its tanh approximation (Hendrycks and Gimpel 2016)."""
 
 StayPooling = Literal["cls", "first", "sum", "mean"]
-"""Where the stay objective looks: `[CLS]`, the first code, or the sum or mean over real positions."""
+"""Input of the prolonged-stay head: `[CLS]`, the first code, or the sum or mean over real positions."""
 
 ACTIVATIONS, STAY_POOLINGS = get_args(Activation), get_args(StayPooling)
 
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """Shape of a BERT of patients; the defaults are Med-BERT's (Rasmy et al. 2021).
+    """Shape of a BERT of patients. The defaults are those of Med-BERT (Rasmy et al. 2021).
 
     Attributes:
-        vocab_size: Rows of the embedding table, V; None until a vocabulary is known.
-        hidden_size: Width of a position, H.
-        num_hidden_layers: Encoder blocks.
-        num_attention_heads: Heads of an attention, A; divides `hidden_size`.
-        intermediate_size: Inner width of a block's feed-forward part, I.
-        hidden_act: An `Activation`.
-        hidden_dropout_prob: Dropout after embeddings, attention and feed-forward parts.
-        attention_probs_dropout_prob: Dropout of attention weights.
-        max_position_embeddings: The longest window.
-        type_vocab_size: Visit ids that can be told apart; later visits share the last one.
-        initializer_range: Standard deviation of the truncated normal that weights start from.
+        vocab_size: Rows of the token embeddings, V; None until the vocabulary is known.
+        hidden_size: Hidden size, H.
+        num_hidden_layers: Number of encoder blocks.
+        num_attention_heads: Number of attention heads, A. It divides `hidden_size`.
+        intermediate_size: Intermediate size of the feed-forward networks, I.
+        hidden_act: Activation function, see `Activation`.
+        hidden_dropout_prob: Dropout rate of embeddings, attention outputs and feed-forward outputs.
+        attention_probs_dropout_prob: Dropout rate of attention weights.
+        max_position_embeddings: Length of the longest window.
+        type_vocab_size: Number of distinct visit ids. Later visits share the last one.
+        initializer_range: Standard deviation of the truncated normal distribution of initial weights.
         layer_norm_eps: Epsilon of layer normalisations.
         pad_token_id: Id of `[PAD]`.
-        stay_pooling: A `StayPooling`.
+        stay_pooling: Input of the prolonged-stay head, see `StayPooling`.
     """
 
     vocab_size: Count | None = None
@@ -55,6 +55,7 @@ class ModelConfig(Settings):
         super().__post_init__()
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
-                f"hidden_size {self.hidden_size} is not a multiple of "
-                f"num_attention_heads {self.num_attention_heads}"
+                "indivisible-hidden-size",
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                f"{self.num_attention_heads}. Change one of them.",
             )

@@ -1,6 +1,6 @@
-"""How a model is trained: all that, with the data, decides its weights.
+"""The recipe of a pretraining. Together with the data it determines the weights.
 
-A recipe is a TOML file that states only what differs from the defaults. `docs/recipes.md` tells each key.
+A recipe is a TOML file with the settings that differ from the defaults. `docs/recipes.md` describes each key.
 """
 
 import difflib
@@ -48,17 +48,17 @@ _RESERVED_NAMES = ("encoder", "stay", "model", "optimizer", "evaluation", "check
 
 @dataclass(frozen=True)
 class Optimizer(Settings):
-    """What makes an update of gradients.
+    """Settings of the optimizer.
 
     Attributes:
         name: `adamw` (Loshchilov and Hutter 2019), or `lamb` (You et al. 2020) for batches of many thousands.
-        weight_decay: Decoupled weight decay, a share of the weight for each unit of the learning rate.
-        beta_1: Decay of the mean of gradients.
-        beta_2: Decay of the mean of squared gradients.
-        epsilon: Added to the root of that mean.
-        clip_norm: Largest global norm of a gradient; 0 for any.
-        no_decay: Weights whose name holds one of these don't decay; nor does
-            `lamb` scale their updates.
+        weight_decay: Decoupled weight decay, as a share of the weight per unit of the learning rate.
+        beta_1: Decay of the moving average of gradients.
+        beta_2: Decay of the moving average of squared gradients.
+        epsilon: Term added to the root of that average, for numerical stability.
+        clip_norm: Largest global norm of the gradient; 0 to disable clipping.
+        no_decay: Weights whose name contains one of these do not decay, and `lamb` does not scale their
+            updates.
     """
 
     name: Literal["adamw", "lamb"] = "adamw"
@@ -72,24 +72,24 @@ class Optimizer(Settings):
 
 @dataclass(frozen=True)
 class Phase(Settings):
-    """A stretch of a training with windows, batches and a learning rate of its own.
+    """Settings of a training phase, with separate windows, batches and learning rate.
 
     Attributes:
-        max_seq_length: Longest window, in tokens; as long as the examples if not stated.
-        batch_patients: Patients an update, over all devices; 256 if no batch is stated.
-        batch_tokens: Real tokens an update, over all devices, in place of `batch_patients`.
-        micro_batch_tokens: Positions that a device computes at a time: memory grows with it. An update is
-            made of as many micro-batches as its batch asks for.
-        steps: Updates; 10,000 if neither these nor epochs are stated.
-        epochs: Times that all patients are seen, in place of `steps`; parts of one are allowed.
-        learning_rate: The peak.
-        warmup_steps: Updates over which the rate rises to its peak; a tenth of the phase if not stated.
-        mixture: Corpora by name, each with its weight: an update takes patients of each in proportion, or
-            tokens where the batch is stated in tokens. If not stated, the one with the phase's length.
-        carry_over: What the phase takes over from the one before: the weights with the optimizer's
-            `moments`, the `weights` alone, or `nothing`. The first phase has none before it.
-        decay: How the rate goes on: `linear` falls to 0 at the phase's end as in BERT, measured from its
-            beginning; `cosine` falls to 0 from the end of the warm-up; `constant` stays.
+        max_seq_length: Longest window, in tokens. By default, that of the examples.
+        batch_patients: Patients per update, over all devices. By default 256.
+        batch_tokens: Real tokens per update, over all devices, instead of `batch_patients`.
+        micro_batch_tokens: Positions that a device computes at a time. Memory grows with it. The number of
+            micro-batches per update follows from it.
+        steps: Number of updates. By default 10,000.
+        epochs: Number of passes over all patients, instead of `steps`. Fractions are allowed.
+        learning_rate: Peak learning rate.
+        warmup_steps: Updates until the peak. By default a tenth of the phase.
+        mixture: Weights of corpora, by name. An update has patients of each in proportion, or tokens if the
+            batch is given in tokens. By default, the corpus whose windows have the length of the phase.
+        carry_over: State kept from the previous phase: the weights with the `moments` of the optimizer, only
+            the `weights`, or `nothing`.
+        decay: Schedule after the warm-up. `linear` falls to 0 at the end of the phase, measured from its
+            start, as in BERT. `cosine` falls to 0 from the end of the warm-up. `constant` stays at the peak.
     """
 
     max_seq_length: Count | None = None
@@ -112,28 +112,30 @@ class Phase(Settings):
         ):
             stated = [key for key in (either, other) if getattr(self, key) is not None]
             if len(stated) == 2:
-                raise UserError(f"{either} and {other} are both stated: state one of them")
+                raise UserError(
+                    "exclusive-settings", f"{either} and {other} are both set. Remove one of them."
+                )
             if not stated:
                 object.__setattr__(self, either, default)
         if self.mixture is not None:
             if not self.mixture:
-                raise UserError("mixture names no corpus: name one at least, or leave it out")
+                raise UserError("empty-mixture", "mixture is empty. Name at least one corpus, or remove it.")
             object.__setattr__(self, "mixture", dict(sorted(self.mixture.items())))
 
     def warmup(self, steps: int) -> int:
-        """Updates of warm-up in a phase of `steps` updates."""
+        """Return the number of warm-up updates in a phase of `steps` updates."""
         return steps // 10 if self.warmup_steps is None else self.warmup_steps
 
 
 @dataclass(frozen=True)
 class EvaluationSettings(Settings):
-    """When held-out examples are looked at.
+    """Settings of the evaluations on held-out examples.
 
     Attributes:
-        every_steps: Updates between evaluations; 0 for one at the end alone.
-        max_batches: Batches of an evaluation at most; all if not stated.
-        corpus: Name of the corpus whose held-out patients are looked at; the last phase's if not stated,
-            which must be one then.
+        every_steps: Updates between evaluations; 0 for a single evaluation at the end.
+        max_batches: Largest number of batches per evaluation. By default, all.
+        corpus: Name of the corpus whose held-out patients are evaluated. Required if the last phase mixes
+            several corpora. By default, the corpus of the last phase.
     """
 
     every_steps: Natural = 0
@@ -143,12 +145,12 @@ class EvaluationSettings(Settings):
 
 @dataclass(frozen=True)
 class Checkpointing(Settings):
-    """When the state is saved; a training that is told to stop, or ends, saves it too.
+    """Settings of the checkpoints. One is also saved at the end, and when a training is interrupted.
 
     Attributes:
         every_steps: Updates between checkpoints.
-        every_minutes: Minutes between checkpoints, where that is sooner.
-        keep: The newest so many are kept.
+        every_minutes: Minutes between checkpoints, if that is sooner.
+        keep: Number of newest checkpoints to keep.
     """
 
     every_steps: Count = 1000
@@ -158,10 +160,11 @@ class Checkpointing(Settings):
 
 @dataclass(frozen=True)
 class EarlyStopping(Settings):
-    """When a training ends before its steps are done.
+    """Settings of early stopping.
 
     Attributes:
-        patience: Evaluations in a row without a lower held-out loss; 0 to go on to the end.
+        patience: Consecutive evaluations without a lower held-out loss after which the training stops; 0 to
+            disable early stopping.
     """
 
     patience: Natural = 0
@@ -169,26 +172,27 @@ class EarlyStopping(Settings):
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """All settings of a training; each table of the TOML file is an attribute.
+    """All settings of a pretraining. Tables of the TOML file are attributes; each objective has a table.
 
     Attributes:
-        init: Model that the first weights come from, such as a training or an export folder; random if not
-            stated.
-        init_new_codes: The first weights of codes that `init` lacks: the mean of its codes of the same
-            `category`, or of all where it has none; the `mean` of all; or `random`.
-        precision: Of the computation: `float32`, `bfloat16` with weights in float32, or `auto` by device.
-        compile: Whether XLA compiles the step; `auto` where it pays.
-        seed: Of weights, masks, dropout and the order of patients.
+        init: Model to initialise from, such as a training or an export folder. By default, weights are
+            random.
+        init_new_codes: How codes that `init` does not have are initialised: with the mean of its codes of the
+            same `category` (of all codes if it has none), with the `mean` of all codes, or with `random`
+            values.
+        precision: Precision of the computation: `float32`, `bfloat16` with weights in float32, or `auto`,
+            which depends on the device.
+        compile: Whether XLA compiles the training step. `auto` is the same as true.
+        seed: Seed of weights, masks, dropout and the order of patients.
         report_every: Updates between lines of `metrics.jsonl`.
-        model: The model's shape.
-        objectives: Settings of the objectives, by registered name. Each is a table of the TOML file. Masked
-            codes and prolonged stays have their defaults if they are not stated; other objectives are not
-            trained.
-        optimizer: What makes an update of gradients.
-        phases: Stretches of the training, in order.
-        evaluation: When held-out examples are looked at.
-        checkpoints: When the state is saved.
-        early_stopping: When the training ends before its steps are done.
+        model: Shape of the model.
+        objectives: Settings of the objectives, by name. Masked codes and the prolonged stay are trained by
+            default, others if their table is given.
+        optimizer: Settings of the optimizer.
+        phases: Phases, in order.
+        evaluation: Settings of the evaluations.
+        checkpoints: Settings of the checkpoints.
+        early_stopping: Settings of early stopping.
     """
 
     init: str | None = None
@@ -208,27 +212,46 @@ class Recipe(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.phases:
-            raise UserError("phases is empty: a training has one [[phases]] at least")
+            raise UserError("no-phases", "phases is empty. Add at least one [[phases]] table.")
         self._set_objectives()
         if self.early_stopping.patience and not self.evaluation.every_steps:
-            raise UserError("early_stopping.patience counts evaluations: state evaluation.every_steps")
+            raise UserError(
+                "missing-setting",
+                "early_stopping.patience counts evaluations during training. Set evaluation.every_steps.",
+            )
+        if self.init_new_codes != "category" and not self.init:
+            raise UserError(
+                "setting-without-effect", "init_new_codes has no effect without init. Remove it, or set init."
+            )
+        if (
+            not self.optimizer.weight_decay
+            and self.optimizer.name == "adamw"
+            and (self.optimizer.no_decay != Optimizer.no_decay)
+        ):
+            raise UserError(
+                "setting-without-effect",
+                "optimizer.no_decay has no effect, since optimizer.weight_decay is 0. Remove it.",
+            )
         if self.phases[0].carry_over != "moments":
             raise UserError(
-                f'phases.1.carry_over is "{self.phases[0].carry_over}", but no phase comes before the first: '
-                "leave it out"
+                "setting-without-effect",
+                f'phases.1.carry_over is "{self.phases[0].carry_over}", but the first phase has no previous '
+                "phase. Remove it.",
             )
         mixed = self.phases[-1].mixture or {}
         if len(mixed) > 1 and not self.evaluation.corpus:
             raise UserError(
-                f"the last phase mixes {', '.join(mixed)}: state evaluation.corpus, whose held-out patients "
-                "are looked at"
+                "missing-setting",
+                f"the last phase mixes the corpora {', '.join(mixed)}. Set evaluation.corpus to the one to "
+                "evaluate.",
             )
         longest = self.model.max_position_embeddings
         for number, phase in enumerate(self.phases, 1):
             if phase.max_seq_length and phase.max_seq_length > longest:
                 raise UserError(
-                    f"phases.{number}.max_seq_length is {phase.max_seq_length}, over "
-                    f"model.max_position_embeddings, which is {longest}"
+                    "too-few-positions",
+                    f"phases.{number}.max_seq_length is {phase.max_seq_length}, but "
+                    f"model.max_position_embeddings is {longest}. Increase it, or lower max_seq_length.",
                 )
 
     def _set_objectives(self) -> None:
@@ -286,7 +309,7 @@ class Recipe(Settings):
         objectives = {
             name: settings_of(OBJECTIVES[name].settings_type, table, f"{name}.")
             for name, table in values.items()
-            if name in OBJECTIVES and isinstance(table, Mapping)
+            if name in OBJECTIVES and _is_table(name, table)
         }
         others = {name: value for name, value in values.items() if name not in objectives}
         keys = {field.name for field in fields(cls)} - {"objectives"}
@@ -295,7 +318,7 @@ class Recipe(Settings):
             close = difflib.get_close_matches(name, known, n=1)
             raise UserError(
                 "unknown-setting",
-                f"unknown key {name!r}. "
+                f"unknown setting {name!r}. "
                 + (f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(known)}."),
             )
         return settings_of(cls, {**others, "objectives": objectives})
@@ -309,35 +332,42 @@ class Recipe(Settings):
 
     @classmethod
     def read(cls, path: Path) -> "Recipe":
-        """Reads a TOML file.
+        """Read a recipe from a TOML file.
 
         Raises:
-            UserError: it can't be read, a key is unknown, or a value doesn't fit.
+            UserError: The file cannot be read, a key is unknown, or a value does not fit.
         """
         values = read_toml(path)
         try:
             return cls.from_dict(values)
         except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+            raise error.prefixed(f"{path}: ") from None
 
     def write(self, path: Path) -> None:
-        """Writes all settings, defaults too, so that `read` gives them back."""
+        """Write all settings, including defaults, so that `read` returns an equal recipe."""
         with atomic_files(path) as (temporary,):
             temporary.write_text(toml_text(self.to_dict()), encoding="utf-8")
 
     def differences(self, other: "Recipe") -> dict[str, tuple[Any, Any]]:
-        """Keys, with dots, whose values differ and lead to another result: this one's value, and the other's.
+        """Return the settings that differ and change the result of a training.
 
-        Phases are numbered from 1. What is not stated is None.
+        Returns:
+            This value and the other, by key with dots. Phases are numbered from 1. A missing value is None.
         """
-        found = differences(self.to_dict(), other.to_dict())
-        # Where evaluations can end the training, when they come matters.
+        changes = differences(self.to_dict(), other.to_dict())
+        # With early stopping, the schedule of the evaluations can change the result.
         patience = self.early_stopping.patience or other.early_stopping.patience
         return {
             key: values
-            for key, values in found.items()
+            for key, values in changes.items()
             if _changes_result(key) or (patience and key.startswith("evaluation."))
         }
+
+
+def _is_table(key: str, value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        raise UserError("invalid-setting", f"{key} must be a table.")
+    return True
 
 
 def _changes_result(key: str) -> bool:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehr_bert.errors import UserError
 from ehr_bert.model.config import ACTIVATIONS, ModelConfig
 from ehr_bert.objectives.masked_codes import MaskedCodesSettings
 from ehr_bert.objectives.prolonged_stay import ProlongedStaySettings
@@ -19,6 +18,7 @@ from ehr_bert.training.recipe import (
     Phase,
     Recipe,
 )
+from tests.user_errors import raises_user_error
 
 CHECKOUT = Path(__file__).parent.parent.parent
 READY = sorted((CHECKOUT / "pretrain" / "recipes").glob("*.toml"))
@@ -136,106 +136,116 @@ def test_the_docs_name_every_key_in_the_section_of_its_table():
     docs = (CHECKOUT / "docs" / "recipes.md").read_text()
     sections = dict(re.findall(r"^## \[+(\w+)\]+\n(.*?)(?=^## |\Z)", docs, re.M | re.S))
     sections["top"] = docs.partition("## At the top")[2].partition("## ")[0]
-    top = [field.name for field in dataclasses.fields(Recipe) if field.name not in TABLES]
+    top = [field.name for field in dataclasses.fields(Recipe) if field.name not in (*TABLES, "objectives")]
     keys = {"top": top} | {name: [f.name for f in dataclasses.fields(cls)] for name, cls in TABLES.items()}
     missing = {
         (table, key) for table, names in keys.items() for key in names if f"`{key}`" not in sections[table]
     }
     assert not missing
-    assert {field.name for field in dataclasses.fields(Recipe)} == {*top, *TABLES}
+    assert Recipe().to_dict().keys() | {"init"} == {*top, *TABLES}
 
 
 @pytest.mark.parametrize("cls", [Recipe, *TABLES.values()])
-def test_the_docstrings_tell_every_key(cls):
-    assert all(f"\n        {field.name}: " in cls.__doc__ for field in dataclasses.fields(cls))
+def test_the_docstrings_describe_every_setting(cls):
+    docs = "".join(base.__doc__ or "" for base in cls.__mro__)
+    assert all(f"\n        {field.name}: " in docs for field in dataclasses.fields(cls))
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "key", "mentioned"),
     [
-        ("sede = 3", "unknown key 'sede': did you mean seed?"),
-        ("[modell]", "unknown key 'modell': did you mean model?"),
-        ("[model]\nhiden_size = 3", "unknown key 'model.hiden_size': did you mean model.hidden_size?"),
-        ("[[phases]]\n[[phases]]\nstep = 3", "unknown key 'phases.2.step': did you mean phases.2.steps?"),
-        ("[early_stopping]\nx = 3", "unknown key 'early_stopping.x': known are patience"),
-        ("seed = '3'", 'seed must be a whole number, 0 or more, not "3"'),
-        ("seed = true", "seed must be a whole number, 0 or more, not true"),
-        ("seed = 1.0", "seed must be a whole number, 0 or more, not 1.0"),
-        ("init = 3", "init must be a text, not 3"),
-        ("compile = 1", 'compile must be one of "auto", true, false, not 1'),
-        ("compile = 2000-01-01", 'compile must be one of "auto", true, false, not 2000-01-01'),
-        ("phases = 3", "phases must be a list, not 3"),
-        ("phases = [3]", "phases.1 must be a table, not 3"),
-        ("phases = []", "phases is empty: a training has one [[phases]] at least"),
-        ("[phases]", "phases must be a list, not a table"),
-        ("optimizer = 'lamb'", 'optimizer must be a table, not "lamb"'),
-        ("[optimizer]\nname = 'sgd'", 'optimizer.name must be one of "adamw", "lamb", not "sgd"'),
-        ("[optimizer]\nbeta_2 = 1", "optimizer.beta_2 must be a number, from 0 to below 1, not 1"),
-        ("[optimizer]\nepsilon = nan", "optimizer.epsilon must be a number, above 0, not nan"),
-        ("[optimizer]\nno_decay = 'a'", 'optimizer.no_decay must be a list, not "a"'),
-        ("[optimizer]\nno_decay = [1]", "optimizer.no_decay.1 must be a text, not 1"),
-        ("[masked_codes]\nenabled = 1", "masked_codes.enabled must be true or false, not 1"),
+        ("sede = 3", "unknown-setting", ["'sede'", "seed?"]),
+        ("objectives = {}", "unknown-setting", ["'objectives'"]),
+        ("[modell]", "unknown-setting", ["'modell'", "model?"]),
+        ("[visit_counts]", "unknown-setting", ["'visit_counts'", "masked_codes"]),
+        ("[model]\nhiden_size = 3", "unknown-setting", ["'model.hiden_size'", "model.hidden_size?"]),
+        ("[[phases]]\n[[phases]]\nstep = 3", "unknown-setting", ["'phases.2.step'", "phases.2.steps?"]),
+        ("[masked_codes]\nshare = 3", "unknown-setting", ["'masked_codes.share'"]),
+        ("seed = '3'", "invalid-setting", ["seed", '"3"']),
+        ("seed = true", "invalid-setting", ["seed", "true"]),
+        ("seed = 1.0", "invalid-setting", ["seed", "1.0"]),
+        ("init = 3", "invalid-setting", ["init", 3]),
+        ("compile = 1", "invalid-setting", ["compile", '"auto", true, false']),
+        ("compile = 2000-01-01", "invalid-setting", ["compile", "2000-01-01"]),
+        ("phases = 3", "invalid-setting", ["phases", "list"]),
+        ("phases = [3]", "invalid-setting", ["phases.1", "table"]),
+        ("phases = []", "no-phases", ["phases"]),
+        ("[phases]", "invalid-setting", ["phases", "list"]),
+        ("optimizer = 'lamb'", "invalid-setting", ["optimizer", '"lamb"']),
+        ("[optimizer]\nname = 'sgd'", "invalid-setting", ["optimizer.name", '"adamw", "lamb"']),
+        ("[optimizer]\nbeta_2 = 1", "invalid-setting", ["optimizer.beta_2"]),
+        ("[optimizer]\nepsilon = nan", "invalid-setting", ["optimizer.epsilon", "nan"]),
+        ("[optimizer]\nno_decay = 'a'", "invalid-setting", ["optimizer.no_decay"]),
+        ("[optimizer]\nno_decay = [1]", "invalid-setting", ["optimizer.no_decay.1"]),
         (
-            "[masked_codes]\nprobability = 1.5",
-            "masked_codes.probability must be a number, above 0 and at most 1, not 1.5",
+            "[optimizer]\nweight_decay = 0\nno_decay = ['bias']",
+            "setting-without-effect",
+            ["optimizer.no_decay"],
+        ),
+        ("init_new_codes = 'mean'", "setting-without-effect", ["init_new_codes"]),
+        ("masked_codes = 3", "invalid-setting", ["masked_codes", "table"]),
+        ("[masked_codes]\nenabled = 1", "invalid-setting", ["masked_codes.enabled"]),
+        ("[masked_codes]\nprobability = 1.5", "invalid-setting", ["masked_codes.probability", 1.5]),
+        ("[masked_codes]\nmask_share = 0.95", "shares-above-one", ["masked_codes.mask_share", 0.95, 0.1]),
+        (
+            "[masked_codes]\nenabled = false\nweight = 2.0",
+            "setting-without-effect",
+            ["masked_codes.weight", "masked_codes.enabled"],
         ),
         (
-            "[masked_codes]\nmask_share = 0.95",
-            "masked_codes.mask_share 0.95 and random_share 0.1 are over 1",
+            "[prolonged_stay]\nenabled = false\nthreshold_days = 3",
+            "setting-without-effect",
+            ["prolonged_stay.threshold_days"],
         ),
         (
             "[masked_codes]\nenabled = false\n[prolonged_stay]\nenabled = false",
-            "masked_codes and prolonged_stay are both not enabled: train one of them",
+            "no-objective",
+            ["masked_codes", "prolonged_stay"],
         ),
-        ("[[phases]]\nsteps = 0", "phases.1.steps must be a whole number, 1 or more, not 0"),
-        (
-            "[[phases]]\nsteps = 3\nepochs = 2",
-            "phases.1.steps and epochs are both stated: state one of them",
-        ),
+        ("[[phases]]\nsteps = 0", "invalid-setting", ["phases.1.steps"]),
+        ("[[phases]]\nsteps = 3\nepochs = 2", "exclusive-settings", ["phases.1.steps", "epochs"]),
         (
             "[[phases]]\nbatch_patients = 3\nbatch_tokens = 2",
-            "phases.1.batch_patients and batch_tokens are both stated: state one of them",
+            "exclusive-settings",
+            ["phases.1.batch_patients", "batch_tokens"],
         ),
-        (
-            "[[phases]]\nmax_seq_length = 1024",
-            "phases.1.max_seq_length is 1024, over model.max_position_embeddings, which is 512",
-        ),
-        (
-            "[early_stopping]\npatience = 2",
-            "early_stopping.patience counts evaluations: state evaluation.every_steps",
-        ),
-        ("[[phases]]\nmixture = {}", "phases.1.mixture names no corpus: name one at least, or leave it out"),
-        ("[[phases]]\nmixture = 'A'", 'phases.1.mixture must be a table, not "A"'),
-        ("[[phases]]\nmixture = { A = 0 }", "phases.1.mixture.A must be a number, above 0, not 0"),
-        (
-            "[[phases]]\nmixture = { A = 1, B = 1 }",
-            "the last phase mixes A, B: state evaluation.corpus, whose held-out patients are looked at",
-        ),
+        ("[[phases]]\nmax_seq_length = 1024", "too-few-positions", ["phases.1.max_seq_length", 1024, 512]),
+        ("[early_stopping]\npatience = 2", "missing-setting", ["evaluation.every_steps"]),
+        ("[[phases]]\nmixture = {}", "empty-mixture", ["phases.1.mixture"]),
+        ("[[phases]]\nmixture = 'A'", "invalid-setting", ["phases.1.mixture", "table"]),
+        ("[[phases]]\nmixture = { A = 0 }", "invalid-setting", ["phases.1.mixture.A"]),
+        ("[[phases]]\nmixture = { A = 1, B = 1 }", "missing-setting", ["evaluation.corpus", "A, B"]),
         (
             "[[phases]]\ncarry_over = 'weights'",
-            'phases.1.carry_over is "weights", but no phase comes before the first: leave it out',
+            "setting-without-effect",
+            ["phases.1.carry_over", '"weights"'],
         ),
-        ("[model]\nhidden_size = 10", "model.hidden_size 10 is not a multiple of num_attention_heads 6"),
-        ("[model]\nhidden_size = '10'", 'model.hidden_size must be a whole number, 1 or more, not "10"'),
+        ("[model]\nhidden_size = 10", "indivisible-hidden-size", ["model.hidden_size", 10, 6]),
+        ("[model]\nhidden_size = '10'", "invalid-setting", ["model.hidden_size"]),
     ],
 )
-def test_what_does_not_fit_is_one_line_with_file_and_key(tmp_path, text, message):
+def test_a_wrong_setting_is_one_line_with_the_file_and_the_setting(tmp_path, text, key, mentioned):
     file = written(tmp_path, text)
-    with pytest.raises(UserError) as error:
+    with raises_user_error(key, f"{file}: ", *mentioned):
         Recipe.read(file)
-    assert str(error.value) == f"{file}: {message}"
 
 
-def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"none\.toml can't be read: No such file"):
+def test_a_disabled_masked_code_objective_still_has_its_masking(tmp_path):
+    recipe = Recipe.read(written(tmp_path, "[masked_codes]\nenabled = false\nprobability = 0.3"))
+    assert recipe.masked_codes.probability == 0.3
+    assert recipe.enabled_objectives().keys() == {"prolonged_stay"}
+
+
+def test_a_file_that_is_missing_or_is_not_toml_is_refused(tmp_path):
+    with raises_user_error("unreadable-file", "none.toml"):
         Recipe.read(tmp_path / "none.toml")
-    with pytest.raises(UserError, match=r"my\.toml is no TOML: .*line 1"):
+    with raises_user_error("invalid-toml", "my.toml", "line 1"):
         Recipe.read(written(tmp_path, "a = = 3"))
 
 
 @pytest.mark.parametrize("values", [{"steps": 0}, {"batch_patients": -1}, {"learning_rate": -1e-4}])
 def test_a_recipe_out_of_range_is_refused_in_a_program_too(values):
-    with pytest.raises(UserError, match="must be"):
+    with raises_user_error("invalid-setting", *values):
         Phase(**values)
 
 
@@ -245,7 +255,7 @@ def test_warm_up_is_a_tenth_of_the_phase_unless_stated():
     assert Phase(warmup_steps=0).warmup(1234) == 0
 
 
-def test_differences_are_told_by_key_with_both_values():
+def test_differences_have_the_setting_and_both_values():
     one = Recipe(phases=(Phase(), Phase(batch_patients=3)))
     other = Recipe(seed=3, phases=(Phase(learning_rate=1.0), Phase(batch_tokens=5)))
     assert one.differences(other) == {
