@@ -25,7 +25,7 @@ from ehr_bert.training.record.checkpoints import read_weights
 from ehr_bert.training.request import PretrainingRequest
 from tests.extension_command import EXTENSION_PACKAGE
 from tests.training.continuing import fast_runs
-from tests.training.test_execution import write_packed
+from tests.training.small import write_packed
 from tests.user_errors import raises_user_error
 
 RECIPE = """

@@ -193,9 +193,7 @@ def test_a_window_longer_than_all_examples_changes_no_metric(trained):
 
 def test_masked_codes_past_the_limit_are_ignored(trained):
     figures = [
-        pretrain(
-            request_for(trained.folder, train=False, max_predictions_per_seq=most)
-        ).evaluation.figures()
+        pretrain(request_for(trained.folder, train=False, max_predictions_per_seq=most)).evaluation.figures()
         for most in (1, 2, 9)
     ]
     assert figures[0] != figures[1]
