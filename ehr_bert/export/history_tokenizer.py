@@ -1,9 +1,9 @@
-"""The tokenizer of a patient's history: codes stand apart by spaces, visits by `|`.
+"""The tokenizer of patient histories: codes are separated by spaces, visits by `|`.
 
     ICD10_E11.9 ICD10_I10 | ICD10_N18.3 [MASK]
 
-This file needs `transformers` alone. A copy travels with every exported model, and
-`AutoTokenizer.from_pretrained(folder, trust_remote_code=True)` runs it from there.
+This file needs only `transformers`. Every exported model contains a copy, which
+`AutoTokenizer.from_pretrained(folder, trust_remote_code=True)` runs.
 """
 
 import json
@@ -16,33 +16,33 @@ from transformers import BatchEncoding, PreTrainedTokenizer
 from transformers.tokenization_utils_base import PaddingStrategy, TruncationStrategy
 
 VISIT_BORDER = "|"
-VOCABULARY_FILE = "vocab.json"
+TOKEN_IDS_FILE = "vocab.json"
 
 GUARD_FILE = "tokenizer.json"
 GUARD = {
     "version": "none: visit ids are made by history_tokenizer.py, so load with trust_remote_code=True",
     "added_tokens": [],
 }
-"""Stock tokenizers can't number visits and would give each code visit 0. They read this file first, and
-stop with the text that stands where its format's version belongs."""
+"""Stock tokenizers cannot number visits and would assign visit 0 to each code. They read this file first, and
+stop with an error that contains this text, because it is not a version of their format."""
 
 
 class HistoryTokenizer(PreTrainedTokenizer):
-    """Turns histories into `input_ids`, `token_type_ids` (visit ids) and `attention_mask`.
+    """Convert histories to `input_ids`, `token_type_ids` (visit ids) and `attention_mask`.
 
-    A code that the vocabulary lacks is read as the next heading above it that the vocabulary has, as
-    `ICD10_E11` for `ICD10_E11.6`; else it becomes `[UNK]`. `[CLS]`, where the model was trained with one,
-    stands first, in visit 0; visits count from 1, and those past the model's table share its last row.
-    Truncation keeps the latest whole visits, or else the latest codes of the last one, and counts visits from
-    1 again.
+    A code that is not in the vocabulary is read as the nearest heading above it that is, such as `ICD10_E11`
+    for `ICD10_E11.6`, else as `[UNK]`. If the model was trained with `[CLS]`, this token comes first, in
+    visit 0. Visits are numbered from 1, and visits beyond the model's embedding table share its last row.
+    Truncation keeps the latest complete visits, or else the latest codes of the last visit, and numbers the
+    visits from 1 again.
 
     Args:
-        vocab_file: JSON, an object of token to id.
-        type_vocab_size: Visit ids that the model can tell apart.
-        kwargs: As in `PreTrainedTokenizer`; without a `cls_token` no token stands first.
+        vocab_file: JSON file with an object of token to id.
+        type_vocab_size: Number of visit ids of the model.
+        kwargs: As in `PreTrainedTokenizer`. Without a `cls_token` no token is added.
     """
 
-    vocab_files_names = {"vocab_file": VOCABULARY_FILE}  # noqa: RUF012
+    vocab_files_names = {"vocab_file": TOKEN_IDS_FILE}  # noqa: RUF012
     model_input_names = ["input_ids", "token_type_ids", "attention_mask"]  # noqa: RUF012
     truncation_side = "left"
 
@@ -54,20 +54,20 @@ class HistoryTokenizer(PreTrainedTokenizer):
 
     @property
     def vocab_size(self) -> int:
-        """Tokens of the vocabulary."""
+        """Number of tokens in the vocabulary."""
         return len(self._ids)
 
     @property
     def prefix_tokens(self) -> list[int]:
-        """The ids that stand before a history."""
+        """The ids before a history."""
         return [] if self.cls_token_id is None else [self.cls_token_id]
 
     def get_vocab(self) -> dict[str, int]:
-        """Token to id."""
+        """The id of each token."""
         return self._ids | self.added_tokens_encoder
 
     def tokenize(self, text: str, **_: Any) -> list[str]:
-        """The codes of a history, without its visits."""
+        """Split a history into codes, without its visits."""
         return text.replace(VISIT_BORDER, " ").split()
 
     def _convert_token_to_id(self, token: str) -> int:
@@ -75,7 +75,7 @@ class HistoryTokenizer(PreTrainedTokenizer):
             if known in self._ids:
                 return self._ids[known]
         if self.unk_token is None:
-            raise ValueError(f"{token!r} is not in the vocabulary, and this model has no [UNK]")
+            raise ValueError(f"{token!r} is not in the vocabulary, and this model has no [UNK].")
         return self._ids[self.unk_token]
 
     def _convert_id_to_token(self, index: int) -> str:
@@ -110,16 +110,16 @@ class HistoryTokenizer(PreTrainedTokenizer):
             or not all(isinstance(history, str) for history in histories)
         ):
             raise ValueError(
-                "a history is one text, like 'A B | C', truncated on the left; pairs, words and overflowing "
-                "tokens aren't supported"
+                "a history must be one text, such as 'A B | C', truncated on the left. Pairs, lists of words "
+                "and overflowing tokens are not supported."
             )
         prefix = self.prefix_tokens if add_special_tokens else []
-        room = None
+        capacity = None
         if truncation_strategy != TruncationStrategy.DO_NOT_TRUNCATE and max_length is not None:
-            room = max(max_length - len(prefix), 0)
+            capacity = max(max_length - len(prefix), 0)
         columns: dict[str, list[Any]] = {name: [] for name in ("input_ids", "token_type_ids")}
         for history in histories:
-            ids, visit_ids = self._ids_and_visit_ids(history, room)
+            ids, visit_ids = self._ids_and_visit_ids(history, capacity)
             columns["input_ids"].append(prefix + ids)
             columns["token_type_ids"].append([0] * len(prefix) + visit_ids)
             self._eventual_warn_about_too_long_sequence(prefix + ids, max_length, verbose)
@@ -142,31 +142,33 @@ class HistoryTokenizer(PreTrainedTokenizer):
         )
         return BatchEncoding(padded, tensor_type=return_tensors)
 
-    def _ids_and_visit_ids(self, history: str, room: int | None) -> tuple[list[int], list[int]]:
-        """The ids of a history's codes, at most `room` if that is given, and their visits."""
+    def _ids_and_visit_ids(self, history: str, capacity: int | None) -> tuple[list[int], list[int]]:
+        """Return the ids of a history's codes and their visits, at most `capacity` codes."""
         visits = [codes for codes in map(str.split, history.split(VISIT_BORDER)) if codes]
-        if room is not None:
-            visits = _latest(visits, room)
+        if capacity is not None:
+            visits = _latest(visits, capacity)
         ids = self.convert_tokens_to_ids([code for codes in visits for code in codes])
         last = self.type_vocab_size - 1
         return ids, [min(number, last) for number, codes in enumerate(visits, 1) for _ in codes]
 
     def prepare_for_model(self, *_: Any, **__: Any) -> BatchEncoding:
-        """Ids alone don't tell the visits, so there is only the way from text.
+        """Not supported, because ids do not contain the visits.
 
         Raises:
-            NotImplementedError: always.
+            NotImplementedError: Always.
         """
-        raise NotImplementedError("visits can't be told from ids: call the tokenizer with the history's text")
+        raise NotImplementedError(
+            "ids do not contain visits. Call the tokenizer with the text of the history."
+        )
 
     def create_token_type_ids_from_sequences(self, *_: Any, **__: Any) -> list[int]:
-        """As `prepare_for_model`."""
+        """Not supported, as `prepare_for_model`."""
         return self.prepare_for_model()
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Writes the vocabulary, and the guard against stock tokenizers; returns both paths."""
+        """Write the vocabulary and the guard against stock tokenizers, and return both paths."""
         prefix = f"{filename_prefix}-" if filename_prefix else ""
-        vocabulary = Path(save_directory, prefix + VOCABULARY_FILE)
+        vocabulary = Path(save_directory, prefix + TOKEN_IDS_FILE)
         vocabulary.write_text(json.dumps(self._ids, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
         guard = Path(save_directory, prefix + GUARD_FILE)
         guard.write_text(json.dumps(GUARD) + "\n", encoding="utf-8")
@@ -174,20 +176,20 @@ class HistoryTokenizer(PreTrainedTokenizer):
 
 
 def headings(code: str) -> Iterator[str]:
-    """The headings above a code of ICD, the nearest first, up to the category, what stands before its dot."""
+    """Yield the headings above an ICD code, from the nearest to the category (the part before the dot)."""
     category = code.partition(".")[0]
     while code.startswith(("ICD9_", "ICD10_")) and code != category:
         code = code[:-1].removesuffix(".")
         yield code
 
 
-def _latest(visits: list[list[str]], room: int) -> list[list[str]]:
-    """The last visits that have at most `room` codes together, or else the last codes of the last visit."""
+def _latest(visits: list[list[str]], capacity: int) -> list[list[str]]:
+    """Return the last visits with at most `capacity` codes in total, or else the end of the last visit."""
     lengths = accumulate(len(codes) for codes in reversed(visits))
-    kept = sum(length <= room for length in lengths)
+    kept = sum(length <= capacity for length in lengths)
     if kept or not visits:
         return visits[len(visits) - kept :]
-    return [visits[-1][len(visits[-1]) - room :]]
+    return [visits[-1][len(visits[-1]) - capacity :]]
 
 
 HistoryTokenizer.register_for_auto_class()

@@ -1,4 +1,4 @@
-"""The Keras model as `BertForPreTraining`."""
+"""Conversion of the Keras model to `BertForPreTraining`."""
 
 import dataclasses
 
@@ -12,24 +12,24 @@ from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.weights.names import is_further_head, is_kernel_transposed, parameter_names
 
 BY_TOKEN = ("encoder/embeddings/tokens/embeddings", "masked_codes/bias")
-"""The weights with a row for each token."""
+"""Weights with one row per token."""
 
 
 def hugging_face_config(config: ModelConfig) -> BertConfig:
-    """The config of the stock model; it keeps our `stay_pooling` as a key that stock programs pass over."""
+    """Return the config of the stock model. It includes `stay_pooling`, which stock programs ignore."""
     return BertConfig(**config.to_dict(), architectures=["BertForPreTraining"], tie_word_embeddings=True)
 
 
 def hugging_face_model(model: PretrainingModel, rows: np.ndarray | None = None) -> BertForPreTraining:
-    """A stock model with the weights of `model`, in float32, with dropout off.
+    """Return a stock model with the weights of `model`, in float32 and with dropout off.
 
     Args:
         model: The Keras model.
-        rows: The tokens that are kept, by their ids in `model`, in the order of their new ids: int [V'].
-            All if None.
+        rows: Ids of the tokens to keep, in the order of their new ids, int `[V]`. None keeps all.
 
     Raises:
-        UserError: a weight has no parameter, a parameter no weight, or their shapes differ.
+        UserError: Weights and parameters do not match one to one (key `unmapped-weights`), or their shapes
+            differ (`shape-mismatch`).
     """
     weights, config = _weights(model), model.config
     if rows is not None:
@@ -45,15 +45,16 @@ def hugging_face_model(model: PretrainingModel, rows: np.ndarray | None = None) 
             parameter = parameters[names[name]]
             if parameter.shape != value.shape:
                 raise UserError(
-                    f"{name} is {list(value.shape)}, {names[name]} is {list(parameter.shape)}: "
-                    "the checkpoint and the model config don't belong together"
+                    "shape-mismatch",
+                    f"{name} has the shape {list(value.shape)}, but {names[name]} has "
+                    f"{list(parameter.shape)}. The checkpoint does not match the model config.",
                 )
             parameter.copy_(torch.from_numpy(value))
     return exported
 
 
 def _weights(model: PretrainingModel) -> dict[str, np.ndarray]:
-    """Return the weights of the stock model by name, as PyTorch lays them out."""
+    """Return the weights of the stock model by name, in the layout of PyTorch."""
     weights = {}
     for variable in model.weights:
         name = variable.path.partition("/")[2]
@@ -64,12 +65,14 @@ def _weights(model: PretrainingModel) -> dict[str, np.ndarray]:
     return weights
 
 
-def _check_one_to_one(side: str, found: set[str], mapped: set[str]) -> None:
-    if found - mapped:
-        raise UserError(f"{side} has {_listed(found - mapped)}, which ehr_bert/weights/names.py doesn't map")
-    if mapped - found:
-        raise UserError(f"{side} lacks {_listed(mapped - found)}, which ehr_bert/weights/names.py maps")
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names))
+def _check_one_to_one(side: str, names: set[str], mapped: set[str]) -> None:
+    """Raise an error unless all weights are mapped and all mapped weights exist."""
+    for problem, unmatched in (
+        ("has weights without an entry", names - mapped),
+        ("has no weights for entries", mapped - names),
+    ):
+        if unmatched:
+            raise UserError(
+                "unmapped-weights",
+                f"{side} {problem} in ehr_bert/weights/names.py: {', '.join(sorted(unmatched))}.",
+            )

@@ -1,4 +1,4 @@
-"""The exported model as ONNX, for programs without PyTorch. Needs the extra `onnx`."""
+"""Export to ONNX, for programs without PyTorch. Needs the extra `onnx`."""
 
 import io
 import logging
@@ -20,14 +20,14 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUTS = ("prediction_logits", "seq_relationship_logits")
 
 SHAPES = ((3, 7), (2, 11), (1, 2))
-"""Histories, and tokens of the longest, on which both are compared; the file is traced with the first."""
+"""Shapes `[B, T]` of the histories on which both models are compared. The first is also used for tracing."""
 
-TRACES = ("metadata_props", "doc_string")
-"""Fields of ONNX in which PyTorch leaves the lines, and so the paths, of the programs that made a node."""
+TRACE_FIELDS = ("metadata_props", "doc_string")
+"""Fields of ONNX in which PyTorch writes source lines, which include paths of this machine."""
 
 
 class Logits(torch.nn.Module):
-    """The logits of both objectives, that of stays as the model was trained, whatever its `stay_pooling`.
+    """Logits of both objectives. The stay head reads what it read in training (`stay_pooling`).
 
     Args:
         exported: The PyTorch model.
@@ -40,15 +40,15 @@ class Logits(torch.nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """All logits of a batch.
+        """Return the logits of a batch.
 
         Args:
-            input_ids: Tokens, [B, T].
-            attention_mask: 1 at real positions, [B, T].
-            token_type_ids: Visits, [B, T].
+            input_ids: Tokens, int64 `[B, T]`.
+            attention_mask: 1 at real positions, int64 `[B, T]`.
+            token_type_ids: Visits, int64 `[B, T]`.
 
         Returns:
-            `prediction_logits`, [B, T, V], and `seq_relationship_logits`, [B, 2].
+            `prediction_logits`, float32 `[B, T, V]`, and `seq_relationship_logits`, float32 `[B, 2]`.
         """
         model = self.exported
         encoded = model.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
@@ -56,27 +56,30 @@ class Logits(torch.nn.Module):
         return model.cls.predictions(encoded.last_hidden_state), model.cls.seq_relationship(pooled)
 
 
-def write_onnx(exported: BertForPreTraining, file: Path) -> str:
-    """Writes a model as ONNX, once it is shown to compute the same.
+def write_onnx(exported: BertForPreTraining, file: Path) -> float:
+    """Write a model as ONNX, and verify that both compute the same.
 
     Args:
-        exported: The PyTorch model, its dropout off.
-        file: Where to.
+        exported: The PyTorch model, with dropout off.
+        file: The file to write.
 
     Returns:
-        What was found.
+        The largest difference between two logits.
 
     Raises:
-        UserError: the extra isn't installed, or the logits differ.
+        UserError: The extra is not installed (key `missing-extra`), or the logits differ
+            (`export-not-equal`).
     """
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  PyTorch writes ONNX with it
     except ImportError as error:
-        raise UserError(f"ONNX needs {error.name}: pip install 'ehr-bert[onnx]'") from error
+        raise UserError(
+            "missing-extra", f"ONNX needs {error.name}. Install it with pip install 'ehr-bert[onnx]'."
+        ) from error
     model = Logits(exported).eval()
     axes = {0: "batch_size", 1: "sequence_length"}
-    # The exporter tells what it does, whether asked to or not.
+    # The exporter reports its steps whatever `verbose` is.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
         program: Any = torch.onnx.export(
@@ -89,20 +92,21 @@ def write_onnx(exported: BertForPreTraining, file: Path) -> str:
             verbose=False,
         )
     onnx_model = program.model_proto
-    _forget_traces(onnx_model)
+    _clear_traces(onnx_model)
     file.write_bytes(onnx_model.SerializeToString())
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     largest = max(_difference(model, session, shape) for shape in SHAPES)
     if not largest <= PARITY_TOLERANCE:
         raise UserError(
-            f"logits of PyTorch and ONNX differ by {largest:.1e}, more than {PARITY_TOLERANCE:.0e}: "
-            "nothing is written"
+            "export-not-equal",
+            f"logits of PyTorch and ONNX Runtime differ by {largest:.1e}, more than {PARITY_TOLERANCE:.0e}. "
+            "Nothing is written.",
         )
-    return f"PyTorch and ONNX Runtime agree: largest difference {largest:.1e} of a logit"
+    return largest
 
 
 def _inputs(exported: BertForPreTraining, shape: tuple[int, int]) -> dict[str, torch.Tensor]:
-    """Random histories of all lengths up to that of the shape, [B, T] each."""
+    """Return random histories of several lengths, int64 `[B, T]` each."""
     config, random = exported.config, torch.Generator().manual_seed(0)
     histories, tokens = shape[0], min(shape[1], config.max_position_embeddings)
     real = torch.arange(tokens) < torch.linspace(tokens, 1, histories)[:, None]
@@ -115,17 +119,17 @@ def _difference(model: Logits, session: Any, shape: tuple[int, int]) -> float:
     inputs = _inputs(model.exported, shape)
     with torch.no_grad():
         expected = model(**inputs)
-    found = session.run(list(OUTPUTS), {name: values.numpy() for name, values in inputs.items()})
+    logits = session.run(list(OUTPUTS), {name: values.numpy() for name, values in inputs.items()})
     return max(
-        float(np.abs(ours.numpy() - theirs).max()) for ours, theirs in zip(expected, found, strict=True)
+        float(np.abs(ours.numpy() - theirs).max()) for ours, theirs in zip(expected, logits, strict=True)
     )
 
 
-def _forget_traces(message: Any) -> None:
-    """Clears `TRACES` of a protocol buffer message and all messages in it."""
+def _clear_traces(message: Any) -> None:
+    """Clear `TRACE_FIELDS` of a protocol buffer message and all messages in it."""
     for field, value in message.ListFields():
-        if field.name in TRACES:
+        if field.name in TRACE_FIELDS:
             message.ClearField(field.name)
         elif field.message_type:
-            for each in [value] if hasattr(value, "ListFields") else value:
-                _forget_traces(each)
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                _clear_traces(inner)

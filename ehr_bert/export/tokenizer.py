@@ -1,4 +1,4 @@
-"""Makes the tokenizer of a model; importing this module makes `AutoTokenizer` know it by name."""
+"""Creation of a model's tokenizer. Importing this module registers the tokenizer with `AutoTokenizer`."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -7,14 +7,14 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from ehr_bert.errors import UserError
-from ehr_bert.export.history_tokenizer import VISIT_BORDER, VOCABULARY_FILE, HistoryTokenizer
+from ehr_bert.export.history_tokenizer import TOKEN_IDS_FILE, VISIT_BORDER, HistoryTokenizer
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.schemas import SpecialToken
 from ehr_bert.vocabulary import Vocabulary
 
 
 class HistoryConfig(PreTrainedConfig):
-    """Names no model: the tokenizer is registered under it, so that stock BERT keeps its own."""
+    """Key under which the tokenizer is registered. No model uses it, so stock BERT keeps its tokenizer."""
 
     model_type = "ehr_bert_history"
 
@@ -25,16 +25,16 @@ AutoTokenizer.register(HistoryConfig, HistoryTokenizer, exist_ok=True)
 def write_tokenizer(
     folder: Path, config: ModelConfig, tokens: Sequence[str], mask_token: str, cls_token: str | None
 ) -> HistoryTokenizer:
-    """Writes the tokenizer that gives a model what it was trained on.
+    """Write the tokenizer that produces the inputs on which a model was trained.
 
     Args:
-        folder: Where to.
+        folder: The folder to write to.
         config: The model's shape.
-        tokens: Its tokens, by id.
-        mask_token: The one that stood for masked codes.
-        cls_token: The one that stood before each patient, if one did.
+        tokens: The model's tokens, in the order of their ids.
+        mask_token: The token that replaced masked codes.
+        cls_token: The token before each patient, None if there was none.
     """
-    vocabulary_file = folder / VOCABULARY_FILE
+    vocabulary_file = folder / TOKEN_IDS_FILE
     ids = {token: index for index, token in enumerate(tokens)}
     vocabulary_file.write_text(json.dumps(ids), encoding="utf-8")
     tokenizer = HistoryTokenizer(
@@ -52,24 +52,26 @@ def write_tokenizer(
 
 
 def row_tokens(config: ModelConfig, vocabulary: Vocabulary) -> list[str]:
-    """A token for each row of the model's table.
+    """Return one token for each row of the model's embedding table.
 
-    Special tokens that the vocabulary has past the last row were never trained and are left out.
+    Special tokens of the vocabulary that have no row were never trained and are omitted. Rows that have no
+    token are called `[unused<id>]`.
 
     Raises:
-        UserError: the vocabulary has codes that the model has no row for.
+        UserError: The model has no row for a code of the vocabulary (key `vocabulary-too-large`).
     """
     size = config.vocab_size or 0
     for token in vocabulary.tokens[size:]:
         if token not in set(SpecialToken):
             raise UserError(
-                f"the model has {size} tokens, the vocabulary {len(vocabulary)}, such as {token!r}: "
-                "name the vocabulary that the model was trained with"
+                "vocabulary-too-large",
+                f"the model has {size} tokens, but the vocabulary has {len(vocabulary)}, such as {token!r}. "
+                "Name the vocabulary of the training.",
             )
     unused = [f"[unused{index}]" for index in range(len(vocabulary), size)]
     return [*vocabulary.tokens[:size], *unused]
 
 
-def unwritable(tokens: Iterable[str]) -> list[str]:
-    """The tokens that a history's text can't hold, since codes and visits stand apart by a part of them."""
+def unwritable_tokens(tokens: Iterable[str]) -> list[str]:
+    """Return the tokens that the text of a history cannot contain, because a separator is part of them."""
     return [token for token in tokens if VISIT_BORDER in token or token.split() != [token]]

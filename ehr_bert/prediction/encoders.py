@@ -3,8 +3,6 @@
 `BertEncoder` wraps a stock `BertModel`. `CodeEmbedding` is the encoder of the networks from scratch.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +10,10 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import BertConfig, BertModel
-from transformers.utils import logging
 
 from ehr_bert.errors import UserError
 from ehr_bert.prediction.batches import PaddedBatch
+from ehr_bert.quiet import quiet_transformers
 
 EMBEDDING_SIZE = 128
 """Width of the networks from scratch."""
@@ -122,7 +120,7 @@ def bert_encoder(folder: Path, attention: Attention = "sdpa") -> BertEncoder:
             (`unreadable-weights`).
     """
     try:
-        with quietly():
+        with quiet_transformers():
             bert = BertModel.from_pretrained(_with_config(folder), attn_implementation=attention)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
@@ -154,22 +152,6 @@ def code_embedding(tokens: int, seed: int) -> CodeEmbedding:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return CodeEmbedding(tokens).eval()
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Hide the progress bars of transformers and its warnings about the pretraining heads, which are not
-    loaded.
-    """
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _with_config(folder: Path) -> Path:

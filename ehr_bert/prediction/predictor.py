@@ -23,11 +23,12 @@ from ehr_bert.errors import UserError
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, read_json, write_json
 from ehr_bert.metrics.calibration import Calibration
 from ehr_bert.prediction.batches import PaddedBatch
-from ehr_bert.prediction.encoders import Attention, BertEncoder, HistoryEncoder, bert_encoder, quietly
+from ehr_bert.prediction.encoders import Attention, BertEncoder, HistoryEncoder, bert_encoder
 from ehr_bert.prediction.frozen import FrozenBatch
 from ehr_bert.prediction.heads import HEADS
 from ehr_bert.prediction.heads.head import Head
 from ehr_bert.prediction.reading import ModelVocabulary
+from ehr_bert.quiet import quiet_transformers
 
 HEAD_FILE, PREDICTOR_FILE = "head.safetensors", "predictor.json"
 TOKENIZER_FILES = ("vocab.json", "tokenizer_config.json", "tokenizer.json", "history_tokenizer.py")
@@ -160,7 +161,7 @@ def save_encoder(folder: Path, encoder: HistoryEncoder, source: Path) -> None:
         source: The export folder with its tokenizer.
     """
     assert isinstance(encoder, BertEncoder)
-    with quietly():
+    with quiet_transformers():
         encoder.bert.save_pretrained(folder)
     for name in (*TOKENIZER_FILES, ANCESTRY_FILE):
         if (source / name).exists():

@@ -1,3 +1,4 @@
+# Covers: ehr_bert.export.tokenizer
 import json
 
 import numpy as np
@@ -13,13 +14,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ehr_bert.errors import UserError
 from ehr_bert.examples.windows import LongPatients, cut
 from ehr_bert.export.history_tokenizer import HistoryTokenizer
-from ehr_bert.export.tokenizer import row_tokens, unwritable, write_tokenizer
+from ehr_bert.export.tokenizer import row_tokens, unwritable_tokens, write_tokenizer
 from ehr_bert.vocabulary import Vocabulary
 from tests.export.small import CLS_ID, CODES, VOCABULARY
 from tests.model.small import SMALL
+from tests.user_errors import raises_user_error
 
 WINDOW = SMALL.max_position_embeddings
 PATIENTS = st.lists(st.lists(st.sampled_from(CODES), min_size=1, max_size=7), max_size=8)
@@ -48,7 +49,7 @@ def text_of(patient):
 
 
 def windows_of(patient, capacity):
-    """The patient's latest window, as the trainer's examples cut it."""
+    """The patient's latest window, as in the training examples."""
     codes = [VOCABULARY.ids[code] for visit in patient for code in visit]
     visits = [number for number, visit in enumerate(patient, 1) for _ in visit]
     columns = {"token_ids": [codes], "visit_ids": [visits], "los_days": [[1] * len(patient)]}
@@ -57,35 +58,35 @@ def windows_of(patient, capacity):
 
 
 @given(PATIENTS.filter(bool))
-def test_a_history_is_encoded_as_the_trainers_examples_are(tokenizer, patient):
+def test_a_history_is_encoded_like_the_training_examples(tokenizer, patient):
     window = windows_of(patient, WINDOW - 1).with_cls(CLS_ID)
-    found = tokenizer(text_of(patient), truncation=True)
-    assert found["input_ids"] == window.tokens.tolist()
-    assert found["token_type_ids"] == np.minimum(window.visits, SMALL.type_vocab_size - 1).tolist()
-    assert found["attention_mask"] == [1] * len(window.tokens)
+    encoded = tokenizer(text_of(patient), truncation=True)
+    assert encoded["input_ids"] == window.tokens.tolist()
+    assert encoded["token_type_ids"] == np.minimum(window.visits, SMALL.type_vocab_size - 1).tolist()
+    assert encoded["attention_mask"] == [1] * len(window.tokens)
 
 
 @given(PATIENTS.filter(bool))
 def test_without_a_cls_none_is_added(med_bert, patient):
     window = windows_of(patient, WINDOW)
-    found = med_bert(text_of(patient), truncation=True)
-    assert found["input_ids"] == window.tokens.tolist()
-    assert found["token_type_ids"] == np.minimum(window.visits, SMALL.type_vocab_size - 1).tolist()
+    encoded = med_bert(text_of(patient), truncation=True)
+    assert encoded["input_ids"] == window.tokens.tolist()
+    assert encoded["token_type_ids"] == np.minimum(window.visits, SMALL.type_vocab_size - 1).tolist()
 
 
 @given(PATIENTS)
-def test_decoding_gives_the_codes_back(tokenizer, patient):
+def test_decoding_returns_the_codes(tokenizer, patient):
     ids = tokenizer(text_of(patient))["input_ids"]
     assert tokenizer.decode(ids, skip_special_tokens=True).split() == [c for visit in patient for c in visit]
 
 
-def test_a_history_reads_as_documented(tokenizer):
-    found = tokenizer(f"{CODES[0]} {CODES[1]} | {CODES[2]} [MASK]")
-    assert found["input_ids"] == [2, 5, 6, 7, 4]
-    assert found["token_type_ids"] == [0, 1, 1, 2, 2]
+def test_a_history_is_encoded_as_documented(tokenizer):
+    encoded = tokenizer(f"{CODES[0]} {CODES[1]} | {CODES[2]} [MASK]")
+    assert encoded["input_ids"] == [2, 5, 6, 7, 4]
+    assert encoded["token_type_ids"] == [0, 1, 1, 2, 2]
 
 
-def test_blanks_around_a_border_and_empty_visits_mean_nothing(tokenizer):
+def test_spaces_around_a_border_and_empty_visits_are_ignored(tokenizer):
     tidy = tokenizer(f"{CODES[0]} | {CODES[1]}")
     assert tokenizer(f" | {CODES[0]}|| \t|{CODES[1]} |") == tidy
 
@@ -94,38 +95,38 @@ def test_an_unknown_code_becomes_unk(tokenizer):
     assert tokenizer(f"{CODES[0]} ICD10_NEW")["input_ids"] == [2, 5, 1]
 
 
-def test_the_padding_id_masks_where_the_examples_do_so(med_bert):
+def test_the_padding_token_can_be_the_mask_token(med_bert):
     assert med_bert.mask_token == "[PAD]"
-    found = med_bert([f"{CODES[0]} [PAD] | {CODES[1]}", CODES[2]], padding=True)
-    assert found["input_ids"] == [[5, 0, 6], [7, 0, 0]]
-    assert found["attention_mask"] == [[1, 1, 1], [1, 0, 0]]
+    encoded = med_bert([f"{CODES[0]} [PAD] | {CODES[1]}", CODES[2]], padding=True)
+    assert encoded["input_ids"] == [[5, 0, 6], [7, 0, 0]]
+    assert encoded["attention_mask"] == [[1, 1, 1], [1, 0, 0]]
 
 
 def test_batches_are_padded_on_the_right(tokenizer):
-    found = tokenizer([f"{CODES[0]} | {CODES[1]}", ""], padding=True, return_tensors="pt")
-    assert found["input_ids"].tolist() == [[2, 5, 6], [2, 0, 0]]
-    assert found["token_type_ids"].tolist() == [[0, 1, 2], [0, 0, 0]]
-    assert found["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    encoded = tokenizer([f"{CODES[0]} | {CODES[1]}", ""], padding=True, return_tensors="pt")
+    assert encoded["input_ids"].tolist() == [[2, 5, 6], [2, 0, 0]]
+    assert encoded["token_type_ids"].tolist() == [[0, 1, 2], [0, 0, 0]]
+    assert encoded["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 def test_one_history_as_tensors_is_a_batch_of_one(tokenizer):
     assert tokenizer(CODES[0], return_tensors="pt")["input_ids"].tolist() == [[2, 5]]
 
 
-def test_special_tokens_are_left_out_or_told_apart_on_demand(tokenizer):
+def test_special_tokens_are_omitted_or_marked_on_request(tokenizer):
     bare = tokenizer(CODES[0], add_special_tokens=False)
     assert (bare["input_ids"], bare["token_type_ids"]) == ([5], [1])
-    told = tokenizer([CODES[0]], return_special_tokens_mask=True, return_length=True)
-    assert told["special_tokens_mask"] == [[1, 0]]
-    assert told["length"] == [2]
+    marked = tokenizer([CODES[0]], return_special_tokens_mask=True, return_length=True)
+    assert marked["special_tokens_mask"] == [[1, 0]]
+    assert marked["length"] == [2]
 
 
-def test_transformers_own_masking_keeps_the_visits(tokenizer):
+def test_the_masking_of_transformers_keeps_the_visits(tokenizer):
     texts = [f"{CODES[0]} {CODES[1]} | {CODES[2]}", CODES[3]]
     collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=1.0, seed=1)
-    found = collate([tokenizer(text, return_special_tokens_mask=True) for text in texts])
-    assert found["token_type_ids"].tolist() == [[0, 1, 1, 2], [0, 1, 0, 0]]
-    assert torch.equal(found["labels"], torch.tensor([[-100, 5, 6, 7], [-100, 8, -100, -100]]))
+    encoded = collate([tokenizer(text, return_special_tokens_mask=True) for text in texts])
+    assert encoded["token_type_ids"].tolist() == [[0, 1, 1, 2], [0, 1, 0, 0]]
+    assert torch.equal(encoded["labels"], torch.tensor([[-100, 5, 6, 7], [-100, 8, -100, -100]]))
 
 
 @pytest.mark.parametrize(
@@ -139,12 +140,12 @@ def test_transformers_own_masking_keeps_the_visits(tokenizer):
         lambda tokenizer: tokenizer.create_token_type_ids_from_sequences([5, 6]),
     ],
 )
-def test_what_would_lose_the_visits_is_refused(tokenizer, misuse):
+def test_calls_that_would_lose_the_visits_are_refused(tokenizer, misuse):
     with pytest.raises((ValueError, NotImplementedError), match="history"):
         misuse(tokenizer)
 
 
-def test_a_saved_tokenizer_is_the_same_and_carries_its_code(tokenizer, tmp_path):
+def test_a_saved_tokenizer_is_the_same_and_contains_its_code(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path, trust_remote_code=True)
     text = f"{CODES[0]} | {CODES[1]} NEW [MASK]"
@@ -153,7 +154,7 @@ def test_a_saved_tokenizer_is_the_same_and_carries_its_code(tokenizer, tmp_path)
     assert again.model_max_length == WINDOW
 
 
-def test_where_the_package_is_imported_no_trust_is_needed(folder):
+def test_with_the_package_imported_trust_remote_code_is_not_needed(folder):
     assert type(AutoTokenizer.from_pretrained(folder)) is HistoryTokenizer
 
 
@@ -163,35 +164,35 @@ def test_a_stock_tokenizer_stops_with_the_reason(folder, stock):
         stock.from_pretrained(folder)
 
 
-def test_a_model_with_more_rows_than_tokens_gets_names_for_them(tmp_path):
+def test_rows_without_a_token_get_names(tmp_path):
     few = Vocabulary.from_types({"empty_pad": 0, "A": 1})
-    found = write_tokenizer(tmp_path, SMALL, row_tokens(SMALL, few), "[MASK]", "[CLS]")
-    assert found.vocab_size == SMALL.vocab_size
-    assert found.convert_ids_to_tokens([0, 1, SMALL.vocab_size - 1]) == ["[PAD]", "A", "[unused28]"]
+    tokenizer = write_tokenizer(tmp_path, SMALL, row_tokens(SMALL, few), "[MASK]", "[CLS]")
+    assert tokenizer.vocab_size == SMALL.vocab_size
+    assert tokenizer.convert_ids_to_tokens([0, 1, SMALL.vocab_size - 1]) == ["[PAD]", "A", "[unused28]"]
 
 
-def test_special_tokens_past_the_models_rows_are_left_out_and_unknown_codes_refused(tmp_path):
+def test_special_tokens_without_a_row_are_omitted_and_unknown_codes_refused(tmp_path):
     types = {"empty_pad": 0} | {code: number for number, code in enumerate(["A", "B"], 1)}
     config = type(SMALL)(**SMALL.to_dict() | {"vocab_size": 3})
     tokens = row_tokens(config, Vocabulary.from_types(types))
-    found = write_tokenizer(tmp_path, config, tokens, "[PAD]", None)
-    assert found.get_vocab() == {"[PAD]": 0, "A": 1, "B": 2}
+    tokenizer = write_tokenizer(tmp_path, config, tokens, "[PAD]", None)
+    assert tokenizer.get_vocab() == {"[PAD]": 0, "A": 1, "B": 2}
     with pytest.raises(ValueError, match=r"'C' is not in the vocabulary, and this model has no \[UNK\]"):
-        found("A C")
+        tokenizer("A C")
 
 
-def test_a_code_past_the_models_rows_is_refused():
+def test_a_code_without_a_row_is_refused():
     config = type(SMALL)(**SMALL.to_dict() | {"vocab_size": 20})
-    with pytest.raises(UserError, match="the model has 20 tokens, the vocabulary 29, such as 'ICD10_E15'"):
+    with raises_user_error("vocabulary-too-large", 20, 29, "'ICD10_E15'"):
         row_tokens(config, VOCABULARY)
 
 
-def test_codes_that_no_text_can_hold_are_told():
+def test_codes_with_separators_are_listed():
     odd = Vocabulary.from_types({"empty_pad": 0, "A B": 1, "C|D": 2, "E": 3})
-    assert unwritable(odd.tokens) == ["A B", "C|D"]
+    assert unwritable_tokens(odd.tokens) == ["A B", "C|D"]
 
 
-def test_the_folder_keeps_no_path_of_the_machine(folder):
+def test_the_folder_contains_no_path_of_this_machine(folder):
     config = json.loads((folder / "tokenizer_config.json").read_text())
     assert str(folder) not in json.dumps(config)
     assert config["tokenizer_class"] == "HistoryTokenizer"

@@ -10,7 +10,7 @@ from tests.model.small import SMALL
 
 @pytest.mark.parametrize("cls_id", [None, CLS_ID])
 @pytest.mark.parametrize("mask_id", [0, MASK_ID])
-def test_random_examples_are_as_the_trainers(cls_id, mask_id):
+def test_random_examples_have_the_form_of_training_examples(cls_id, mask_id):
     config = dataclasses.replace(SMALL, max_position_embeddings=23)
     batch, layout = random_examples(config, VOCABULARY.code_ids, mask_id, cls_id)
     (shape,) = layout.windows

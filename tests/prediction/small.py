@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertForPreTraining
 
 from ehr_bert.cohorts.cohort import Cohort, Histories, cohort_of
-from ehr_bert.export.history_tokenizer import VOCABULARY_FILE, HistoryTokenizer
+from ehr_bert.export.history_tokenizer import TOKEN_IDS_FILE, HistoryTokenizer
 from ehr_bert.schemas import COHORT, SpecialToken, Split
 
 CODES = [f"ICD10_E{number}" for number in range(24)]
@@ -38,7 +38,7 @@ def export_folder(folder: Path, cls_token: str | None = "[CLS]", tokens: list[st
             for weight in model.parameters():
                 weight.add_(0.2 * torch.randn_like(weight))
     model.save_pretrained(folder)
-    vocabulary_file = folder / VOCABULARY_FILE
+    vocabulary_file = folder / TOKEN_IDS_FILE
     vocabulary_file.write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
     HistoryTokenizer(
         str(vocabulary_file),

@@ -1,4 +1,4 @@
-"""What an export is made of: a model that was trained, its tokens, and what is known of it."""
+"""The input of an export: a trained model, its tokens, and what is known about its training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ehr_bert.errors import UserError
-from ehr_bert.export.account import Account, read_account
+from ehr_bert.export.training_facts import TrainingFacts, read_training_facts
 from ehr_bert.files import read_json
 from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.training.record.checkpoints import read_weights, step_of
@@ -17,18 +17,18 @@ from ehr_bert.weights.names import split_heads
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A model to export.
 
     Attributes:
-        name: What it is called; no path.
+        name: Name of the checkpoint, without a path.
         model: The Keras model, in float32.
         vocabulary: The tokens that it was trained with.
-        mask_id: The id that hid a code.
-        cls_id: The id that stood before each patient, if one did.
-        examples: TFRecord files that it was trained on, as far as they are where they were.
-        account: How it was trained.
-        heads: Weights of heads that stock BERT does not have, by name, as Keras lays them out.
+        mask_id: Id of the token that replaced masked codes.
+        cls_id: Id of the token before each patient, None if there was none.
+        examples: TFRecord files of the training that still exist.
+        facts: How the model was trained.
+        heads: Weights of heads that stock BERT does not have, by name, in the layout of Keras.
     """
 
     name: str
@@ -37,31 +37,32 @@ class Trained:
     mask_id: int
     cls_id: int | None
     examples: tuple[Path, ...]
-    account: Account
+    facts: TrainingFacts
     heads: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def read_training(checkpoint: Path, vocabulary_file: Path | None = None) -> Trained:
-    """A training's model.
+def read_trained_model(checkpoint: Path, vocabulary_file: Path | None = None) -> TrainedModel:
+    """Read a checkpoint of a training folder.
 
     Args:
         checkpoint: The prefix `folder/model.ckpt-<step>` in a training folder.
-        vocabulary_file: The vocabulary, where the training folder holds none, or one without counts.
+        vocabulary_file: The vocabulary, if the training folder has none, or one without counts.
 
     Raises:
-        UserError: a file is missing, or the vocabulary is another's.
+        UserError: There is no vocabulary (key `missing-vocabulary`), or `vocabulary_file` is not the one of
+            the training (`other-vocabulary`).
     """
     folder = TrainingFolder(checkpoint.parent)
     vocabulary = _vocabulary(folder, vocabulary_file)
     conventions = read_json(folder.examples_file)
-    return Trained(
+    return TrainedModel(
         name=checkpoint.name,
         model=load_model(checkpoint),
         vocabulary=vocabulary,
         mask_id=conventions["mask_id"],
         cls_id=conventions["cls_id"],
         examples=tuple(path for path in map(Path, conventions.get("paths", [])) if path.exists()),
-        account=read_account(folder, step_of(checkpoint.name)),
+        facts=read_training_facts(folder, step_of(checkpoint.name)),
         heads=split_heads(read_weights(checkpoint))[1],
     )
 
@@ -70,7 +71,14 @@ def _vocabulary(folder: TrainingFolder, file: Path | None) -> Vocabulary:
     own = folder.vocabulary()
     named = Vocabulary.read(file) if file else own
     if named is None:
-        raise UserError(f"{folder.path} has no vocabulary: name the one it was trained with (--vocab_file)")
+        raise UserError(
+            "missing-vocabulary",
+            f"{folder.path} has no vocabulary. Name the vocabulary of the training with --vocab-file "
+            "(--vocab_file in the tutorial).",
+        )
     if own and own.sha256 != named.sha256:
-        raise UserError(f"{file} is not the vocabulary that {folder.path} was trained with: leave it out")
+        raise UserError(
+            "other-vocabulary",
+            f"{file} is not the vocabulary that {folder.path} was trained with. Omit it.",
+        )
     return named

@@ -1,4 +1,5 @@
-"""A whole training, exported: what the folder tells, and what stock tools do with it."""
+# Covers: ehr_bert.export.training_facts
+"""Export of a complete training: the contents of the folder, and its use with stock tools."""
 
 import json
 import re
@@ -90,7 +91,7 @@ def exported(tmp_path_factory):
     return place / "out"
 
 
-def test_no_file_names_a_patient_a_date_a_place_or_a_rare_code(exported):
+def test_no_file_contains_a_patient_a_date_a_path_or_a_rare_code(exported):
     for file in exported.iterdir():
         text = file.read_bytes().decode(errors="replace")
         for secret in ("PATIENT", PLACE, str(exported.parent), ".tfrecord", *RARE):
@@ -98,18 +99,18 @@ def test_no_file_names_a_patient_a_date_a_place_or_a_rare_code(exported):
         assert not re.search(r"\b(19|20)\d\d-\d\d-\d\d\b", text), file
 
 
-def test_the_card_tells_of_data_training_and_figures(exported):
+def test_the_card_describes_data_training_and_evaluation(exported):
     card = (exported / "README.md").read_text()
     assert "The vocabulary has 27 codes: 27 of ICD9." in card
     assert re.search(r"\| examples 1 \| 23 \| \d+ \| 17 \| \d+ \|", card)
     assert "max_seq_length = 17" in card
-    assert "On 23 patients, with all codes," in card
+    assert "On 23 patients, with all codes." in card
     assert re.search(r"\| masked codes: loss, in nats \| \d\.\d{4} \| \d\.\d{4} \|", card)
-    assert "3, of which 0 have a heading in it" in card
+    assert "3, of which 0 are read as a heading" in card
     assert "\n\n\n" not in card
 
 
-def test_the_ancestry_travels_with_the_vocabulary_of_the_export(exported):
+def test_the_ancestry_names_the_vocabulary_of_the_export(exported):
     (newest,) = json.loads((exported / "ancestry.json").read_text())["generations"]
     assert (
         newest["vocabulary_sha256"]
@@ -119,25 +120,25 @@ def test_the_ancestry_travels_with_the_vocabulary_of_the_export(exported):
     assert newest["vocabulary_sha256"] in (exported / "README.md").read_text()
 
 
-def test_stock_tools_open_it(exported):
+def test_stock_tools_load_the_export(exported):
     tokenizer = AutoTokenizer.from_pretrained(exported, trust_remote_code=True)
     inputs = tokenizer([f"{CODES[0]} {RARE[0]} | {CODES[1]}", CODES[2]], padding=True, return_tensors="pt")
     hidden = AutoModel.from_pretrained(exported)(**inputs).last_hidden_state
     assert hidden.shape == (2, 4, RECIPE.model.hidden_size)
-    found = pipeline("fill-mask", model=str(exported), trust_remote_code=True)(f"{CODES[0]} | [MASK]")
-    assert {each["token_str"] for each in found} <= set(VOCABULARY.tokens) - set(RARE)
+    predictions = pipeline("fill-mask", model=str(exported), trust_remote_code=True)(f"{CODES[0]} | [MASK]")
+    assert {prediction["token_str"] for prediction in predictions} <= set(VOCABULARY.tokens) - set(RARE)
 
 
-def test_a_classifier_takes_the_encoder_and_the_pooler(exported):
-    model, found = BertForSequenceClassification.from_pretrained(
+def test_a_classifier_loads_the_encoder_and_the_pooler(exported):
+    model, info = BertForSequenceClassification.from_pretrained(
         exported, num_labels=3, output_loading_info=True
     )
-    assert set(found["missing_keys"]) == {"classifier.weight", "classifier.bias"}
+    assert set(info["missing_keys"]) == {"classifier.weight", "classifier.bias"}
     pooler = AutoModel.from_pretrained(exported).pooler.dense.weight
     assert torch.equal(model.bert.pooler.dense.weight, pooler)
 
 
-def test_trainer_fine_tunes_it(exported, tmp_path):
+def test_trainer_fine_tunes_the_export(exported, tmp_path):
     pytest.importorskip("accelerate")
     from transformers import Trainer, TrainingArguments
 
