@@ -1,6 +1,7 @@
-# make demo   the whole pipeline on example_data/, in a virtual environment of its own
+# make demo   the whole pipeline on example_data/, in a separate virtual environment
 # make test   all fast tests, in the same environment (`make test TESTS="-m slow"` runs the slow ones)
 # make lint   ruff and mypy
+# make prose  lists discouraged words and vague names (tests/style/discouraged.txt)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 EHR_BERT := $(BIN)/ehr-bert
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint prose clean
 
 demo: $(INSTALLED)
 	rm -rf $(DEMO)
@@ -21,14 +22,14 @@ demo: $(INSTALLED)
 		--steps 150 --batch-patients 32 --learning-rate 1e-3
 	$(EHR_BERT) convert $(DEMO)/model $(DEMO)/export
 	$(EHR_BERT) cohort --labels example_data/cohort.tsv example_data/data_file.tsv $(DEMO)/cohort
-	@printf '\nMade in $(DEMO)/:\n'
-	@printf '  sequences/  a row a patient, by split, and the vocabulary\n'
-	@printf '  features/   patients packed into windows, for TensorFlow\n'
+	@printf '\nWritten to $(DEMO)/:\n'
+	@printf '  sequences/  one row per patient, by split, and the vocabulary\n'
+	@printf '  features/   TFRecord examples, with patients packed into windows\n'
 	@printf '  model/      the training folder (tensorboard --logdir $(DEMO)/model)\n'
 	@printf '  export/     a stock Hugging Face BertModel with its tokenizer\n'
-	@printf '  cohort/     histories up to an index date, and whether heart failure came\n'
-	@printf '  comparison/ the model fine-tuned beside logistic regression: results.md, plots\n'
-	@printf 'A few hundred patients show the way, not what the model can learn.\n\n'
+	@printf '  cohort/     histories before an index date, labelled with later heart failure\n'
+	@printf '  comparison/ the fine-tuned model compared with logistic regression: results.md, plots\n'
+	@printf 'The example data has a few hundred patients: too few for meaningful results.\n\n'
 	$(EHR_BERT) fill-mask $(DEMO)/export --titles example_data/codes.tsv \
 		'ICD10_E66.9 ICD10_I10 | [MASK] ICD10_E78.5 ICD10_I10'
 	$(EHR_BERT) finetune --model $(DEMO)/export --cohort $(DEMO)/cohort --output $(DEMO)/comparison \
@@ -42,6 +43,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+prose: $(INSTALLED)
+	$(BIN)/python tests/style/check_prose.py
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,6 +1,7 @@
 """Layers of the package: no upward import, no import cycle, and no public name with two meanings."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "ehr_bert"
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "ehr_bert"
 LAYERS = (
     *("errors", "registry", "logs", "quiet", "programs", "processes", "toml", "schemas", "ragged", "files"),
     *("settings", "pickles", "vocabulary", "engines", "codes", "sources", "metrics", "simulation"),
@@ -30,6 +32,9 @@ LAYERS = (
 
 PROTOCOL_NAMES = {"add_arguments", "run"}
 """Names that every module in `cli` defines, so that `ehr_bert.cli` can call each command in the same way."""
+
+CONVENTIONAL_NAMES = {"logger"}
+"""Names that any module may define: its logger, `logging.getLogger(__name__)`."""
 
 
 def module_name(path: Path) -> str:
@@ -97,7 +102,7 @@ def public_names(module: str) -> Iterator[str]:
             names = [node.target.id]
         else:
             continue
-        yield from (name for name in names if not name.startswith("_"))
+        yield from (name for name in names if not name.startswith("_") and name not in CONVENTIONAL_NAMES)
 
 
 def test_a_public_name_is_defined_once():
@@ -109,6 +114,43 @@ def test_a_public_name_is_defined_once():
     for name in PROTOCOL_NAMES:
         assert all(module.startswith("cli.") for module in repeated.pop(name))
     assert repeated == {}
+
+
+COVERS = re.compile(r"^# Covers: (ehr_bert\..+)$", re.MULTILINE)
+
+
+def covered_modules() -> set[str]:
+    """Modules that a test file names in a comment such as `# Covers: ehr_bert.a.b, ehr_bert.a.c`."""
+    texts = (path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py"))
+    names = (name.strip() for text in texts for line in COVERS.findall(text) for name in line.split(","))
+    return {name.removeprefix("ehr_bert.") for name in names if name}
+
+
+def has_logic(module: str) -> bool:
+    """Whether a module defines a function or a class."""
+    body = ast.parse(MODULES[module].read_text(encoding="utf-8")).body
+    return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in body)
+
+
+def mirror_test(module: str) -> Path:
+    """The test file of a module, such as `tests/a/test_b.py` of `ehr_bert/a/b.py`."""
+    *packages, name = module.split(".")
+    return TESTS.joinpath(*packages, f"test_{name}.py")
+
+
+@pytest.mark.xfail(reason="some modules have no tests yet")
+def test_every_module_with_logic_has_tests():
+    covered = covered_modules()
+    missing = [
+        module
+        for module in MODULES
+        if has_logic(module) and not mirror_test(module).exists() and module not in covered
+    ]
+    assert missing == []
+
+
+def test_only_modules_that_exist_are_covered():
+    assert covered_modules() - set(MODULES) == set()
 
 
 def test_the_rules_are_checked_on_something():
