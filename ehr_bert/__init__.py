@@ -1,3 +1,3 @@
 """EHR-BERT: pretrain BERT on structured health records, and predict diseases with it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
