@@ -1,4 +1,4 @@
-"""Draws the curves of a training: both objectives on held-out patients, beside their trivial baselines.
+"""Draw the curves of a training: both objectives on held-out patients, with their baselines.
 
 python benchmarks/curves.py TRAINING_FOLDER docs/images/pretraining.png
 """
@@ -17,7 +17,7 @@ PANELS = (
     (
         "masked_lm_accuracy_top_10",
         "code_frequencies_accuracy_top_10",
-        "masked codes: among the first ten",
+        "masked codes: top-10 accuracy",
         "code frequencies",
     ),
     ("next_sentence_auroc", "prevalence_auroc", "prolonged stay: AUROC", "chance"),
@@ -28,11 +28,11 @@ PANELS = (
         "prevalence",
     ),
 )
-"""By panel the figure, its baseline, and what both are called."""
+"""For each panel: the metric, its baseline, and the titles of both."""
 
 
 def draw(folder: Path, image: Path) -> None:
-    """Draws the evaluations of a folder's `metrics.jsonl`, and for the loss the reports between them."""
+    """Draw the evaluations in `metrics.jsonl`, and for the loss also the training reports."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     evaluations = [line for line in lines if "eval/loss" in line]
     reports = [line for line in lines if "train/masked_lm_loss" in line]
@@ -61,10 +61,10 @@ def draw(folder: Path, image: Path) -> None:
 
 
 def main() -> None:
-    """Draws."""
+    """Draw the figure."""
     parser = argparse.ArgumentParser(description="Draw the curves of a training.")
     parser.add_argument("folder", type=Path, help="training folder")
-    parser.add_argument("image", type=Path, help="picture to write")
+    parser.add_argument("image", type=Path, help="image to write")
     options = parser.parse_args()
     draw(options.folder, options.image)
 

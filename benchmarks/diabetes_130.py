@@ -1,10 +1,10 @@
-"""The encounters of patients with diabetes in 130 US hospitals, as an extracted folder.
+"""Convert the encounters of diabetes patients in 130 US hospitals to an extracted folder.
 
     python benchmarks/diabetes_130.py diagnoses.tsv.gz OUT
 
-The data are Strack et al. 2014 (doi 10.24432/C5230J, CC BY 4.0). They tell no dates: `recital_tables.py` says
-how those are constructed. Nor do they tell days of birth: a patient is as old at the first admission as the
-middle of the band of ten years that is told there. Sex is told.
+The data are Strack et al. 2014 (doi 10.24432/C5230J, CC BY 4.0). They contain sex, but no dates:
+`recital_tables.py` describes how these are constructed. They contain ten-year age bands instead of birth
+dates: the age at the first admission is the middle of its band.
 """
 
 import argparse
@@ -29,7 +29,7 @@ group by patient_id
 
 
 def main() -> None:
-    """Writes the folder."""
+    """Write the folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""The least that any way to sequences must do: DuckDB reads the table, sorts it and writes it as Parquet.
+"""Lower bound for creating sequences: DuckDB reads the table, sorts it and writes it as Parquet.
 
 python benchmarks/duckdb_sort.py TABLE OUT MEMORY_LIMIT
 """
@@ -10,7 +10,7 @@ import duckdb
 
 
 def main() -> None:
-    """Sorts by patient, discharge and code."""
+    """Sort by patient, discharge and code."""
     table, out, memory_limit = sys.argv[1:]
     settings = {"memory_limit": memory_limit, "temp_directory": str(Path(out).with_suffix(".spill"))}
     duckdb.connect(config=settings).execute(

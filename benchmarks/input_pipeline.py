@@ -1,10 +1,10 @@
-"""How fast TFRecord files of examples become batches, on this machine.
+"""Measure how fast TFRecord examples are read into batches on this machine.
 
     python benchmarks/input_pipeline.py PACKED/train-*.tfrecord
     python benchmarks/input_pipeline.py TUTORIAL/train-*.tfrecord --batch-patients 1024
 
-Prints a Markdown row: windows, patients and real tokens a second from file to batch, and what share of the
-positions of a batch are real. Both kinds of examples are read as a training reads them.
+Prints a Markdown row: windows, patients and real tokens per second, and the share of real positions in a
+batch. Both kinds of examples are read as in a training.
 """
 
 import argparse
@@ -20,7 +20,7 @@ HEADER = (
 
 
 def measure(files: list[Path], batch_patients: int, micro_batch_tokens: int, updates: int) -> str:
-    """The row of some updates, after the first one."""
+    """Return the row of the table for a number of updates after the first one."""
     from ehr_bert.examples.reading import open_examples
     from ehr_bert.examples.source import Reading
     from ehr_bert.examples.updates import BatchSize
@@ -37,7 +37,7 @@ def measure(files: list[Path], batch_patients: int, micro_batch_tokens: int, upd
     cells = iter(planned.dataset().take((1 + updates) * planned.micro_batches))
     for _ in range(planned.micro_batches):
         next(cells)
-    waited = time.perf_counter() - start
+    first_seconds = time.perf_counter() - start
 
     start = time.perf_counter()
     for _ in cells:
@@ -48,17 +48,17 @@ def measure(files: list[Path], batch_patients: int, micro_batch_tokens: int, upd
     return (
         f"| {info.kind} | {epochs * info.examples / seconds:,.0f} | {epochs * info.patients / seconds:,.0f} "
         f"| {epochs * info.real_tokens / seconds:,.0f} | {epochs * info.real_tokens / positions:.1%} "
-        f"| {waited:.1f} |"
+        f"| {first_seconds:.1f} |"
     )
 
 
 def main() -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("files", type=Path, nargs="+", help="TFRecord files of one kind of examples")
-    parser.add_argument("--batch-patients", type=int, default=1024, help="patients an update")
-    parser.add_argument("--micro-batch-tokens", type=int, default=16_384, help="positions a batch")
-    parser.add_argument("--updates", type=int, default=100, help="updates to measure")
+    parser.add_argument("--batch-patients", type=int, default=1024, help="patients per update")
+    parser.add_argument("--micro-batch-tokens", type=int, default=16_384, help="positions per batch")
+    parser.add_argument("--updates", type=int, default=100, help="number of updates to measure")
     arguments = parser.parse_args()
     import_tensorflow()
     row = measure(arguments.files, arguments.batch_patients, arguments.micro_batch_tokens, arguments.updates)

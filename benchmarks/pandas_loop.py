@@ -1,8 +1,8 @@
-"""The common way to make patient sequences: a loop over patients in pandas, an inner one over visits.
+"""The common way to create patient sequences: a loop over patients in pandas, with an inner loop over visits.
 
     python benchmarks/pandas_loop.py TABLE OUT PATIENTS
 
-It makes the sequences of the first PATIENTS of the tutorial's table and pickles them. Prints JSON.
+Creates the sequences of the first PATIENTS of the tutorial's table and pickles them. Prints JSON.
 """
 
 import json
@@ -18,12 +18,12 @@ COLUMNS = ["patient", "admitted", "discharged", "code", "present_on_admission", 
 
 
 def days(earlier: str, later: str) -> int:
-    """Days from one day to another."""
+    """Return the number of days between two dates."""
     return (datetime.strptime(later, "%Y-%m-%d") - datetime.strptime(earlier, "%Y-%m-%d")).days
 
 
 def sequence(rows: pd.DataFrame, types: dict[str, int]) -> list[list[int]]:
-    """The stays, gaps, codes and visits of one patient."""
+    """Return the stays, gaps, codes and visits of one patient."""
     stays, gaps, codes, visits = [], [], [], []
     last_discharge = None
     for number, (discharged, visit) in enumerate(rows.groupby("discharged"), 1):
@@ -40,7 +40,7 @@ def sequence(rows: pd.DataFrame, types: dict[str, int]) -> list[list[int]]:
 
 
 def main() -> None:
-    """Runs the loop; reading the table isn't counted."""
+    """Run the loop. The time to read the table is not counted."""
     table, out, patients = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     rows = pd.read_csv(table, sep="\t", names=COLUMNS, header=0, dtype={"patient": str}, nrows=200 * patients)
     rows = rows[rows["patient"].isin(rows["patient"].unique()[:patients])]

@@ -1,4 +1,4 @@
-"""The common way to write examples: one `tf.train.Example` of seven padded lists for each patient.
+"""The common way to write examples: one `tf.train.Example` with seven padded lists per patient.
 
     python benchmarks/python_examples.py SEQUENCES OUT PATIENTS MAX_SEQ_LENGTH
 
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 
 def features(tokens: list[int], visits: list[int], stays: list[int], length: int) -> dict[str, list]:
-    """The seven features of one patient, masked and padded."""
+    """Return the seven features of one patient, masked and padded."""
     input_ids, segment_ids = tokens[-length:], visits[-length:]
     input_mask = [1] * len(input_ids)
     candidates = list(range(len(input_ids)))
@@ -48,14 +48,14 @@ def features(tokens: list[int], visits: list[int], stays: list[int], length: int
 
 
 def feature(values: list) -> tf.train.Feature:
-    """A list as a feature."""
+    """Convert a list to a feature."""
     if isinstance(values[0], float):
         return tf.train.Feature(float_list=tf.train.FloatList(value=values))
     return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
 
 def main() -> None:
-    """Writes the examples; reading the sequences isn't counted."""
+    """Write the examples. The time to read the sequences is not counted."""
     sequences, out, patients, length = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     rows = pq.read_table(sequences).slice(0, patients).to_pylist()
     start = time.perf_counter()
@@ -63,7 +63,7 @@ def main() -> None:
         for row in rows:
             lists = features(row["token_ids"], row["visit_ids"], row["los_days"], length)
             example = tf.train.Example(
-                features=tf.train.Features(feature={name: feature(each) for name, each in lists.items()})
+                features=tf.train.Features(feature={name: feature(values) for name, values in lists.items()})
             )
             writer.write(example.SerializeToString())
     print(json.dumps({"examples": len(rows), "seconds": time.perf_counter() - start}))

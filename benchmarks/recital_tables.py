@@ -1,4 +1,4 @@
-"""The two public corpora of docs/comparing.md, as diagnosis tables.
+"""Convert the two public corpora of docs/comparing.md to diagnosis tables.
 
     python benchmarks/recital_tables.py A/diagnoses.tsv.gz B/diagnoses.tsv.gz OUT
 
@@ -6,8 +6,9 @@ A are inpatient claims of CMS DE-SynPUF, samples 1 to 4 (synthetic, public domai
 patients with diabetes in 130 US hospitals (Strack et al. 2014, doi 10.24432/C5230J, CC BY 4.0). Both have
 ICD-9-CM. Writes OUT/A.parquet and OUT/B.parquet.
 
-B tells no dates. They are constructed: a stay is as long as it is told to be, and after it come 15 days where
-the patient was readmitted within 30 days, 180 where later, and else 365.
+B contains no dates. They are constructed from the recorded lengths of stay, with gaps of 15 days after a
+visit with a readmission within 30 days, 180 days after one with a later readmission, and 365 days
+otherwise.
 """
 
 import argparse
@@ -62,7 +63,7 @@ from rows join placed using (visit_id)
 
 
 def main() -> None:
-    """Writes both tables."""
+    """Write both tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,18 +1,18 @@
-"""Pretraining in PyTorch, the common way and a tuned one: how long updates take.
+"""Measure the time of updates of pretraining in PyTorch, in a stock and in tuned implementations.
 
     python benchmarks/torch_pretraining.py tuned SEQUENCES --precision bfloat16
 
-`stock`: Transformers' `BertForPreTraining`, as its Trainer runs it with labels: 8 patients a micro-batch,
-    grouped by length and padded to the longest; all positions go through the head.
-`tuned`: the same model; groups of 16 patients go through the encoder one after the other, and the masked
-    positions of all of them at once through a compiled head, so that gradients are made once an update.
+`stock`: Transformers' `BertForPreTraining`, as its Trainer runs it with labels: 8 patients per micro-batch,
+    grouped by length and padded to the longest. The head reads all positions.
+`tuned`: the same model. The encoder reads groups of 16 patients one after the other, and a compiled head
+    the masked positions of all groups at once, so that gradients are computed once per update.
 `compiled`: the same, with the encoder compiled too.
 
-SEQUENCES is a folder of `ehr-bert preprocess`. All take the patients, windows, `[CLS]`, masks and labels that
-this project makes of them. Prints JSON: the seconds and the real tokens of each update that was measured, and
-the process's memory at its peak.
+SEQUENCES is a folder of `ehr-bert preprocess`. All implementations use the patients, windows, `[CLS]`,
+masks and labels of this project. Prints JSON: the seconds and the real tokens of each measured update, and
+the peak memory of the process.
 
-Legend: N tokens of an update's patients, G patients of a group, L its positions, H width, V vocabulary.
+Shapes: B patients of a group, T its positions, M masked positions, H hidden size, V vocabulary.
 """
 
 import argparse
@@ -41,19 +41,19 @@ from ehr_bert.vocabulary import Vocabulary
 
 MASKED_SHARE = 0.15
 BLOCK_UPDATES = 50
-"""Patients of so many updates are sorted by length together, as the Trainer does."""
+"""Number of updates whose patients are sorted by length together, as in the Trainer."""
 
 NOT_MASKED = -100
-"""What stands in for a label where none is asked for."""
+"""Label of positions that are not masked."""
 
 TUNED_BACKWARD_PATIENTS = 256
-"""Patients whose gradients `tuned` makes at once: some 5 GB of memory."""
+"""Patients whose gradients `tuned` computes at once, with about 5 GB of memory."""
 
 Tensors = dict[str, torch.Tensor]
 
 
 class Patients:
-    """The training split of a folder of sequences, in groups of about one length."""
+    """The training split of a folder of sequences, in groups of similar length."""
 
     def __init__(self, sequences: Path, config: ModelConfig, seed: int = 0) -> None:
         vocabulary = Vocabulary.read(sequences / "vocabulary.tsv")
@@ -73,21 +73,21 @@ class Patients:
         self.generator = np.random.default_rng(seed)
 
     def updates(self, patients: int, group: int, multiple: int) -> Iterator[list[Tensors]]:
-        """The groups of each update, endless.
+        """Yield the groups of each update, without end.
 
         Patients of many updates are sorted by length and divided into as many strata as an update has
         groups; an update takes one group of each, so that all updates are alike.
 
         Args:
-            patients: Patients an update.
-            group: Patients a group.
-            multiple: Groups are padded to a multiple of it.
+            patients: Patients per update.
+            group: Patients per group.
+            multiple: Groups are padded to a multiple of this length.
         """
         strata, rest = divmod(patients, group)
         block = min(BLOCK_UPDATES, len(self.all.lengths) // patients)
         if rest or not block:
             raise SystemExit(
-                f"{patients} patients an update: take a multiple of {group}, and no more than there are"
+                f"{patients} patients per update: choose a multiple of {group}, at most all patients"
             )
         while True:
             drawn = self.generator.permutation(len(self.all.lengths))[: block * patients]
@@ -97,15 +97,15 @@ class Patients:
                 yield [self._group(chosen, multiple) for chosen in drawn[np.arange(strata), update]]
 
     def _group(self, chosen: np.ndarray, multiple: int) -> Tensors:
-        """Masks patients, and pads them to a length of all."""
+        """Mask patients, and pad them to a common length."""
         lengths, stays = self.all.lengths[chosen], self.all.longest_stays[chosen]
-        places = spans(self.starts[chosen], lengths)  # [N]
+        places = spans(self.starts[chosen], lengths)  # [P]
         tokens, visits = self.all.tokens[places], np.minimum(self.all.visits[places], self.last_visit)
         masked = self.masking.mask(Windows(tokens, visits, lengths, stays), self.generator)
         labels = np.full_like(tokens, NOT_MASKED)
         labels[masked.positions] = tokens[masked.positions]
         longest = -(-lengths.max() // multiple) * multiple
-        real = np.arange(longest) < lengths[:, None]  # [G, L]
+        real = np.arange(longest) < lengths[:, None]  # [B, T]
 
         def padded(values: np.ndarray, padding: int) -> torch.Tensor:
             filled = np.full(real.shape, padding, np.int64)
@@ -122,18 +122,18 @@ class Patients:
 
 
 def new_model(config: ModelConfig) -> BertForPreTraining:
-    """The model at this project's shape, in training mode."""
+    """Return the model in the shape of this project, in training mode."""
     shape = config.to_dict()
     shape.pop("stay_pooling")
     return BertForPreTraining(BertConfig(**shape, attn_implementation="sdpa")).train()
 
 
 Backward = Callable[[list[Tensors]], None]
-"""Adds the gradients of an update's loss."""
+"""Computes and adds the gradients of an update's loss."""
 
 
 def stock(model: BertForPreTraining, precise: Callable[[], AbstractContextManager]) -> Backward:
-    """As the Trainer does it: the mean of the micro-batches' losses."""
+    """Return the loss of the Trainer: the mean of the losses of micro-batches."""
 
     def backward(groups: list[Tensors]) -> None:
         for group in groups:
@@ -145,13 +145,13 @@ def stock(model: BertForPreTraining, precise: Callable[[], AbstractContextManage
 
 
 def tuned(model: BertForPreTraining, precise: Callable[[], AbstractContextManager]) -> Backward:
-    """As few positions and passes over the vocabulary's table as padding allows."""
+    """Return a loss with as few positions and passes over the vocabulary table as padding allows."""
     table = model.bert.embeddings.word_embeddings.weight  # [V, H]
     heads = model.cls
 
     @torch.compile(dynamic=True)
     def masked_codes(hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The sum of the losses; hidden [M, H], labels [M]."""
+        """Return the sum of the losses for hidden states `[M, H]` and labels `[M]`."""
         logits = linear(heads.predictions.transform(hidden), table, heads.predictions.bias)  # [M, V]
         return cross_entropy(logits.float(), labels, reduction="sum")
 
@@ -165,23 +165,21 @@ def tuned(model: BertForPreTraining, precise: Callable[[], AbstractContextManage
             (masked_loss / masked_total + stay_loss / patients_total).backward()
 
     def losses(groups: list[Tensors]) -> tuple[torch.Tensor, torch.Tensor]:
-        # One look-up for all groups: the gradient of each would be as large as the table.
-        flat = embedding(
-            torch.cat([group["input_ids"].flatten() for group in groups]), table
-        )  # [G * L summed, H]
+        # One lookup for all groups, because each gradient would be as large as the table.
+        flat = embedding(torch.cat([group["input_ids"].flatten() for group in groups]), table)  # [P, H]
         embedded = flat.split([group["input_ids"].numel() for group in groups])
         hidden, labels, pooled = [], [], []
         for group, vectors in zip(groups, embedded, strict=True):
             encoded = model.bert(
-                inputs_embeds=vectors.view(*group["input_ids"].shape, -1),  # [G, L, H]
+                inputs_embeds=vectors.view(*group["input_ids"].shape, -1),  # [B, T, H]
                 token_type_ids=group["token_type_ids"],
                 attention_mask=group["attention_mask"].bool()[:, None, None, :],
             )
-            is_masked = group["labels"] != NOT_MASKED  # [G, L]
+            is_masked = group["labels"] != NOT_MASKED  # [B, T]
             hidden.append(encoded.last_hidden_state[is_masked])
             labels.append(group["labels"][is_masked])
             pooled.append(encoded.pooler_output)
-        stay_logits = heads.seq_relationship(torch.cat(pooled))  # [patients, 2]
+        stay_logits = heads.seq_relationship(torch.cat(pooled))  # [S, 2]
         prolonged = torch.cat([group["next_sentence_label"] for group in groups])
         return (
             masked_codes(torch.cat(hidden), torch.cat(labels)),
@@ -192,20 +190,20 @@ def tuned(model: BertForPreTraining, precise: Callable[[], AbstractContextManage
 
 
 def compiled(model: BertForPreTraining, precise: Callable[[], AbstractContextManager]) -> Backward:
-    """`tuned` with fewer passes over memory in the encoder."""
-    torch._inductor.config.fallback_random = True  # its own random numbers, one by one, take longer
+    """Return `tuned` with a compiled encoder, which passes over memory less often."""
+    torch._inductor.config.fallback_random = True  # its own random generator is slower
     model.bert.compile()
     return tuned(model, precise)
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to train.
+class Implementation:
+    """An implementation of pretraining.
 
     Attributes:
-        make: Gives what adds the gradients of an update.
-        group: Patients a group.
-        multiple: Groups are padded to a multiple of it.
+        make: Returns the function that adds the gradients of an update.
+        group: Patients per group.
+        multiple: Groups are padded to a multiple of this length.
     """
 
     make: Callable[[BertForPreTraining, Callable[[], AbstractContextManager]], Backward]
@@ -213,33 +211,39 @@ class Way:
     multiple: int
 
 
-WAYS = {"stock": Way(stock, 8, 1), "tuned": Way(tuned, 16, 8), "compiled": Way(compiled, 16, 8)}
+IMPLEMENTATIONS = {
+    "stock": Implementation(stock, 8, 1),
+    "tuned": Implementation(tuned, 16, 8),
+    "compiled": Implementation(compiled, 16, 8),
+}
 
 
 def main() -> None:
-    """Trains, and prints what it took."""
+    """Train, and print the measurements."""
     parser = argparse.ArgumentParser(
         description="Measure pretraining in PyTorch.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("way", choices=WAYS)
-    parser.add_argument("sequences", type=Path, help="folder that `ehr-bert preprocess` made")
+    parser.add_argument("implementation", choices=IMPLEMENTATIONS)
+    parser.add_argument("sequences", type=Path, help="folder of `ehr-bert preprocess`")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--vocab-size", type=int, default=82_603, help="rows of the model's table")
-    parser.add_argument("--batch-patients", type=int, default=256, help="patients an update")
-    parser.add_argument("--warm-up", type=int, default=2, help="updates before those that are measured")
-    parser.add_argument("--updates", type=int, default=5, help="updates that are measured")
+    parser.add_argument("--vocab-size", type=int, default=82_603, help="rows of the embedding table")
+    parser.add_argument("--batch-patients", type=int, default=256, help="patients per update")
+    parser.add_argument("--warm-up", type=int, default=2, help="updates before the measured ones")
+    parser.add_argument("--updates", type=int, default=5, help="measured updates")
     options = parser.parse_args()
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
     config = ModelConfig(vocab_size=options.vocab_size)
-    way = WAYS[options.way]
+    implementation = IMPLEMENTATIONS[options.implementation]
     model = new_model(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
-    backward = way.make(
+    backward = implementation.make(
         model, lambda: torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16")
     )
-    updates = Patients(options.sequences, config).updates(options.batch_patients, way.group, way.multiple)
+    updates = Patients(options.sequences, config).updates(
+        options.batch_patients, implementation.group, implementation.multiple
+    )
     seconds, real_tokens = [], []
     for _ in range(options.warm_up + options.updates):
         start = time.perf_counter()
@@ -250,12 +254,12 @@ def main() -> None:
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - start)
         real_tokens.append(sum(int(group["attention_mask"].sum()) for group in groups))
-    told = {
+    measured = {
         "seconds": seconds[options.warm_up :],
         "real_tokens": real_tokens[options.warm_up :],
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    print(json.dumps(told))
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":
