@@ -47,7 +47,7 @@ KEPT_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": NOT_FREED,
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
-"""Settings of glibc that keep freed memory in large pages, since PyTorch allocates the same in each update."""
+"""Settings of glibc that keep freed memory, in large pages: PyTorch allocates the same in each update."""
 
 
 @dataclass(frozen=True)

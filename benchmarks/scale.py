@@ -160,7 +160,8 @@ def table(measurements: list[Measurement]) -> str:
         cpu = f"{measurement.cpu_seconds:.1f}" if measurement.cpu_seconds else ""
         lines.append(
             f"| {measurement.patients:,} | {measurement.step} | {measurement.count:,} "
-            f"| {measurement.seconds:.2f} | {cpu} | {measurement.per_second:,.0f} | {measurement.peak_mb:,.0f} |"
+            f"| {measurement.seconds:.2f} | {cpu} "
+            f"| {measurement.per_second:,.0f} | {measurement.peak_mb:,.0f} |"
         )
     return "\n".join(lines)
 

@@ -24,7 +24,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
     Raises:
         UserError: An unknown name is looked up (key `unknown-KIND`), an installed package reuses a name
-            (`duplicate-KIND`), or its object cannot be imported (`broken-KIND`).
+            (`duplicate-KIND`), or its object cannot be imported (`broken-KIND`). Spaces in the kind become
+            hyphens.
 
     Example:
         >>> functions = Registry("function", "example.functions", {"square_root": "math:sqrt"})
@@ -34,6 +35,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
         self.kind = kind
+        self._kind_key = kind.replace(" ", "-")
         self._key = kind.replace(" ", "-")
         self.group = group
         self._builtin = dict(builtin)

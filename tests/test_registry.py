@@ -49,6 +49,11 @@ def test_an_unknown_name_lists_the_known_ones():
         registry()["sine"]
 
 
+def test_the_key_of_a_kind_of_two_words_has_hyphens():
+    with raises_user_error("unknown-task-type", "unknown task type 'sine'"):
+        Registry("task type", "test.functions", BUILTIN)["sine"]
+
+
 def test_a_package_that_is_never_used_is_never_imported(installed):
     installed("broken = no_such_module_anywhere:x")
     functions = registry()
