@@ -35,7 +35,6 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
         self.kind = kind
-        self._kind_key = kind.replace(" ", "-")
         self._key = kind.replace(" ", "-")
         self.group = group
         self._builtin = dict(builtin)

@@ -24,7 +24,7 @@ def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
 def is_key(node: ast.expr) -> bool:
     """Whether an argument is a literal key. In the registry it may end with the kind of the registry."""
     if isinstance(node, ast.JoinedStr):
-        return bool(re.fullmatch(r"f'[a-z-]+-{self\._kind_key}'", ast.unparse(node)))
+        return bool(re.fullmatch(r"f'[a-z-]+-{self\._key}'", ast.unparse(node)))
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(KEY.fullmatch(node.value))
 
 
@@ -51,9 +51,9 @@ def test_every_error_and_warning_has_a_literal_key(name, position, arguments):
     ("code", "expected"),
     [
         ("'unknown-store'", True),
-        ("f'unknown-{self._kind_key}'", True),
+        ("f'unknown-{self._key}'", True),
         ("f'unknown-{path}'", False),
-        ("f'{self._kind_key}'", False),
+        ("f'{self._key}'", False),
         ("key", False),
         ("'Unknown store'", False),
         ("'unspecified-'", False),
