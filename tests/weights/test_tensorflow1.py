@@ -12,7 +12,6 @@ import torch
 from transformers import AutoTokenizer, BertForPreTraining
 
 from ehr_bert.cli import main
-from ehr_bert.errors import UserError
 from ehr_bert.export.folder import export
 from ehr_bert.export.tensorflow1 import export_tensorflow1
 from ehr_bert.model.config import ModelConfig
