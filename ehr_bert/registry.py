@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar, cast
 
 from ehr_bert.errors import UserError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class Registry(Mapping[str, T], Generic[T]):
+class Registry(Mapping[str, _T], Generic[_T]):
     """Objects of one kind by name, each imported when it is first used.
 
     Another package adds an object through an entry point: a line such as
@@ -38,7 +38,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._key = kind.replace(" ", "-")
         self.group = group
         self._builtin = dict(builtin)
-        self._loaded: dict[str, T] = {}
+        self._loaded: dict[str, _T] = {}
 
     @cached_property
     def _installed(self) -> dict[str, EntryPoint]:
@@ -54,7 +54,7 @@ class Registry(Mapping[str, T], Generic[T]):
             points[point.name] = point
         return points
 
-    def __getitem__(self, name: str) -> T:
+    def __getitem__(self, name: str) -> _T:
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         return self._loaded[name]
@@ -69,10 +69,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._builtin or name in self._installed
 
-    def _load(self, name: str) -> T:
+    def _load(self, name: str) -> _T:
         if name in self._builtin:
             module, _, attribute = self._builtin[name].partition(":")
-            return cast(T, getattr(importlib.import_module(module), attribute))
+            return cast(_T, getattr(importlib.import_module(module), attribute))
         if name not in self._installed:
             raise UserError(
                 f"unknown-{self._key}", f"unknown {self.kind} {name!r}. Choose one of {', '.join(self)}."
@@ -86,4 +86,4 @@ class Registry(Mapping[str, T], Generic[T]):
                 f"the {self.kind} {name!r} ({self._installed[name].value}) cannot be imported: {error}. "
                 "Reinstall or remove the package that provides it.",
             ) from error
-        return cast(T, loaded)
+        return cast(_T, loaded)

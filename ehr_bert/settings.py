@@ -50,7 +50,7 @@ Fraction = Annotated[float, ValueRule(lambda number: 0 <= number < 1, "from 0 to
 
 _TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
-S = TypeVar("S")
+_S = TypeVar("_S")
 
 
 class Settings:
@@ -86,7 +86,7 @@ class Settings:
         return dataclasses.asdict(self, dict_factory=without_none)  # type: ignore[call-overload]
 
 
-def settings_of(cls: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
+def settings_of(cls: type[_S], values: Mapping[str, Any], prefix: str = "") -> _S:
     """Create a dataclass from a table; settings that are not in the table keep their defaults.
 
     Args:

@@ -16,8 +16,8 @@ from ehr_bert.export.parity import PARITY_TOLERANCE, stay_pooled
 
 ONNX_FILE = "model.onnx"
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUTS = ("prediction_logits", "seq_relationship_logits")
+ONNX_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+ONNX_OUTPUTS = ("prediction_logits", "seq_relationship_logits")
 
 SHAPES = ((3, 7), (2, 11), (1, 2))
 """Shapes `[B, T]` of the histories on which both models are compared. The first is also used for tracing."""
@@ -85,9 +85,9 @@ def write_onnx(exported: BertForPreTraining, file: Path) -> float:
         program: Any = torch.onnx.export(
             model,
             tuple(_inputs(exported, SHAPES[0]).values()),
-            input_names=INPUTS,
-            output_names=OUTPUTS,
-            dynamic_shapes=dict.fromkeys(INPUTS, axes),
+            input_names=ONNX_INPUTS,
+            output_names=ONNX_OUTPUTS,
+            dynamic_shapes=dict.fromkeys(ONNX_INPUTS, axes),
             dynamo=True,
             verbose=False,
         )
@@ -112,14 +112,14 @@ def _inputs(exported: BertForPreTraining, shape: tuple[int, int]) -> dict[str, t
     real = torch.arange(tokens) < torch.linspace(tokens, 1, histories)[:, None]
     ids = torch.randint(config.vocab_size, (histories, tokens), generator=random)
     visits = torch.arange(tokens).clamp(max=config.type_vocab_size - 1)
-    return dict(zip(INPUTS, (ids * real, real.long(), visits * real), strict=True))
+    return dict(zip(ONNX_INPUTS, (ids * real, real.long(), visits * real), strict=True))
 
 
 def _difference(model: Logits, session: Any, shape: tuple[int, int]) -> float:
     inputs = _inputs(model.exported, shape)
     with torch.no_grad():
         expected = model(**inputs)
-    logits = session.run(list(OUTPUTS), {name: values.numpy() for name, values in inputs.items()})
+    logits = session.run(list(ONNX_OUTPUTS), {name: values.numpy() for name, values in inputs.items()})
     return max(
         float(np.abs(ours.numpy() - theirs).max()) for ours, theirs in zip(expected, logits, strict=True)
     )

@@ -13,7 +13,7 @@ from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.training.record.checkpoints import read_weights, step_of
 from ehr_bert.training.record.folder import TrainingFolder, load_model
 from ehr_bert.vocabulary import Vocabulary
-from ehr_bert.weights.names import split_heads
+from ehr_bert.weights.names import separate_further_heads
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def read_trained_model(checkpoint: Path, vocabulary_file: Path | None = None) ->
         cls_id=conventions["cls_id"],
         examples=tuple(path for path in map(Path, conventions.get("paths", [])) if path.exists()),
         facts=read_training_facts(folder, step_of(checkpoint.name)),
-        heads=split_heads(read_weights(checkpoint))[1],
+        heads=separate_further_heads(read_weights(checkpoint))[1],
     )
 
 

@@ -39,7 +39,7 @@ class ObjectiveSettings(Settings):
     weight: Positive = 1.0
 
 
-S = TypeVar("S", bound=ObjectiveSettings)
+_S = TypeVar("_S", bound=ObjectiveSettings)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class LossWithGradients(NamedTuple):
     d_variables: "list[tuple[keras.Variable, tf.Tensor]]"
 
 
-class Objective(ABC, Generic[S]):
+class Objective(ABC, Generic[_S]):
     """A pretraining objective with its settings.
 
     A subclass usually defines `labels`, `head`, `loss`, `flops`, `metrics` and `baseline`. It is registered
@@ -106,7 +106,7 @@ class Objective(ABC, Generic[S]):
     )
     published_metrics: ClassVar[tuple[str, ...] | None] = None
 
-    def __init__(self, name: str, settings: S) -> None:
+    def __init__(self, name: str, settings: _S) -> None:
         self.name = name
         self.settings = settings
 

@@ -24,7 +24,7 @@ from ehr_bert.weights.matching import (
     match_rows,
     same_rows,
 )
-from ehr_bert.weights.names import is_further_head, split_heads
+from ehr_bert.weights.names import is_further_head, separate_further_heads
 from ehr_bert.weights.pretrained import Pretrained, shown
 from ehr_bert.weights.tensorflow1 import is_tensorflow1, pretrained_tensorflow1
 
@@ -61,7 +61,7 @@ def read_pretrained(path: Path, config_file: Path | None = None) -> Pretrained:
         return pretrained_tensorflow1(prefix, config_file)
     folder = TrainingFolder(prefix.parent)
     conventions = read_json(folder.examples_file)
-    weights, heads = split_heads(read_weights(prefix))
+    weights, heads = separate_further_heads(read_weights(prefix))
     return Pretrained(
         config=folder.config(),
         weights=weights,

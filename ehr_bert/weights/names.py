@@ -9,15 +9,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-TABLE = {"embeddings": "weight"}
+EMBEDDING_NAMES = {"embeddings": "weight"}
 DENSE = {"kernel": "weight", "bias": "bias"}
 NORM_NAMES = {"gamma": "weight", "beta": "bias"}
 BIAS = {"bias": "bias"}
 
 OUTSIDE_BLOCKS = {
-    "encoder/embeddings/tokens": ("bert.embeddings.word_embeddings", TABLE),
-    "encoder/embeddings/positions": ("bert.embeddings.position_embeddings", TABLE),
-    "encoder/embeddings/visits": ("bert.embeddings.token_type_embeddings", TABLE),
+    "encoder/embeddings/tokens": ("bert.embeddings.word_embeddings", EMBEDDING_NAMES),
+    "encoder/embeddings/positions": ("bert.embeddings.position_embeddings", EMBEDDING_NAMES),
+    "encoder/embeddings/visits": ("bert.embeddings.token_type_embeddings", EMBEDDING_NAMES),
     "encoder/embeddings/norm": ("bert.embeddings.LayerNorm", NORM_NAMES),
     "masked_codes/transform": ("cls.predictions.transform.dense", DENSE),
     "masked_codes/norm": ("cls.predictions.transform.LayerNorm", NORM_NAMES),
@@ -56,7 +56,7 @@ def is_further_head(name: str) -> bool:
     return name.partition("/")[0] not in {layer.partition("/")[0] for layer in OUTSIDE_BLOCKS}
 
 
-def split_heads(weights: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
+def separate_further_heads(weights: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
     """Return the Keras weights of the stock model, and those of further heads, by name."""
     heads = {name: value for name, value in weights.items() if is_further_head(name)}
     return {name: value for name, value in weights.items() if name not in heads}, heads
