@@ -1,4 +1,4 @@
-"""`ehr-bert embeddings`."""
+"""`ehr-bert embeddings`: draw a map of a model's codes, and list the nearest neighbours of each."""
 
 import argparse
 from pathlib import Path
@@ -8,32 +8,30 @@ from ehr_bert.cli.path_arguments import add_titles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the stage's arguments."""
-    parser.add_argument(
-        "model", type=Path, help="export folder that `ehr-bert convert` made, or a fine-tuned model"
-    )
-    parser.add_argument("output", type=Path, help="folder to write the map and the neighbours to")
+    """Add the arguments of the command."""
+    parser.add_argument("model", type=Path, help="export folder of `ehr-bert convert`, or fine-tuned model")
+    parser.add_argument("output", type=Path, help="output folder for the map and the neighbours")
     parser.add_argument(
         "--neighbours",
         nargs="+",
         default=[],
         metavar="CODE",
-        help="print the nearest neighbours of these codes, and mark them on the map",
+        help="print the nearest neighbours of these codes, and mark the codes on the map",
     )
-    parser.add_argument("--top", type=count, default=10, help="neighbours of each code")
+    parser.add_argument("--top", type=count, default=10, help="number of neighbours of each code")
     parser.add_argument(
         "--method",
         choices=("tsne", "pca"),
         default="tsne",
-        help="how the map is made: t-SNE keeps neighbours together, and takes minutes for 30,000 codes; "
+        help="projection of the map: t-SNE keeps neighbours together and takes minutes for 30,000 codes; "
         "PCA takes seconds",
     )
-    parser.add_argument("--seed", type=natural, default=0, help="decides where t-SNE ends")
+    parser.add_argument("--seed", type=natural, default=0, help="random seed of t-SNE")
     add_titles(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes a map of a model's codes, and what lies nearest to each."""
+    """Write the map and the neighbours, and print those of the requested codes."""
     from ehr_bert.codes.titles import read_titles
     from ehr_bert.prediction.explaining.embeddings import read_embeddings
     from ehr_bert.report.embedding_folder import write_embeddings
@@ -50,4 +48,4 @@ def run(arguments: argparse.Namespace) -> None:
             titles,
         )
     )
-    print(f"map and neighbours of all codes: {arguments.output}")
+    print(f"The map and the neighbours of all codes are in {arguments.output}.")

@@ -1,1 +1,1 @@
-"""What the library shows a person: tables."""
+"""Tables, plots and HTML pages."""

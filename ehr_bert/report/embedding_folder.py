@@ -1,4 +1,4 @@
-"""What is told of a model's token table: a folder of its map and its neighbours."""
+"""Output folder of `ehr-bert embeddings`: a map of the codes and their nearest neighbours."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 from ehr_bert.codes.titles import titles_of
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
-from ehr_bert.prediction.explaining.embeddings import TokenEmbeddings, flat
+from ehr_bert.prediction.explaining.embeddings import TokenEmbeddings, project
 from ehr_bert.report.embedding_map import draw_map
 
 MAP_PICTURES = ("map.png", "map.svg")
@@ -25,39 +25,40 @@ def write_embeddings(
     shown: Sequence[str] = (),
     titles: Mapping[str, str] | None = None,
 ) -> str:
-    """Writes the map as pictures and table, and every token's neighbours.
+    """Write the map as images and as a table, and the nearest neighbours of every token.
 
     Args:
-        output: The folder; an earlier one is replaced.
-        embeddings: `V` tokens.
-        method: How they are laid flat, `tsne` or `pca`.
-        seed: For t-SNE.
-        nearest: Neighbours of each token.
-        shown: Codes to mark on the map, and whose neighbours are told.
-        titles: The user's own titles.
+        output: Output folder. An earlier output is replaced.
+        embeddings: Embeddings of `V` tokens.
+        method: Projection, `tsne` or `pca`.
+        seed: Random seed of t-SNE.
+        nearest: Number of neighbours of each token.
+        shown: Codes to mark on the map and to list with their neighbours in the returned text.
+        titles: User-defined titles of codes.
 
     Returns:
-        What to print.
+        Text to print.
 
     Raises:
-        UserError: the model doesn't know one of `shown`, or `output` is something else.
+        UserError: A code in `shown` is unknown (key `unknown-code`), or `output` contains other files
+            (`output-not-empty`).
     """
     tokens = embeddings.tokens
     marked = embeddings.places(shown)
     title = np.array(list(titles_of(tokens, titles).values()), object)  # [V]
-    neighbours, similarities = embeddings.neighbours(np.arange(len(tokens)), nearest)  # [V, k]
+    neighbours, similarities = embeddings.neighbours(np.arange(len(tokens)), nearest)  # [V, nearest]
     agreement, chance = embeddings.chapter_agreement()
-    told = (
-        f"{agreement:.0%} of the nearest neighbours of {len(tokens):,} codes are of the code's own chapter, "
-        f"{chance:.0%} by chance"
+    caption = (
+        f"{len(tokens):,} codes: {agreement:.0%} of nearest neighbours belong to the same chapter "
+        f"({chance:.0%} expected by chance)"
     )
-    places = flat(embeddings, method, seed)
+    places = project(embeddings, method, seed)
     with atomic_folder(output, "embeddings") as temporary:
         draw_map(
             places,
             embeddings.chapters,
             [temporary / name for name in MAP_PICTURES],
-            told,
+            caption,
             [(place, tokens[place]) for place in marked],
         )
         columns = {"code": tokens, "title": title, "chapter": embeddings.chapters}
@@ -68,14 +69,14 @@ def write_embeddings(
         columns |= {"neighbour": tokens[neighbours.ravel()], "title": title[neighbours.ravel()]}
         _write(temporary / NEIGHBOURS_TABLE, columns)
         facts = {"codes": len(tokens), "size": embeddings.vectors.shape[1], "method": method, "seed": seed}
-        agreed = {"neighbours_of_own_chapter": agreement, "by_chance": chance}
-        write_json(temporary / SUMMARY_FILE, facts | agreed)
+        shares = {"neighbours_of_own_chapter": agreement, "by_chance": chance}
+        write_json(temporary / SUMMARY_FILE, facts | shares)
     lines = []
     for place in marked:
         lines.append(f"{tokens[place]}  {title[place]}".rstrip())
         for near, cosine in zip(neighbours[place], similarities[place], strict=True):
             lines.append(f"  {cosine:5.2f}  {tokens[near]:<16} {title[near]}".rstrip())
-    return "\n".join([*lines, told])
+    return "\n".join([*lines, caption])
 
 
 def _write(path: Path, columns: Mapping[str, np.ndarray]) -> None:

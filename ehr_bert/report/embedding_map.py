@@ -1,4 +1,4 @@
-"""A model's tokens on a plane, coloured by the chapter that each is of."""
+"""Map of the tokens of a model, coloured by chapter."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from ehr_bert.codes.chapters import CHAPTERS
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8C6D1F", "#555555")
-"""Told apart by the colour-blind too (Okabe and Ito 2008, a brown and a grey for yellow and black)."""
+"""Colour-blind safe palette (Okabe and Ito 2008, with brown and grey instead of yellow and black)."""
 
 MARKERS = ("o", "^", "s")
-"""Chapters beyond the colours take the next of these."""
+"""Markers: chapters use the first one until the colours repeat, and then the next one."""
 
-_LOOK = {
+_STYLES = {
     chapter: (COLOURS[n % len(COLOURS)], MARKERS[n // len(COLOURS)]) for n, chapter in enumerate(CHAPTERS)
 }
 
@@ -27,14 +27,14 @@ def draw_map(
     caption: str,
     marked: Sequence[tuple[int, str]] = (),
 ) -> None:
-    """Draws the map; the same bytes for the same tokens.
+    """Draw the map. The same tokens give the same bytes.
 
     Args:
-        places: float64 `[V, 2]`.
-        chapters: One of `CHAPTERS` each: object `[V]`.
-        files: Where to write it; the suffix tells the format.
-        caption: Stands above it.
-        marked: Tokens to point out, and what to call them.
+        places: Coordinates of the tokens: float64 `[V, 2]`.
+        chapters: Chapter of each token, one of `CHAPTERS`: object `[V]`.
+        files: Files to write. The suffix determines the format.
+        caption: Text above the map.
+        marked: Positions of tokens to mark, with their labels.
     """
     with matplotlib.rc_context({"svg.hashsalt": "ehr-bert", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(10.5, 7.5), layout="constrained")
@@ -42,7 +42,7 @@ def draw_map(
         for chapter in CHAPTERS:
             here = places[chapters == chapter]
             if len(here):
-                colour, marker = _LOOK[chapter]
+                colour, marker = _STYLES[chapter]
                 axes.scatter(
                     here[:, 0],
                     here[:, 1],

@@ -1,4 +1,4 @@
-"""The page of one example of a cohort, written to a file."""
+"""HTML file that explains the prediction for one example of a cohort."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,64 +18,72 @@ from ehr_bert.schemas import LABEL, TaskKind
 def write_patient_page(
     model: Path, cohort: Cohort, row: int, output: Path, titles: Mapping[str, str] | None = None
 ) -> str:
-    """Explains the prediction for one example.
+    """Write the explanation of the prediction for one example.
 
     Args:
-        model: A fine-tuned model.
-        cohort: With its examples.
-        row: The example, counted from 0.
-        output: The HTML file.
-        titles: The user's own titles of codes.
+        model: Folder of a fine-tuned model.
+        cohort: The cohort.
+        row: Row of the example in the cohort, from 0.
+        output: HTML file to write.
+        titles: User-defined titles of codes.
 
     Returns:
-        What to print.
+        A summary to print.
 
     Raises:
-        UserError: the folder holds no such model, the cohort no such row, or the history nothing to explain.
+        UserError: The model cannot be read or has several outputs (key `several-outputs`), the cohort has no
+            such row (`unknown-row`), or the history has no code to explain (`nothing-to-explain`).
     """
     saved = load_predictor(model, attention="eager")
     if saved.predictor.head.outputs != 1:
-        raise UserError(f"{model} has {saved.predictor.head.outputs} outputs: a risk is of one outcome")
+        raise UserError(
+            "several-outputs",
+            f"{model} has {saved.predictor.head.outputs} outputs, but only one can be explained. Choose "
+            "a model with one outcome.",
+        )
     if not 0 <= row < len(cohort):
-        raise UserError(f"row {row}: the cohort has rows 0 to {len(cohort) - 1}")
+        raise UserError(
+            "unknown-row", f"the cohort has no row {row}. Choose one from 0 to {len(cohort) - 1}."
+        )
     example = cohort.take(np.array([row]))
     task = saved.facts.get("task", LABEL)
     explanation = explain(saved, example.histories)
     heading = "Risk" if task == LABEL else f"Risk of {task.replace('_', ' ')}"
     with atomic_files(output) as (temporary,):
         temporary.write_text(
-            patient_page(explanation, heading, _told(example, row, task), titles), encoding="utf-8"
+            patient_page(explanation, heading, _facts(example, row, task), titles), encoding="utf-8"
         )
     attribution = explanation.attribution
     return (
-        f"risk {explanation.risk:.1%}; {len(explanation.codes)} codes add "
-        f"{signed(attribution.contributions.sum())} to the logit, "
-        f"right to {abs(attribution.error):.0e}"
+        f"risk {explanation.risk:.1%}; {len(explanation.codes)} codes contribute "
+        f"{signed(attribution.contributions.sum())} to the logit (error {abs(attribution.error):.0e})"
     )
 
 
 def row_of_patient(cohort: Cohort, patient: str) -> int:
-    """The row of a patient's latest index date.
+    """Return the row of a patient's latest index date.
 
     Raises:
-        UserError: the cohort has no such patient.
+        UserError: The patient is not in the cohort (key `unknown-patient`).
     """
     rows = np.flatnonzero(cohort.patient_ids == patient)
     if len(rows) == 0:
-        raise UserError("the cohort has no patient of that id")
+        raise UserError(
+            "unknown-patient", "the cohort has no patient with this id. Choose another --patient."
+        )
     return int(rows[np.argsort(cohort.index_date[rows], kind="stable")[-1]])
 
 
-def _told(example: Cohort, row: int, task: str) -> list[str]:
-    """What is known of an example, but for who it is."""
-    told = [f"row {row} of the cohort", f"{example.split[0]} split"]
+def _facts(example: Cohort, row: int, task: str) -> list[str]:
+    """Facts of an example, without the patient's id."""
+    facts = [f"row {row} of the cohort", f"{example.split[0]} split"]
     if not np.isnat(example.index_date[0]):
-        told.append(f"index date {example.index_date[0]}")
+        facts.append(f"index date {example.index_date[0]}")
     if not np.isnan(example.age[0]):
-        told.append(f"age {example.age[0]:.0f}")
+        facts.append(f"age {example.age[0]:.0f}")
     if example.sex[0] is not None:
-        told.append(f"sex {example.sex[0]}")
+        facts.append(f"sex {example.sex[0]}")
     if task in example.tasks and example.kind(task) is TaskKind.BINARY:
         label = example.labels(task)[0]
-        told.append("outcome not known" if np.isnan(label) else f"outcome {'seen' if label else 'not seen'}")
-    return told
+        facts.append("outcome unknown" if np.isnan(label) else "case" if label else "control")
+    return facts

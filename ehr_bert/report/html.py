@@ -1,40 +1,41 @@
-"""Static HTML, made of elements, so that text is always escaped."""
+"""Static HTML from elements, so that text is always escaped."""
 
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""What a browser may load for a page: nothing but what stands in it."""
+"""Content security policy of a page: a browser loads nothing from elsewhere."""
 
 
 def element(tag: str, *children: Element | str, **attributes: object) -> Element:
-    """An element of HTML or SVG.
+    """Return an element of HTML or SVG.
 
     Args:
-        tag: Its name.
+        tag: Name of the element.
         children: Elements and text, in order.
-        attributes: By name, with `_` for `-`, and one behind the name where Python has a keyword: `class_`.
+        attributes: Attributes by name, with `_` instead of `-`, and with a trailing `_` after a Python
+            keyword, as in `class_`.
     """
-    made = Element(
+    result = Element(
         tag, {name.rstrip("_").replace("_", "-"): str(value) for name, value in attributes.items()}
     )
     for child in children:
         if isinstance(child, Element):
-            made.append(child)
-        elif len(made):
-            made[-1].tail = (made[-1].tail or "") + child
+            result.append(child)
+        elif len(result):
+            result[-1].tail = (result[-1].tail or "") + child
         else:
-            made.text = (made.text or "") + child
-    return made
+            result.text = (result.text or "") + child
+    return result
 
 
 def page(title: str, style: str, *body: Element) -> str:
-    """A whole page.
+    """Return a complete page.
 
     Args:
-        title: Of the browser's window.
+        title: Title of the browser window.
         style: CSS.
-        body: What stands in it.
+        body: Elements of the body.
     """
     head = element(
         "head",
@@ -44,5 +45,5 @@ def page(title: str, style: str, *body: Element) -> str:
         element("title", title),
         element("style", style),
     )
-    whole = element("html", head, element("body", *body), lang="en")
-    return f"<!DOCTYPE html>\n{ElementTree.tostring(whole, encoding='unicode', method='html')}\n"
+    document = element("html", head, element("body", *body), lang="en")
+    return f"<!DOCTYPE html>\n{ElementTree.tostring(document, encoding='unicode', method='html')}\n"

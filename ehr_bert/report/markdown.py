@@ -1,17 +1,17 @@
-"""Tables in Markdown that read as plain text too."""
+"""Markdown tables that are also readable as plain text."""
 
 from collections.abc import Sequence
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is set flush left, and the others, of figures, flush right.
+    """Return a table with the first column aligned left and the other columns aligned right.
 
     Args:
-        header: A title a column.
-        rows: As many cells each.
+        header: Title of each column.
+        rows: Cells of each row, one per column.
 
     Returns:
-        Lines, padded so that columns stand under each other.
+        Lines with padded cells.
     """
     widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]

@@ -1,4 +1,4 @@
-"""The drawings of a patient's page, as SVG inside it."""
+"""SVG drawings of the page that explains a prediction."""
 
 import base64
 import io
@@ -11,26 +11,26 @@ import numpy as np
 from ehr_bert.report.html import element
 
 RAISES, LOWERS, INK, RULE = "#c2410c", "#0369a1", "#1f2937", "#d1d5db"
-"""Two colours that the colour-blind tell apart, text, and lines."""
+"""Colours of bars that raise or lower the risk (colour-blind safe), of text and of lines."""
 
 COLOURS_OF_ATTENTION = "Purples"
 
 _WIDTH = 900
 _LEFT, _RIGHT = 70, 20
-"""Room for names of rows, and for the name of a last narrow column."""
+"""Margins for the names of rows, and for the name of a narrow last column."""
 
 
 def signed(value: float) -> str:
-    """A contribution as text, with its sign."""
+    """Format a contribution with its sign."""
     return f"{round(value, 2) + 0.0:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def bar(value: float, largest: float) -> Element:
-    """A contribution as a bar to the right, or to the left where it lowers the risk.
+    """Draw a contribution as a bar to the right, or to the left if it lowers the risk.
 
     Args:
-        value: The contribution.
-        largest: That of the longest bar, above 0.
+        value: Contribution.
+        largest: Contribution of the longest bar, above 0.
     """
     half, height = 75, 14
     length = abs(value) / largest * half
@@ -44,11 +44,11 @@ def bar(value: float, largest: float) -> Element:
 
 
 def risk_scale(risk: float, blank_risk: float) -> Element:
-    """Both risks on a scale from 0 to 100%."""
+    """Draw both risks on a scale from 0 to 100%."""
     height, top, thick = 58, 18, 16
     left, right = sorted((risk * _WIDTH, blank_risk * _WIDTH))
     marks = []
-    for value, name, y in ((risk, "this history", 12), (blank_risk, "without its codes", height - 6)):
+    for value, name, y in ((risk, "this history", 12), (blank_risk, "without codes", height - 6)):
         x = value * _WIDTH
         anchor = "start" if value < 0.1 else "end" if value > 0.9 else "middle"
         marks += [
@@ -66,11 +66,11 @@ def risk_scale(risk: float, blank_risk: float) -> Element:
 
 
 def visit_chart(contributions: np.ndarray, names: Sequence[str]) -> Element:
-    """What the codes of each visit add together, a bar a visit, from the first to the last.
+    """Draw the contribution of each visit as a bar, from the first visit to the last.
 
     Args:
-        contributions: float64 `[V]`.
-        names: What to write under each.
+        contributions: float64 `[K]`.
+        names: Label of each visit.
     """
     step, highest, label, names_height = 44, 90, 16, 84
     scale = highest / max(np.abs(contributions).max(), 1e-9)
@@ -81,25 +81,25 @@ def visit_chart(contributions: np.ndarray, names: Sequence[str]) -> Element:
         x, length = number * step + 8, abs(value) * scale
         y = middle - length if value > 0 else middle
         parts.append(_rectangle(x, y, step - 16, length, _colour(value)))
-        beyond = y - 4 if value > 0 else y + length + 12
-        parts.append(_text(x + (step - 16) / 2, beyond, signed(value), "middle"))
-        turned = f"rotate(-60 {_short(x + 18)} {_short(under)})"
-        parts.append(_text(x + 18, under, name, "end", transform=turned))
-    # Room on the left for the first name, which leans that way.
+        label_y = y - 4 if value > 0 else y + length + 12
+        parts.append(_text(x + (step - 16) / 2, label_y, signed(value), "middle"))
+        rotation = f"rotate(-60 {_short(x + 18)} {_short(under)})"
+        parts.append(_text(x + 18, under, name, "end", transform=rotation))
+    # Margin for the first label, which is rotated to the left.
     return _drawing(
         len(names) * step, under + names_height, *parts, title="contribution of each visit", left=40
     )
 
 
 def attention_strips(attention: np.ndarray, visits: np.ndarray, names: Sequence[str]) -> Element:
-    """How much of each code one layer's heads take in: a row a head, a column a code.
+    """Draw the attention of one layer to each code, with a row per head and a column per code.
 
-    Each row is scaled by its own largest value.
+    Each row is scaled by its largest value.
 
     Args:
         attention: float32 `[A, C]`.
-        visits: The visit of each code, non-decreasing: int64 `[C]`.
-        names: What to tell of each code where it is pointed at.
+        visits: Visit of each code, non-decreasing: int64 `[C]`.
+        names: Tooltip of each code.
     """
     heads, codes = attention.shape
     row, top = 14, 18
@@ -119,14 +119,19 @@ def attention_strips(attention: np.ndarray, visits: np.ndarray, names: Sequence[
             parts.append(_text(x + 2, 11, str(visits[start]), "start"))
             last_label = x
     for code, name in enumerate(names):
-        pointed = _rectangle(_LEFT + code * column, top, column, heads * row, "transparent")
-        pointed.append(element("title", name))
-        parts.append(pointed)
+        hover_area = _rectangle(_LEFT + code * column, top, column, heads * row, "transparent")
+        hover_area.append(element("title", name))
+        parts.append(hover_area)
     return _drawing(_WIDTH, bottom + 4, *parts, title="attention to each code")
 
 
 def heat_map(shares: np.ndarray, title: str) -> Element:
-    """A square of shares from 0 to 1, `[V, V]`: rows look at columns."""
+    """Draw a square of attention weights from 0 to 1, from the visit of the row to that of the column.
+
+    Args:
+        shares: `[K, K]`.
+        title: Tooltip.
+    """
     side = 104
     return _drawing(side, side, _image(np.sqrt(shares), 0, 0, side, side), title=title)
 
@@ -144,7 +149,7 @@ def _drawing(width: float, height: float, *parts: Element, title: str, left: flo
 
 
 def _image(values: np.ndarray, x: float, y: float, width: float, height: float) -> Element:
-    """Values from 0 to 1, a pixel each, stretched without being smoothed."""
+    """Image with one pixel per value from 0 to 1, scaled up without smoothing."""
     file = io.BytesIO()
     matplotlib.image.imsave(
         file,

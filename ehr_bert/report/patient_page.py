@@ -1,6 +1,6 @@
-"""One patient's prediction as a page to read: one file, that loads nothing from elsewhere.
+"""HTML page that explains the prediction for one patient, in one file that loads nothing from elsewhere.
 
-It tells a patient's diagnoses, so it belongs where the records are.
+The page contains the diagnoses of a patient. Store it as securely as the records.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from ehr_bert.report.html import element, page
 from ehr_bert.report.patient_drawings import attention_strips, bar, heat_map, risk_scale, signed, visit_chart
 
 MOST = 10
-"""Codes that are shown first, each with all its occurrences together."""
+"""Number of codes in the first table, where all occurrences of a code are one row."""
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 960px; margin: 2rem auto }
@@ -33,44 +33,48 @@ figcaption { font-size: 11px; color: #6b7280; text-align: center }
 
 
 def patient_page(
-    explanation: Explanation, heading: str, told: Sequence[str], titles: Mapping[str, str] | None = None
+    explanation: Explanation, heading: str, facts: Sequence[str], titles: Mapping[str, str] | None = None
 ) -> str:
-    """The page, as HTML.
+    """Return the page as HTML.
 
     Args:
-        explanation: What to show.
-        heading: What is predicted.
-        told: What is known of the example, for the line under the heading.
-        titles: The user's own titles of codes.
+        explanation: Explanation to show.
+        heading: Name of the predicted risk.
+        facts: Facts of the example, for the line under the heading.
+        titles: User-defined titles of codes.
     """
     named = titles_of([*explanation.codes, *explanation.read_as], titles)
     return page(
         heading,
         STYLE,
-        *_summary(explanation, heading, told),
-        *_most(explanation, named),
+        *_summary(explanation, heading, facts),
+        *_largest_contributions(explanation, named),
         *_visits(explanation),
         *_history(explanation, named),
         *_attention(explanation, named),
     )
 
 
-def _summary(explanation: Explanation, heading: str, told: Sequence[str]) -> list[Element]:
+def _summary(explanation: Explanation, heading: str, facts: Sequence[str]) -> list[Element]:
     attribution = explanation.attribution
     added = attribution.logit - attribution.blank_logit
     sums = (
-        f"The codes together add {signed(added)} to the logit, from {signed(attribution.blank_logit)} to "
-        f"{signed(attribution.logit)}; by integrated gradients this is shared out among them."
+        f"The codes change the logit by {signed(added)}, from {signed(attribution.blank_logit)} to "
+        f"{signed(attribution.logit)}. Integrated gradients assign a part of this change to each code: its "
+        "contribution."
     )
-    checked = f"Contributions add up to {signed(attribution.contributions.sum())}"
-    if attribution.complete:
-        check = element("p", f"{checked}, as they should.", class_="quiet")
+    total = f"The contributions sum to {signed(attribution.contributions.sum())}"
+    if attribution.is_complete:
+        check = element("p", f"{total}, as expected.", class_="quiet")
     else:
-        check = element("p", f"{checked}, not to {signed(added)}: take them as rough.", class_="warning")
-    left_out = f"{explanation.left_out:,} codes of the history are not read, the earliest ones first."
+        check = element("p", f"{total} instead of {signed(added)}. They are approximate.", class_="warning")
+    left_out = (
+        f"{explanation.left_out:,} codes of the history are not read, because the model does not know "
+        "them or because the history is too long, in which case the earliest codes are left out."
+    )
     return [
         element("h1", f"{heading}: {explanation.risk:.1%}"),
-        element("p", " · ".join(told), class_="quiet"),
+        element("p", " · ".join(facts), class_="quiet"),
         element("div", risk_scale(explanation.risk, explanation.blank_risk), class_="wide"),
         element("p", sums),
         check,
@@ -78,7 +82,7 @@ def _summary(explanation: Explanation, heading: str, told: Sequence[str]) -> lis
     ]
 
 
-def _most(explanation: Explanation, named: Mapping[str, str]) -> list[Element]:
+def _largest_contributions(explanation: Explanation, named: Mapping[str, str]) -> list[Element]:
     first, sums, counts = explanation.by_code
     order = np.argsort(-np.abs(sums), kind="stable")[:MOST]
     largest = float(np.abs(sums).max())
@@ -87,15 +91,15 @@ def _most(explanation: Explanation, named: Mapping[str, str]) -> list[Element]:
         where = f"visit {explanation.visits[place]}" if count == 1 else f"{count} visits"
         rows.append(_row(explanation, place, named, where, added, largest))
     return [
-        element("h2", "What weighs most"),
-        element("table", _header("code", "title", "in", "contribution", ""), *rows),
+        element("h2", "Largest contributions"),
+        element("table", _header("code", "title", "occurrence", "contribution", ""), *rows),
     ]
 
 
 def _visits(explanation: Explanation) -> list[Element]:
     names = [_visit_name(explanation, visit) for visit in explanation.visit_numbers.tolist()]
     chart = visit_chart(explanation.visit_contributions, names)
-    return [element("h2", "By visit"), element("div", chart, class_="wide")]
+    return [element("h2", "Contributions by visit"), element("div", chart, class_="wide")]
 
 
 def _history(explanation: Explanation, named: Mapping[str, str]) -> list[Element]:
@@ -113,21 +117,22 @@ def _history(explanation: Explanation, named: Mapping[str, str]) -> list[Element
             for place in places
         ]
     return [
-        element("h2", "The history"),
+        element("h2", "History"),
         element("table", _header("code", "title", "", "contribution", ""), *rows),
     ]
 
 
 def _attention(explanation: Explanation, named: Mapping[str, str]) -> list[Element]:
-    reader = "the first token takes in" if explanation.from_first else "the tokens take in on average"
+    reader = "the first token" if explanation.from_first else "all tokens (mean)"
     about = (
-        f"How much of each code {reader}, by layer and head: a column a code, a line where a visit begins. "
-        "Each row has a scale of its own. Attention tells what a layer mixes, not what the risk rests on."
+        f"Attention from {reader} to each code, by layer and head. Each column is a code, and a vertical "
+        "line marks the start of a visit. Each row has a separate colour scale. Attention shows what a layer "
+        "mixes, not what the risk depends on."
     )
     has_cls = explanation.visit_attention.shape[-1] > len(explanation.visit_numbers)
     between = (
-        "How much the tokens of a visit (row) take in of those of each other (column), from the earliest"
-        f"{', [CLS] before it,' * has_cls} to the last; the square root of the share."
+        "Mean attention from the tokens of each visit (row) to the tokens of each visit (column), from the "
+        f"earliest to the latest{', after [CLS]' * has_cls}. The colour shows the square root of the weight."
     )
     codes = [
         f"visit {visit}: {code} {named[code]}".rstrip()
@@ -151,10 +156,10 @@ def _attention(explanation: Explanation, named: Mapping[str, str]) -> list[Eleme
         ]
         maps += [element("h3", f"Layer {layer}"), element("div", *squares)]
     return [
-        element("h2", "Attention"),
+        element("h2", "Attention to codes"),
         element("p", about, class_="quiet"),
         *strips,
-        element("h2", "Attention from visit to visit"),
+        element("h2", "Attention between visits"),
         element("p", between, class_="quiet"),
         *maps,
     ]
@@ -168,7 +173,7 @@ def _row(
     contribution: float,
     largest: float,
 ) -> Element:
-    """A code and its contribution, beside the largest of its table."""
+    """Table row of a code with its contribution. `largest` is the largest contribution of the table."""
     code, token = explanation.codes[place], explanation.read_as[place]
     read_as = "" if token == code else f" (read as {token}{' ' * bool(named[token])}{named[token]})"
     return element(

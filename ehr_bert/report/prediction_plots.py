@@ -1,7 +1,7 @@
-"""The plots of a fine-tuning, each as PNG and SVG; the same results give the same bytes.
+"""Plots of a comparison as PNG and SVG. The same results give the same bytes.
 
-Colours are those of Okabe and Ito, told apart by the colour-blind; models differ in line and mark as well.
-Thin lines are baselines.
+The palette of Okabe and Ito is colour-blind safe, and models also differ in line style and marker. Baselines
+have thin lines.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ from ehr_bert.report.prediction_tables import (
 )
 
 Predictions = tuple[np.ndarray, np.ndarray]
-"""Labels and probabilities of the same examples, `[N]` each."""
+"""Labels and probabilities of the same examples: `[N]` each."""
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINES = ("-", "--", "-.", ":")
@@ -37,19 +37,19 @@ _GUIDE: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": (0, (4, 3
 _NO_DATE: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 _LARGEST_THRESHOLD = 0.99
 _SPREAD = 0.5
-"""Of the gap between two training sizes, the share over which models are set side by side."""
+"""Share of the gap between two training sizes over which the models are spread."""
 
 
 def write_plots(results: Results, curves: Mapping[str, Predictions], folder: Path) -> list[Path]:
-    """Draws the learning curve, and ROC, precision-recall, calibration and decision curves.
+    """Draw the learning curve and the ROC, precision-recall, calibration and decision curves.
 
     Args:
-        results: What `results.json` holds.
-        curves: By model, the predictions to draw; none leaves the learning curve alone.
-        folder: Where to write `learning_curve.png`, `learning_curve.svg` and so on.
+        results: Content of `results.json`.
+        curves: Predictions by model. Without any, only the learning curve is drawn.
+        folder: Folder for `learning_curve.png`, `learning_curve.svg` and so on.
 
     Returns:
-        What was written.
+        Paths of the written files.
     """
     styles = _styles([*models_of(results["table"]), *curves])
     sizes, tested = sizes_of(results["table"]), f"tested on {tested_on(results)}"
@@ -63,16 +63,16 @@ def write_plots(results: Results, curves: Mapping[str, Predictions], folder: Pat
             "calibration": lambda axes: _draw_calibration(axes, curves, styles),
             "decision_curve": lambda axes: _draw_decision_curve(axes, curves, styles),
         }
-    trained = {name: f"trained on {sizes[-1]:,} patients, " for name in plots if name != "learning_curve"}
+    trained = {name: f"{sizes[-1]:,} training patients, " for name in plots if name != "learning_curve"}
     return [
         path
         for name, draw in plots.items()
-        for path in _written(draw, f"{title_of(results)}\n{trained.get(name, '')}{tested}", folder / name)
+        for path in _write_plot(draw, f"{title_of(results)}\n{trained.get(name, '')}{tested}", folder / name)
     ]
 
 
-def _written(draw: Callable[[Axes], None], title: str, stem: Path) -> list[Path]:
-    """Draws one plot into both of its files."""
+def _write_plot(draw: Callable[[Axes], None], title: str, stem: Path) -> list[Path]:
+    """Write one plot as PNG and SVG."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in _NO_DATE]
     settings = matplotlib.rc_context({"svg.hashsalt": "ehr-bert", "svg.fonttype": "none", "font.size": 9})
     with settings, atomic_files(*paths) as temporaries:
@@ -88,7 +88,7 @@ def _written(draw: Callable[[Axes], None], title: str, stem: Path) -> list[Path]
 
 
 def _styles(models: list[str]) -> dict[str, dict[str, Any]]:
-    """How each model is drawn, in all plots."""
+    """Style of each model in all plots."""
     return {
         model: {
             "color": _COLOURS[place % len(_COLOURS)],
@@ -103,26 +103,26 @@ def _styles(models: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _draw_learning_curve(axes: Axes, results: Results, styles: Mapping[str, dict[str, Any]]) -> None:
-    """AUROC over the training size, with intervals, and the best that can be attained where it is known."""
+    """Draw the AUROC with intervals over the training size, and the best attainable AUROC if it is known."""
     table = results["table"]
     sizes, models = sizes_of(table), models_of(table)
     gap = min(np.diff(np.log(sizes)), default=1.0)
     for place, model in enumerate(models):
         rows = sorted((row for row in table if row["model"] == model), key=lambda row: row["size"])
-        # Models are set side by side, so that their intervals can be told apart.
-        beside = np.exp(_SPREAD * gap * (place / max(1, len(models) - 1) - 0.5))
-        sizes_ = [row["size"] * beside for row in rows]
+        # Models are spread horizontally, so that their intervals do not overlap.
+        shift = np.exp(_SPREAD * gap * (place / max(1, len(models) - 1) - 0.5))
+        positions = [row["size"] * shift for row in rows]
         value, low, high = (
             np.array([row["auroc"][key] for row in rows], float) for key in ("value", "low", "high")
         )
         reach = np.stack([value - low, high - value])
-        axes.errorbar(sizes_, value, reach, elinewidth=0.7, capsize=1.5, **styles[model])
+        axes.errorbar(positions, value, reach, elinewidth=0.7, capsize=1.5, **styles[model])
     if results.get("best_attainable_auroc") is not None:
         axes.axhline(results["best_attainable_auroc"], label="best attainable", **_GUIDE)
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="training patients", ylabel="AUROC on test patients, 95% interval")
+    axes.set(xlabel="training patients", ylabel="test AUROC (95% confidence interval)")
 
 
 def _draw_roc(axes: Axes, curves: Mapping[str, Predictions], styles: Mapping[str, dict[str, Any]]) -> None:
@@ -138,7 +138,7 @@ def _draw_precision_recall(
 ) -> None:
     for model, predictions in curves.items():
         curve = precision_recall_curve(*predictions)
-        first = int(np.argmax(curve.x > 0))  # before it there is no precision to tell
+        first = int(np.argmax(curve.x > 0))  # precision is undefined before it
         axes.plot(curve.x[first:], curve.y[first:], drawstyle="steps-pre", **styles[model] | {"marker": ""})
     axes.axhline(_prevalence(curves), **_GUIDE)
     axes.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
@@ -155,8 +155,8 @@ def _draw_calibration(
     end = min(1.0, 1.05 * largest)
     axes.plot([0, end], [0, end], **_GUIDE)
     axes.set(
-        xlabel="predicted risk: means of ten groups of rising risk",
-        ylabel="share with the outcome",
+        xlabel="mean predicted risk (ten groups of rising risk)",
+        ylabel="share of cases",
         xlim=(0, end),
         ylim=(0, end),
         aspect="equal",
@@ -174,9 +174,7 @@ def _draw_decision_curve(
     axes.plot(threshold, curve.everyone, label="treat all", **_GUIDE)
     axes.axhline(0, label="treat none", **_GUIDE | {"linestyle": (0, (1, 2))})
     prevalence = _prevalence(curves)
-    axes.set(
-        xlabel="risk from which one acts", ylabel="net benefit", ylim=(-0.1 * prevalence, 1.1 * prevalence)
-    )
+    axes.set(xlabel="risk threshold", ylabel="net benefit", ylim=(-0.1 * prevalence, 1.1 * prevalence))
 
 
 def _prevalence(curves: Mapping[str, Predictions]) -> float:

@@ -1,4 +1,4 @@
-"""What a fine-tuning shows a person: `results.md` and the plots it names."""
+"""Report of a comparison: `results.md` and its plots."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,21 +8,21 @@ from ehr_bert.report.prediction_plots import Predictions, write_plots
 from ehr_bert.report.prediction_tables import Results, results_text
 
 RESULTS_TEXT = "results.md"
-"""The file of the tables."""
+"""File with the tables."""
 
 
 def write_report(results: Results, curves: Mapping[str, Predictions], folder: Path) -> None:
-    """Writes the tables and the plots of a fine-tuning.
+    """Write the tables and the plots of a comparison.
 
     Args:
-        results: What `results.json` holds.
-        curves: By model, labels and probabilities of the same test examples, `[N]` each, to be drawn as ROC,
+        results: Content of `results.json`.
+        curves: Labels and probabilities of the test examples by model, `[N]` each, for the ROC,
             precision-recall, calibration and decision curves.
-        folder: The folder of the fine-tuning.
+        folder: Folder of the comparison.
     """
     plots = write_plots(results, curves, folder)
-    pictures = "\n".join(
+    images = "\n".join(
         f"![{path.stem.replace('_', ' ')}]({path.name})" for path in plots if path.suffix == ".svg"
     )
     with atomic_files(folder / RESULTS_TEXT) as (temporary,):
-        temporary.write_text(f"{results_text(results)}\n## Plots\n\n{pictures}\n", encoding="utf-8")
+        temporary.write_text(f"{results_text(results)}\n## Plots\n\n{images}\n", encoding="utf-8")

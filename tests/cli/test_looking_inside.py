@@ -1,3 +1,4 @@
+# Covers: ehr_bert.cli.explain, ehr_bert.cli.embeddings, ehr_bert.report.explaining
 import csv
 import json
 import re
@@ -48,37 +49,37 @@ def test_a_row_is_explained_on_a_page(folders, tmp_path, capsys):
     titles.write_text(f"code\ttitle\n{CODES[0]}\tPlague\n")
     assert explain(folders, tmp_path / "a.html", "--row", 0, "--titles", titles) == 0
     out = capsys.readouterr().out
-    risk = re.search(r"risk ([0-9.]+%); 3 codes add [+−][0-9.]+ to the logit", out)[1]  # noqa: RUF001
+    risk = re.search(r"risk ([0-9.]+%); 3 codes contribute [+−][0-9.]+ to the logit", out)[1]  # noqa: RUF001
     text = Parsed((tmp_path / "a.html").read_text(encoding="utf-8")).text
     assert f"Risk of heart failure: {risk}" in text
-    assert "row 0 of the cohort · train split · outcome seen" in text
+    assert "row 0 of the cohort · train split · case" in text
     assert "Plague" in text
     for secret in ("Ann Other", str(tmp_path), str(folders)):
         assert secret not in text
         assert "Ann Other" not in out
 
 
-def test_of_a_patient_the_latest_row_is_explained(folders, tmp_path, capsys):
+def test_the_latest_row_of_a_patient_is_explained(folders, tmp_path, capsys):
     assert explain(folders, tmp_path / "a.html", "--patient", "Bo Smith") == 0
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
-    assert "row 2 of the cohort · train split · outcome not known" in page
+    assert "row 2 of the cohort · train split · outcome unknown" in page
     assert "Smith" not in page + capsys.readouterr().out
     assert explain(folders, tmp_path / "b.html", "--row", 2) == 0
     assert page == (tmp_path / "b.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "model", "message"),
+    ("arguments", "model", "key"),
     [
-        (("--row", 3), "model1", "row 3: the cohort has rows 0 to 2"),
-        (("--patient", "Ann"), "model1", "the cohort has no patient of that id"),
-        (("--row", 0), "model2", "has 2 outputs: a risk is of one outcome"),
-        (("--row", 0), "export", "holds no predictor.json"),
+        (("--row", 3), "model1", "unknown-row"),
+        (("--patient", "Ann"), "model1", "unknown-patient"),
+        (("--row", 0), "model2", "several-outputs"),
+        (("--row", 0), "export", "not-a-predictor"),
     ],
 )
-def test_what_can_not_be_explained_is_refused(folders, tmp_path, capsys, arguments, model, message):
+def test_invalid_requests_are_refused(folders, tmp_path, capsys, arguments, model, key):
     assert explain(folders, tmp_path / "a.html", *arguments, model=model) == 1
-    assert message in capsys.readouterr().err
+    assert f"[{key}]" in capsys.readouterr().err
     assert not (tmp_path / "a.html").exists()
 
 
@@ -94,7 +95,7 @@ def test_embeddings_of_an_export_or_a_fine_tuned_model(folders, tmp_path, capsys
     assert json.loads((tmp_path / "out" / SUMMARY_FILE).read_text())["method"] == "pca"
 
 
-def test_the_latest_row_is_that_of_the_latest_day_in_whatever_order():
+def test_the_latest_row_has_the_latest_index_date_in_any_order():
     days = np.array(["2021-05-01", "2020-01-01", "2020-06-01"], "datetime64[D]")
     cohort = SimpleNamespace(patient_ids=np.array(["a", "b", "a"], object), index_date=days)
     assert [row_of_patient(cohort, patient) for patient in "ab"] == [0, 1]

@@ -1,3 +1,4 @@
+# Covers: ehr_bert.report.embedding_folder, ehr_bert.report.embedding_map
 import csv
 import json
 import re
@@ -6,10 +7,10 @@ import numpy as np
 import pytest
 
 from ehr_bert.codes.chapters import CHAPTERS
-from ehr_bert.errors import UserError
 from ehr_bert.prediction.explaining.embeddings import TokenEmbeddings
 from ehr_bert.report.embedding_folder import write_embeddings
 from ehr_bert.report.embedding_map import draw_map
+from tests.user_errors import raises_user_error
 
 TOKENS = ["ICD9_428.0", "ICD10_I50.9", "ICD10_E11.9", "ICD10_E11.65", "SEX_F", "SNOMED_$1_2$"]
 
@@ -27,12 +28,12 @@ def read(path):
 
 def test_a_folder_of_pictures_and_tables(tmp_path, embeddings):
     shown, titles = ["ICD9_428.0"], {"SNOMED_$1_2$": 'a "b"\tc'}
-    told = write_embeddings(tmp_path / "out", embeddings, "pca", 0, 2, shown, titles)
-    assert told.splitlines() == [
+    text = write_embeddings(tmp_path / "out", embeddings, "pca", 0, 2, shown, titles)
+    assert text.splitlines() == [
         "ICD9_428.0  Congestive heart failure, unspecified",
         "   0.98  ICD10_I50.9      Heart failure, unspecified",
         "   0.32  ICD10_E11.65     Type 2 diabetes mellitus with hyperglycemia",
-        "13% of the nearest neighbours of 6 codes are of the code's own chapter, 13% by chance",
+        "6 codes: 13% of nearest neighbours belong to the same chapter (13% expected by chance)",
     ]
     points = read(tmp_path / "out" / "map.tsv")
     assert [point["code"] for point in points] == TOKENS
@@ -51,7 +52,7 @@ def test_a_folder_of_pictures_and_tables(tmp_path, embeddings):
     assert facts["neighbours_of_own_chapter"] == pytest.approx(facts["by_chance"])  # All are neighbours.
 
 
-def test_the_same_bytes_again(tmp_path, embeddings):
+def test_the_same_embeddings_give_the_same_bytes(tmp_path, embeddings):
     for name in ("one", "other"):
         write_embeddings(tmp_path / name, embeddings, "tsne", 5, 3, ["SNOMED_$1_2$"])
     for path in (tmp_path / "one").iterdir():
@@ -59,12 +60,12 @@ def test_the_same_bytes_again(tmp_path, embeddings):
 
 
 def test_an_unknown_code_leaves_nothing(tmp_path, embeddings):
-    with pytest.raises(UserError, match="no code 'ICD10_Z99'"):
+    with raises_user_error("unknown-code", "ICD10_Z99"):
         write_embeddings(tmp_path / "out", embeddings, "pca", 0, 2, ["ICD10_Z99"])
     assert not (tmp_path / "out").exists()
 
 
-def test_each_chapter_of_the_map_looks_its_own_way(tmp_path):
+def test_each_chapter_has_its_own_colour_and_marker(tmp_path):
     path = tmp_path / "map.svg"
     draw_map(np.random.default_rng(0).random((len(CHAPTERS), 2)), np.array(CHAPTERS, object), [path], "all")
     drawn = path.read_text()

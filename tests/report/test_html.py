@@ -27,16 +27,16 @@ class Parsed(HTMLParser):
 
 
 @given(TEXT, TEXT)
-def test_whatever_the_text_it_stays_text(text, other):
+def test_text_is_always_escaped(text, other):
     parsed = Parsed(page(text, "p {}", element("p", text, element("b", other), other, title=other)))
     assert parsed.tags == ["html", "head", *["meta"] * 3, "title", "style", "body", "p", "b"]
     assert parsed.text == text + other + other + "\n"
     assert parsed.attributes["p"] == {"title": other}
 
 
-def test_attributes_are_written_as_html_has_them():
-    made = element("text", "a", class_="b", text_anchor="end", viewBox="0 0 1 1")
-    assert made.attrib == {"class": "b", "text-anchor": "end", "viewBox": "0 0 1 1"}
+def test_attribute_names_are_those_of_html():
+    text = element("text", "a", class_="b", text_anchor="end", viewBox="0 0 1 1")
+    assert text.attrib == {"class": "b", "text-anchor": "end", "viewBox": "0 0 1 1"}
 
 
 def test_a_page_loads_nothing_from_elsewhere():

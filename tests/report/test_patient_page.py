@@ -1,3 +1,4 @@
+# Covers: ehr_bert.report.patient_page, ehr_bert.report.patient_drawings
 import base64
 import io
 import re
@@ -39,29 +40,29 @@ def explanation():
     )
 
 
-def test_the_page_tells_all(explanation):
+def test_the_page_has_all_parts(explanation):
     text = Parsed(patient_page(explanation, "Risk of falls", ["row 3", "age 61"])).text
-    for told in (
-        *("Risk of falls: 25.0%", "row 3 · age 61", "this history 25.0%", "without its codes 10.0%"),
-        *("The codes together add +0.50 to the logit, from −1.50 to −1.00", "as they should"),  # noqa: RUF001
+    for part in (
+        *("Risk of falls: 25.0%", "row 3 · age 61", "this history 25.0%", "without codes 10.0%"),
+        *("The codes change the logit by +0.50, from −1.50 to −1.00", "as expected"),  # noqa: RUF001
         *("7 codes of the history are not read", "Congestive heart failure, unspecified"),
         "[Congestive heart failure; nonhypertensive]",
         "(read as ICD10_E11.9 Type 2 diabetes mellitus without complications)",
         *("visit 2, 2001-02-03, 1 day+0.25", "visit 3, 4 days+1.00", "visit 5, 2003-04-05, 9 days−0.75"),  # noqa: RUF001
-        *("Layer 2", "head 3", "the first token takes in"),
+        *("Layer 2", "head 3", "Attention from the first token"),
     ):
-        assert told in text
+        assert part in text
 
 
-def test_the_heaviest_codes_come_first(explanation):
+def test_the_largest_contributions_come_first(explanation):
     text = patient_page(explanation, "Risk", [])
-    heaviest = text[text.index("What weighs most") : text.index("By visit")]
-    found = re.findall(r"<code>(.*?)</code>", heaviest)
+    largest = text[text.index("Largest contributions") : text.index("Contributions by visit")]
+    codes = re.findall(r"<code>(.*?)</code>", largest)
     expected = ["&lt;script&gt;", "ICD10_E11.99", "ICD9_428.0", "ICD10_I50", "ICD10_E11.9"]
-    assert all(code.startswith(begin) for code, begin in zip(found, expected, strict=True))
+    assert all(code.startswith(begin) for code, begin in zip(codes, expected, strict=True))
 
 
-def test_a_code_of_several_visits_is_shown_once_first(explanation):
+def test_a_code_of_several_visits_has_one_row_in_the_first_table(explanation):
     twice = replace(explanation, codes=explanation.codes[[0, 1, 2, 3, 0]])
     page = patient_page(twice, "Risk", [])
     text = Parsed(page).text
@@ -69,7 +70,7 @@ def test_a_code_of_several_visits_is_shown_once_first(explanation):
     assert page.count("<code>ICD9_428.0</code>") == 3
 
 
-def test_untrusted_text_stays_text(explanation):
+def test_untrusted_text_is_escaped(explanation):
     titles = {"ICD9_428.0": EVIL, "ICD10_I50": "</title></svg><img src=x onerror=alert(1)>"}
     page = patient_page(explanation, EVIL, [EVIL], titles)
     parsed = Parsed(page)
@@ -87,10 +88,10 @@ def test_nothing_is_loaded_from_elsewhere(explanation):
     assert page == patient_page(explanation, "Risk", [])
 
 
-def test_contributions_that_do_not_add_up_are_told(explanation):
+def test_incomplete_contributions_are_reported(explanation):
     rough = replace(explanation, attribution=replace(explanation.attribution, logit=0.5), left_out=0)
     text = Parsed(patient_page(rough, "Risk", [])).text
-    assert "add up to +0.50, not to +2.00: take them as rough" in text
+    assert "sum to +0.50 instead of +2.00. They are approximate." in text
     assert "are not read" not in text
 
 
@@ -99,18 +100,18 @@ def pixels(image):
     return matplotlib.image.imread(io.BytesIO(data))[..., :3]
 
 
-def test_attention_is_a_pixel_a_head_and_code():
+def test_attention_has_one_pixel_per_head_and_code():
     attention = np.array([[0.1, 0.2, 0.0], [0.9, 0.3, 0.6]], np.float32)
     drawing = attention_strips(attention, np.array([1, 1, 4]), ["one", "two", EVIL])
     darkness = 3 - pixels(drawing.find("image")).sum(axis=-1)
     assert darkness.shape == (2, 3)
     assert np.array_equal(darkness.argsort(axis=1), attention.argsort(axis=1))
     assert darkness[0].max() == darkness[1].max()
-    assert [each.text for each in drawing.findall("rect/title")] == ["one", "two", EVIL]
-    assert [each.text for each in drawing.findall("text")] == ["head 1", "head 2", "1", "4"]
+    assert [title.text for title in drawing.findall("rect/title")] == ["one", "two", EVIL]
+    assert [text.text for text in drawing.findall("text")] == ["head 1", "head 2", "1", "4"]
 
 
-def test_all_drawn_lies_inside_and_bars_are_as_long_as_they_tell():
+def test_drawings_fit_their_view_box_and_bars_are_to_scale():
     values = np.array([0.5, -2.0, 1.0])
     for drawing in (
         visit_chart(values, ["2001-01-01", "2002-01-01", "visit 3"]),

@@ -1,3 +1,4 @@
+# Covers: ehr_bert.report.prediction_plots, ehr_bert.report.prediction_report
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -21,7 +22,7 @@ def texts(path):
     return {element.text for element in ElementTree.parse(path).iter() if element.tag.endswith("}text")}
 
 
-def test_each_plot_is_there_twice(report):
+def test_each_plot_is_written_as_png_and_svg(report):
     expected = {f"{plot}.{kind}" for plot in PLOTS for kind in ("png", "svg")}
     assert {path.name for path in report.iterdir()} == {*expected, "results.md"}
 
@@ -33,7 +34,7 @@ def test_each_plot_names_its_models(report, plot):
     assert picture.min() < picture.max()
 
 
-def test_the_learning_curve_tells_the_sizes_and_the_best_attainable(report):
+def test_the_learning_curve_shows_the_sizes_and_the_best_attainable_auroc(report):
     assert {"250", "1,000", "best attainable"} <= texts(report / "learning_curve.svg")
 
 
@@ -48,7 +49,7 @@ def test_the_same_results_give_the_same_bytes(report, tmp_path):
         assert path.read_bytes() == (report / path.name).read_bytes(), path.name
 
 
-def test_without_predictions_there_is_the_learning_curve_alone(tmp_path):
+def test_without_predictions_only_the_learning_curve_is_drawn(tmp_path):
     write_plots(results(best_attainable=None), {}, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"learning_curve.png", "learning_curve.svg"}
     assert "best attainable" not in texts(tmp_path / "learning_curve.svg")

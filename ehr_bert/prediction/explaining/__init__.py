@@ -1,1 +1,1 @@
-"""What a prediction rests on: contributions of codes and visits, and attention."""
+"""Explanations: contributions of codes and visits to a prediction, attention, and token embeddings."""

@@ -1,8 +1,8 @@
-"""Where a model's heads look.
+"""Attention weights of a model, by code and by visit.
 
-Attention tells what a layer mixes, not what the prediction rests on: that is what contributions are for.
+Attention shows what a layer mixes, not what the prediction depends on. Contributions show the latter.
 
-L: layers, A: attention heads, T: tokens, C: codes, V: visits that are read.
+Shapes: `A` attention heads, `T` tokens of the history, `C` codes, `K` visits that are read.
 """
 
 import numpy as np
@@ -16,20 +16,23 @@ from ehr_bert.prediction.reading import Encoded
 
 @torch.no_grad()
 def attention_weights(encoder: HistoryEncoder, encoded: Encoded) -> np.ndarray:
-    """How much of each token every token takes in, by layer and head.
+    """Return the attention weights by layer and head.
 
     Args:
         encoder: BERT with `eager` attention.
         encoded: One history of `T` tokens.
 
     Returns:
-        float32 `[L, A, T, T]`: from the token of the row to that of the column; rows add up to 1.
+        float32 `[layers, A, T, T]`, from the token of the row to the token of the column. Rows sum to 1.
 
     Raises:
-        UserError: the encoder has no attention, or not the one that can tell its weights.
+        UserError: The encoder does not return attention weights (key `no-attention-weights`).
     """
     if not isinstance(encoder, BertEncoder) or encoder.bert.config._attn_implementation != "eager":
-        raise UserError("this encoder can't tell its attention: load it with attention='eager'")
+        raise UserError(
+            "no-attention-weights",
+            "this encoder does not return attention weights. Load it with attention='eager'.",
+        )
     batch = collate(encoded, np.zeros(1, np.int64)).to(encoder.token_embedding.weight.device)
     weights = encoder.bert(
         input_ids=batch.token_ids,
@@ -41,29 +44,29 @@ def attention_weights(encoder: HistoryEncoder, encoded: Encoded) -> np.ndarray:
 
 
 def attention_to_codes(weights: np.ndarray, is_code: np.ndarray, from_first: bool) -> np.ndarray:
-    """How much of each code is taken in where the predictor's head reads.
+    """Return the attention to each code from the tokens that the prediction head reads.
 
     Args:
-        weights: `[L, A, T, T]`.
-        is_code: Which tokens are codes: bool `[T]`.
-        from_first: Whether the head reads the first token, or else all of them alike.
+        weights: `[layers, A, T, T]`.
+        is_code: Whether each token is a code: bool `[T]`.
+        from_first: Whether the head reads the first token only, instead of the mean of all tokens.
 
     Returns:
-        `[L, A, C]`.
+        `[layers, A, C]`.
     """
-    read = weights[:, :, 0] if from_first else weights.mean(axis=2)  # [L, A, T]
-    return read[..., is_code]
+    to_tokens = weights[:, :, 0] if from_first else weights.mean(axis=2)  # [layers, A, T]
+    return to_tokens[..., is_code]
 
 
 def attention_by_visit(weights: np.ndarray, visits: np.ndarray) -> np.ndarray:
-    """How much of each visit a visit's tokens take in, on average.
+    """Return the mean attention from the tokens of each visit to the tokens of each visit.
 
     Args:
-        weights: `[L, A, T, T]`.
-        visits: The visit of each token, `V` distinct ones: int64 `[T]`.
+        weights: `[layers, A, T, T]`.
+        visits: Visit of each token: int64 `[T]` with `K` distinct values.
 
     Returns:
-        `[L, A, V, V]`: from the visit of the row to that of the column; rows add up to 1.
+        `[layers, A, K, K]`, from the visit of the row to the visit of the column. Rows sum to 1.
     """
-    member = (visits[:, None] == np.unique(visits)).astype(weights.dtype)  # [T, V]
+    member = (visits[:, None] == np.unique(visits)).astype(weights.dtype)  # [T, K]
     return (member / member.sum(axis=0)).T @ weights @ member

@@ -1,8 +1,9 @@
-"""What each code adds to a prediction, by integrated gradients (Sundararajan et al. 2017).
+"""Contributions of the codes to a prediction, by integrated gradients (Sundararajan et al. 2017).
 
-The way leads from a blank history to the patient's. In the blank one each code is replaced by padding;
-`[CLS]`, the number of codes, their places and their visits stay. So contributions are of codes, not of the
-history's length, and together they are the difference of both logits.
+Gradients are integrated from a blank history to the history of the patient. In the blank history each code
+is replaced by padding, while `[CLS]`, the number of codes, their positions and their visits stay the same.
+Contributions therefore belong to the codes, not to the length of the history, and sum to the difference of
+both logits.
 """
 
 from dataclasses import dataclass
@@ -16,23 +17,23 @@ from ehr_bert.prediction.predictor import Predictor
 from ehr_bert.prediction.reading import Encoded
 
 INTEGRATION_STEPS = (32, 64, 128, 256, 512)
-"""Points of the way at which gradients are taken: as many as `COMPLETENESS_TOLERANCE` needs."""
+"""Numbers of integration points to try, until the error is within `COMPLETENESS_TOLERANCE`."""
 
 COMPLETENESS_TOLERANCE = 0.01
-"""By how much the contributions' sum may miss the difference of the logits."""
+"""Maximum difference between the sum of the contributions and the difference of the logits."""
 
-_TOKENS_AT_A_TIME = 8192
+_BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """The contributions of a history's `T` tokens to a logit.
+    """Contributions of the `T` tokens of a history to a logit.
 
     Attributes:
-        contributions: 0 for `[CLS]`: float64 `[T]`.
-        logit: Of the history.
-        blank_logit: Of the blank history.
-        steps: Points at which gradients were taken.
+        contributions: Contribution of each token, 0 for `[CLS]`: float64 `[T]`.
+        logit: Logit of the history.
+        blank_logit: Logit of the blank history.
+        steps: Number of integration points.
     """
 
     contributions: np.ndarray
@@ -42,22 +43,22 @@ class Attribution:
 
     @property
     def error(self) -> float:
-        """By how much the contributions miss the difference of the logits that they should add up to."""
+        """Sum of the contributions minus the difference of the logits, which it should be equal to."""
         return float(self.contributions.sum()) - (self.logit - self.blank_logit)
 
     @property
-    def complete(self) -> bool:
-        """Whether the contributions add up."""
+    def is_complete(self) -> bool:
+        """Whether the contributions sum to the difference of the logits."""
         return abs(self.error) <= COMPLETENESS_TOLERANCE
 
 
 def attribute(predictor: Predictor, encoded: Encoded, output: int = 0) -> Attribution:
-    """The contributions of one history's tokens.
+    """Return the contributions of the tokens of one history.
 
     Args:
-        predictor: Any encoder and head.
-        encoded: One history of `T` tokens, one at least.
-        output: Which of the predictor's logits.
+        predictor: Predictor with any encoder and head.
+        encoded: One history of at least one token.
+        output: Output of the predictor to explain.
     """
     predictor.eval()
     batch = collate(encoded, np.zeros(1, np.int64)).to(predictor.device)
@@ -76,17 +77,17 @@ def attribute(predictor: Predictor, encoded: Encoded, output: int = 0) -> Attrib
         return predictor(repeated)[:, output]
 
     with torch.no_grad():
-        blank_logit, own_logit = logit(torch.cat([blank, batch.token_ids])).tolist()
+        blank_logit, history_logit = logit(torch.cat([blank, batch.token_ids])).tolist()
     gradients = LayerIntegratedGradients(logit, predictor.encoder.token_embedding)
-    at_a_time = max(1, _TOKENS_AT_A_TIME // len(encoded.token_ids))
+    batch_size = max(1, _BATCH_TOKENS // len(encoded.token_ids))
     for steps in INTEGRATION_STEPS:
-        # cuDNN's GRUs have gradients in training alone.
+        # GRUs of cuDNN have gradients in training mode only.
         with torch.backends.cudnn.flags(enabled=False):
-            by_number = gradients.attribute(
-                batch.token_ids, baselines=blank, n_steps=steps, internal_batch_size=at_a_time
+            by_dimension = gradients.attribute(
+                batch.token_ids, baselines=blank, n_steps=steps, internal_batch_size=batch_size
             )  # [1, T, H]
-        contributions = by_number[0].double().sum(dim=-1).cpu().numpy()
-        attribution = Attribution(contributions, own_logit, blank_logit, steps)
-        if attribution.complete:
+        contributions = by_dimension[0].double().sum(dim=-1).cpu().numpy()
+        attribution = Attribution(contributions, history_logit, blank_logit, steps)
+        if attribution.is_complete:
             break
     return attribution

@@ -1,4 +1,4 @@
-"""The table of a model's tokens: what lies near a code, and all of it drawn flat."""
+"""Token embeddings of a model: nearest neighbours of codes, and a projection onto a plane."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from ehr_bert.prediction.reading import ModelVocabulary
 from ehr_bert.schemas import SpecialToken
 
 TSNE_COMPONENTS = 50
-"""Principal components that t-SNE begins with."""
+"""Number of principal components that t-SNE starts from."""
 
 PERPLEXITY = 30
-"""About how many neighbours t-SNE keeps near each token."""
+"""Perplexity of t-SNE, about the number of neighbours that it keeps close to each token."""
 
 NEAREST = 10
-"""Neighbours of a code that are looked at, if not stated."""
+"""Default number of neighbours of a code."""
 
-_ROWS_AT_A_TIME = 1024
+_CHUNK = 1024
 
 
 @dataclass(frozen=True)
 class TokenEmbeddings:
-    """The vectors of `V` tokens, special ones left out.
+    """Embeddings of the tokens of a vocabulary without the special tokens.
 
     Attributes:
         tokens: Codes and context tokens: object `[V]`.
-        vectors: float32 `[V, H]`.
+        vectors: Embeddings: float32 `[V, H]`.
     """
 
     tokens: np.ndarray
@@ -42,55 +42,60 @@ class TokenEmbeddings:
 
     @cached_property
     def directions(self) -> np.ndarray:
-        """The vectors at length 1, float32 `[V, H]`; one of length 0 stays as it is."""
+        """Vectors scaled to length 1: float32 `[V, H]`. A vector of length 0 is not changed."""
         lengths = np.linalg.norm(self.vectors, axis=1, keepdims=True)
         return self.vectors / np.where(lengths > 0, lengths, 1)
 
     @cached_property
     def chapters(self) -> np.ndarray:
-        """The chapter of each token: object `[V]`."""
+        """Chapter of each token: object `[V]`."""
         return np.array([chapter(token) for token in self.tokens], object)
 
     def places(self, codes: Sequence[str]) -> np.ndarray:
-        """Where codes stand among the tokens: int64 `[Q]`.
+        """Return the positions of codes among the tokens: int64.
 
         Raises:
-            UserError: the model doesn't know one of them.
+            UserError: A code is not in the vocabulary (key `unknown-code`).
         """
         place = {token: number for number, token in enumerate(self.tokens)}
         unknown = [code for code in codes if code not in place]
         if unknown:
-            raise UserError(f"the model has no code {unknown[0]!r}: codes stand in its vocab.json")
+            raise UserError(
+                "unknown-code", f"the model has no code {unknown[0]!r}. Choose a code from its vocab.json."
+            )
         return np.array([place[code] for code in codes], np.int64)
 
     def neighbours(self, places: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens whose vectors point most nearly where some tokens' do.
+        """Return the nearest neighbours of some tokens by cosine similarity.
 
         Args:
-            places: Which tokens: int64 `[Q]`.
-            k: How many of each; all others where there are fewer.
+            places: Positions of the tokens: int64.
+            k: Number of neighbours of each token, at most all other tokens.
 
         Returns:
-            Their places and cosine similarities, the nearest first: int64 and float32 `[Q, k]`.
+            Positions (int64) and cosine similarities (float32) of the neighbours, the nearest first: `k` per
+            token.
         """
         k = min(k, len(self) - 1)
-        found, similarities = np.empty((len(places), k), np.int64), np.empty((len(places), k), np.float32)
-        for start in range(0, len(places), _ROWS_AT_A_TIME):
-            rows = places[start : start + _ROWS_AT_A_TIME]
+        neighbours = np.empty((len(places), k), np.int64)
+        similarities = np.empty((len(places), k), np.float32)
+        for start in range(0, len(places), _CHUNK):
+            rows = places[start : start + _CHUNK]
             cosine = self.directions[rows] @ self.directions.T  # [rows, V]
             cosine[np.arange(len(rows)), rows] = -np.inf
             nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
             order = np.argsort(-np.take_along_axis(cosine, nearest, axis=1), axis=1, kind="stable")
             nearest = np.take_along_axis(nearest, order, axis=1)
-            found[start : start + len(rows)] = nearest
+            neighbours[start : start + len(rows)] = nearest
             similarities[start : start + len(rows)] = np.take_along_axis(cosine, nearest, axis=1)
-        return found, similarities
+        return neighbours, similarities
 
     def chapter_agreement(self, k: int = NEAREST) -> tuple[float, float]:
-        """How often a token's `k` nearest neighbours are of its own chapter, and how often any others are.
+        """Return how often tokens and their neighbours belong to the same chapter.
 
         Returns:
-            The share among neighbours, and the share among all other tokens, which is that of chance.
+            The share among the `k` nearest neighbours, and the share among all other tokens, as expected
+            by chance.
         """
         _, numbers = np.unique(self.chapters, return_inverse=True)
         nearest, _ = self.neighbours(np.arange(len(self)), k)
@@ -101,30 +106,33 @@ class TokenEmbeddings:
 
 
 def read_embeddings(folder: Path) -> TokenEmbeddings:
-    """The token table of an export folder, or of a fine-tuned model.
+    """Read the token embeddings of an export folder or of a fine-tuned model.
 
     Raises:
-        UserError: the folder holds no model, or fewer than three tokens.
+        UserError: The folder has no model, or fewer than three codes (key `vocabulary-too-small`).
     """
     ids = ModelVocabulary.of_folder(folder).ids
     table = bert_encoder(folder).token_embedding.weight.detach().float().numpy()  # [V, H]
     special = {token.value for token in SpecialToken}
     kept = {token: index for token, index in ids.items() if token not in special}
     if len(kept) < 3:
-        raise UserError(f"{folder}: a vocabulary of {len(kept)} codes is too small to look at")
+        raise UserError(
+            "vocabulary-too-small",
+            f"{folder}: a vocabulary of {len(kept)} codes is too small for a map. Choose another model.",
+        )
     return TokenEmbeddings(np.array(list(kept), object), table[list(kept.values())])
 
 
-def flat(embeddings: TokenEmbeddings, method: str, seed: int = 0) -> np.ndarray:
-    """The tokens on a plane, those near each other whose vectors point the same way.
+def project(embeddings: TokenEmbeddings, method: str, seed: int = 0) -> np.ndarray:
+    """Project the directions of token embeddings onto a plane.
 
     Args:
-        embeddings: `V` tokens.
-        method: `tsne` keeps neighbours together, `pca` shows the two directions of the largest spread.
-        seed: Decides where t-SNE ends.
+        embeddings: Embeddings of `V` tokens.
+        method: `tsne` keeps neighbours together; `pca` shows the two directions of the largest variance.
+        seed: Random seed of t-SNE.
 
     Returns:
-        float64 `[V, 2]`.
+        Coordinates: float64 `[V, 2]`.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

@@ -1,4 +1,4 @@
-"""One patient's prediction, taken apart."""
+"""Explanation of the prediction for one patient."""
 
 from dataclasses import dataclass
 
@@ -15,25 +15,23 @@ from ehr_bert.prediction.reading import encode
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the prediction for one history rests on: `C` codes in `V` visits are read of it.
-
-    L: layers, A: attention heads.
+    """Contributions and attention for one history, of which the model reads `C` codes in `K` visits.
 
     Attributes:
-        codes: As they stand in the history: object `[C]`.
-        read_as: The tokens that the model reads them as: object `[C]`.
-        visits: The visit of each code, counted from 1 in the whole history: int64 `[C]`.
-        contributions: What each code adds to the logit: float64 `[C]`.
-        attribution: Both logits, and whether the contributions add up.
-        risk: Calibrated, where the predictor is.
-        blank_risk: That of the blank history.
-        attention: How much of each code is taken in where the predictor's head reads: float32 `[L, A, C]`.
-        from_first: Whether it reads the first token, or else all of them alike.
-        visit_attention: From visit to visit, `[CLS]` as the first where there is one: float32
-            `[L, A, V or V + 1, V or V + 1]`.
-        admit_date: Of all visits of the history: `datetime64[D]`; NaT where it isn't known.
-        los_days: int32, as `admit_date`.
-        left_out: Codes of the history that aren't read.
+        codes: Codes in the history: object `[C]`.
+        read_as: Tokens that the model reads them as: object `[C]`.
+        visits: Visit of each code, counted from 1 in the complete history: int64 `[C]`.
+        contributions: Contribution of each code to the logit: float64 `[C]`.
+        attribution: Both logits, and whether the contributions sum to their difference.
+        risk: Risk, calibrated if the predictor is.
+        blank_risk: Risk of the blank history.
+        attention: Attention to each code from the tokens that the head reads: float32 `[layers, A, C]`.
+        from_first: Whether the head reads the first token only, instead of the mean of all tokens.
+        visit_attention: Attention between visits, after `[CLS]` if there is one: float32
+            `[layers, A, K, K]` or `[layers, A, K + 1, K + 1]`.
+        admit_date: Admission dates of all visits of the history: `datetime64[D]`, NaT where unknown.
+        los_days: Lengths of stay of all visits, in days: int32.
+        left_out: Number of codes of the history that are not read.
     """
 
     codes: np.ndarray
@@ -52,18 +50,18 @@ class Explanation:
 
     @property
     def visit_numbers(self) -> np.ndarray:
-        """The visits that are read, counted from 1 in the whole history: int64 `[V]`."""
+        """Visits that are read, counted from 1 in the complete history: int64 `[K]`."""
         return np.unique(self.visits)
 
     @property
     def visit_contributions(self) -> np.ndarray:
-        """What the codes of each visit add to the logit together: float64 `[V]`."""
+        """Sum of the contributions of each visit: float64 `[K]`."""
         _, place = np.unique(self.visits, return_inverse=True)
         return np.bincount(place, weights=self.contributions)
 
     @property
     def by_code(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of distinct codes the first place, what all occurrences add, and how many they are: `[K]` each."""
+        """First position, sum of contributions and number of occurrences of distinct codes: `[U]` each."""
         _, first, code, counts = np.unique(
             self.codes.astype(str), return_index=True, return_inverse=True, return_counts=True
         )
@@ -71,20 +69,22 @@ class Explanation:
 
 
 def explain(saved: SavedPredictor, histories: Histories, output: int = 0) -> Explanation:
-    """Takes the prediction for one history apart.
+    """Explain the prediction for one history.
 
     Args:
-        saved: A fine-tuned model, loaded with `eager` attention.
-        histories: One.
-        output: Which of the model's logits.
+        saved: Fine-tuned model, loaded with `eager` attention.
+        histories: One history.
+        output: Output of the model to explain.
 
     Raises:
-        UserError: the history has no code that the model reads.
+        UserError: The model reads no code of the history (key `nothing-to-explain`).
     """
     encoded = encode(histories, saved.vocabulary)
     is_code = encoded.code_places >= 0  # [T]
     if not is_code.any():
-        raise UserError("this history has no code that the model reads: there is nothing to explain")
+        raise UserError(
+            "nothing-to-explain", "the model reads no code of this history. Choose another patient or row."
+        )
     attribution = attribute(saved.predictor, encoded, output)
     calibration = saved.calibration or Calibration(Method.TEMPERATURE, temperature=1.0)
     risk, blank_risk = calibration.probabilities(np.array([attribution.logit, attribution.blank_logit]))

@@ -158,8 +158,8 @@ def task_type(name: str) -> TaskType:
     Raises:
         UserError: The name is unknown (key `unknown-task-type`).
     """
-    found: TaskType = TASK_TYPES[name]
-    return found
+    registered: TaskType = TASK_TYPES[name]
+    return registered
 
 
 def check_labels_vary(known: np.ndarray, task: str) -> None:

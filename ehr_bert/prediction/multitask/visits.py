@@ -28,7 +28,7 @@ from ehr_bert.schemas import TASK_COLUMNS, TaskKind
 
 
 def past_mask(batch: PaddedBatch) -> torch.Tensor:
-    """Return which tokens each token attends to, those of its own and earlier visits: bool `[B, 1, T, T]`."""
+    """Return which tokens of the same and earlier visits each token attends to: bool `[B, 1, T, T]`."""
     visit_ids = batch.visit_ids
     not_later = visit_ids[:, None, :] <= visit_ids[:, :, None]  # [B, T, T], by query and key
     itself = torch.eye(visit_ids.shape[1], dtype=torch.bool, device=visit_ids.device)
