@@ -1,3 +1,4 @@
+# Covers: ehr_bert.cli.training_arguments
 # Covers: ehr_bert.cli.vocabulary
 """Two corpora on the command line: their vocabulary, examples, a training of two phases, and its exports."""
 
@@ -84,5 +85,5 @@ def test_features_are_folders_with_or_without_a_name(tmp_path):
             (tmp_path / folder / f"{split}-00000-of-00001.tfrecord").write_bytes(b"")
     sources = named_features([f"A={tmp_path}/F", f"{tmp_path}/x=1"])
     assert [(source.name, source.train[0].parent.name) for source in sources] == [("A", "F"), ("", "x=1")]
-    with raises_user_error("no-examples"):
+    with raises_user_error("no-examples-match"):
         named_features([f"A={tmp_path}/none"])

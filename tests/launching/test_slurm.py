@@ -1,3 +1,4 @@
+# Covers: ehr_bert.cli.launch
 import json
 import os
 import shutil

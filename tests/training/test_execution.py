@@ -1,4 +1,4 @@
-# Covers: ehr_bert.training.request, ehr_bert.training.phases
+# Covers: ehr_bert.training.request
 import dataclasses
 import json
 import logging

@@ -1,4 +1,4 @@
-# Covers: ehr_bert.training.inputs, ehr_bert.training.phases
+# Covers: ehr_bert.training.inputs
 import dataclasses
 import json
 import logging

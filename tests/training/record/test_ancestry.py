@@ -1,3 +1,4 @@
+# Covers: ehr_bert.cli.ancestry
 import json
 
 import pytest
