@@ -91,8 +91,7 @@ model(**tokenizer("{history}", truncation=True, return_tensors="pt"))
 The model is stock BERT and needs no additional code. Its token types are visit ids, which stock tokenizers do
 not support, so `trust_remote_code=True` runs `history_tokenizer.py` from this folder.
 
-The prolonged-stay head reads
-{STAY_READS[config.stay_pooling]}.
+The prolonged-stay head reads {STAY_READS[config.stay_pooling]}.
 {ONNX if onnx else ""}{heads_text(heads)}
 Intended use: fine-tuning, in research on patients similar to those of the training, with records in the same
 code systems. Out of scope: decisions about individual patients, and identification of patients.
@@ -175,7 +174,7 @@ def _evaluation(figures: Mapping[str, float]) -> str:
     return f"""## Evaluation
 
 On {figures["patients"]:,} patients, with all codes. The baseline predicts the training frequency of each code
-and the prevalence of prolonged stays.
+and the prevalence of prolonged stays. Losses are in nats.
 
 | | model | baseline |
 |---|--:|--:|

@@ -141,7 +141,7 @@ def write_export(
             hugging_face_model(model, kept.rows).save_pretrained(temporary)
             exported = BertForPreTraining.from_pretrained(temporary)
         parity = check_parity(model, exported, batches, kept)
-        logger.info("%s", parity)
+        logger.debug("%s", parity)
         onnx_difference = write_onnx(exported, temporary / ONNX_FILE) if onnx else None
         cls_token = None if cls_id is None else tokens[cls_id]
         tokenizer = write_tokenizer(temporary, config, kept.tokens, tokens[mask_id], cls_token)
