@@ -26,7 +26,7 @@ class UserError(Exception):
         self.message = message
 
     def prefixed(self, prefix: str) -> Self:
-        """The same error with `prefix` before its message, such as the file that holds the faulty value."""
+        """Return the error with `prefix` before its message, such as the file with the wrong value."""
         return type(self)(self.key, f"{prefix}{self.message}")
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class UserError(Exception):
 
 
 def error_line(error: UserError | OSError) -> str:
-    """The line to print for an error, also for a disk, folder or permission error of the operating system."""
+    """Return the line to print for an error, also for errors of the operating system on files."""
     if isinstance(error, OSError) and (path := error.filename2 or error.filename):
         return f"cannot read or write {path}: {error.strerror}. Choose another path. [os-error]"
     return str(error)

@@ -20,7 +20,7 @@ class Verbosity(IntEnum):
 
 
 class _StderrHandler(logging.StreamHandler):
-    """Writes to the current `sys.stderr`, which tests and notebooks replace."""
+    """Handler that writes to the current `sys.stderr`, which tests and notebooks replace."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -31,7 +31,7 @@ class _StderrHandler(logging.StreamHandler):
 
 
 class _Formatter(logging.Formatter):
-    """The bare message; warnings are marked and end with their key, as errors do."""
+    """Formatter of bare messages. Warnings start with their level and end with their key, like errors."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
@@ -42,7 +42,7 @@ class _Formatter(logging.Formatter):
 
 
 def configure_logging(verbosity: Verbosity = Verbosity.NORMAL) -> None:
-    """Sends the library's log messages to standard error. Calling it again changes the verbosity."""
+    """Send the log messages of the library to standard error. Calling it again changes the verbosity."""
     logger = logging.getLogger("ehr_bert")
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
         handler = _StderrHandler()
@@ -64,7 +64,7 @@ def log_level(level: int | None) -> Iterator[None]:
 
 
 def warn(logger: logging.Logger, key: str, message: str) -> None:
-    """Logs a warning with a stable key, such as `many-epochs`, that tests can check.
+    """Log a warning with a stable key, such as `many-epochs`, that tests can check.
 
     Example:
         >>> warn(logging.getLogger("ehr_bert.example"), "many-epochs", "Each patient is seen 90 times.")

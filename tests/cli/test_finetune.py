@@ -1,3 +1,4 @@
+# Covers: ehr_bert.cli.evaluate
 import json
 import subprocess
 import sys

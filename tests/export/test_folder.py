@@ -1,4 +1,5 @@
 # Covers: ehr_bert.export.card, ehr_bert.export.masked_codes, ehr_bert.export.trained_model
+# Covers: ehr_bert.cli.fill_mask
 import dataclasses
 import json
 import os

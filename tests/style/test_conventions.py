@@ -13,6 +13,10 @@ PRINTING = {"programs", "codes.make_maps"}
 """Modules outside `cli` that may print: they are programs, or run them."""
 
 
+RECREATED = "UserError(raised[2], raised[1])"
+"""The call in `engines.spark` that recreates an error from the text that Spark reports."""
+
+
 def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
     """Calls of a function, each with the place in the package, as `module:line`."""
     for module, path in MODULES.items():
@@ -42,7 +46,9 @@ def test_only_the_commands_print():
 @pytest.mark.parametrize(("name", "position", "arguments"), [("UserError", 0, 2), ("warn", 1, 3)])
 def test_every_error_and_warning_has_a_literal_key(name, position, arguments):
     places = [
-        place for place, call in calls(name) if len(call.args) != arguments or not is_key(call.args[position])
+        place
+        for place, call in calls(name)
+        if ast.unparse(call) != RECREATED and (len(call.args) != arguments or not is_key(call.args[position]))
     ]
     assert places == []
 
