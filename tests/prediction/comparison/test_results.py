@@ -67,9 +67,11 @@ def test_metrics_are_means_over_the_seeds_on_the_test_split(summary, grid_folder
         areas = []
         for run in finished_runs(grid_folder):
             if run.model == row["model"] and run.record()["size"] == row["size"]:
-                found = run.predictions()
-                assert set(cohort.split[found["test_rows"]]) == {"test"}
-                areas.append(roc_auc_score(labels[found["test_rows"]], found["test_probabilities"]))
+                predictions = run.predictions()
+                assert set(cohort.split[predictions["test_rows"]]) == {"test"}
+                areas.append(
+                    roc_auc_score(labels[predictions["test_rows"]], predictions["test_probabilities"])
+                )
         assert row["auroc"]["value"] == pytest.approx(np.mean(areas))
         assert row["auroc"]["deviation"] == pytest.approx(np.std(areas, ddof=1))
         assert row["auroc"]["low"] <= row["auroc"]["value"] <= row["auroc"]["high"]
@@ -136,10 +138,10 @@ def test_delong_is_left_out_where_patients_have_several_examples(tmp_path):
     twice = pa.concat_tables([table(), table()])
     grid = grid_of(tmp_path / "grid", write_cohort(tmp_path / "cohort", made=twice))
     made(grid, MODELS[:2])
-    found = summarise_runs(grid.folder)
-    assert [row["delong"] for row in found["table"]] == [None, None]
-    assert found["best_attainable_auroc"] is None
-    assert found["table"][0]["size"] == 91
+    summary = summarise_runs(grid.folder)
+    assert [row["delong"] for row in summary["table"]] == [None, None]
+    assert summary["best_attainable_auroc"] is None
+    assert summary["table"][0]["size"] == 91
 
 
 def damaged(grid_folder, tmp_path, place, content):

@@ -49,21 +49,21 @@ def test_an_update_for_one_task_leaves_the_other_heads_as_they_are(folder, data)
 
 
 def test_a_visit_sees_itself_and_earlier_ones_alone(folder, data):
-    (number,) = (place for place, each in enumerate(data) if each.task.type.name == TaskKind.VISITS)
+    (number,) = (place for place, task_data in enumerate(data) if task_data.task.type.name == TaskKind.VISITS)
     inputs = data[number].splits[Split.TRAIN].inputs
     predictor = joint_of(folder, data).predictors[number]
     row = int(np.argmax(inputs.lengths))
     batch = collate(inputs, np.array([row, 0, 1]))
     visits = int(batch.visits[0])
     assert visits > 2
-    found = predictor(batch)[0].detach()
+    logits = predictor(batch)[0].detach()
     for later in range(2, visits + 1):
         replaced = batch.visit_ids[0] >= later
         batch.token_ids[0, replaced] = 5 + (batch.token_ids[0, replaced] - 4) % 11
         again = predictor(batch)[0].detach()
-        torch.testing.assert_close(again[: later - 1], found[: later - 1])
-        assert not torch.allclose(again[later - 1 : visits], found[later - 1 : visits])
-        found = again
+        torch.testing.assert_close(again[: later - 1], logits[: later - 1])
+        assert not torch.allclose(again[later - 1 : visits], logits[later - 1 : visits])
+        logits = again
     assert isinstance(predictor.encoder, PastEncoder)
     mask = past_mask(batch)
     assert mask.shape == (3, 1, *[batch.token_ids.shape[1]] * 2)
@@ -71,14 +71,14 @@ def test_a_visit_sees_itself_and_earlier_ones_alone(folder, data):
 
 
 def test_an_earlier_visit_is_seen(folder, data):
-    (number,) = (place for place, each in enumerate(data) if each.task.type.name == TaskKind.VISITS)
+    (number,) = (place for place, task_data in enumerate(data) if task_data.task.type.name == TaskKind.VISITS)
     inputs = data[number].splits[Split.TRAIN].inputs
     predictor = joint_of(folder, data).predictors[number]
     batch = collate(inputs, np.array([int(np.argmax(inputs.lengths))]))
-    found = predictor(batch)[0].detach()
+    logits = predictor(batch)[0].detach()
     batch.token_ids[0, batch.visit_ids[0] == 1] = 7
     visits = int(batch.visits[0])
-    assert not torch.allclose(predictor(batch)[0, 1:visits], found[1:visits])
+    assert not torch.allclose(predictor(batch)[0, 1:visits], logits[1:visits])
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +91,13 @@ def trained(folder, data):
 def test_all_tasks_are_learnt_together(trained, data):
     joint, fitted = trained
     assert fitted.valid["explained"] == pytest.approx(
-        np.mean([fitted.valid[f"{each.task.name}.explained"] for each in data])
+        np.mean([fitted.valid[f"{task_data.task.name}.explained"] for task_data in data])
     )
-    for each, predictor in zip(data, joint.predictors, strict=True):
-        valid = each.splits[Split.VALID]
+    for task_data, predictor in zip(data, joint.predictors, strict=True):
+        valid = task_data.splits[Split.VALID]
         explained = score_of(valid.labels)(predict_logits(predictor, valid.inputs))["explained"]
-        assert explained == pytest.approx(fitted.valid[f"{each.task.name}.explained"], abs=1e-5)
-        assert explained > 0.1, each.task.name
+        assert explained == pytest.approx(fitted.valid[f"{task_data.task.name}.explained"], abs=1e-5)
+        assert explained > 0.1, task_data.task.name
 
 
 def test_the_same_seed_gives_the_same_weights(folder, data):

@@ -24,7 +24,7 @@ IDS = {token: place for place, token in enumerate(TOKENS)}
 
 
 def side(data, kind, split=Split.TRAIN):
-    return next(each.splits[split] for each in data if each.task.type.name == kind)
+    return next(task_data.splits[split] for task_data in data if task_data.task.type.name == kind)
 
 
 def lines(tasks, kind):
@@ -45,10 +45,10 @@ def test_a_regression_is_standardised_by_its_training_labels(tasks, data):
 def test_each_frequent_code_has_an_output(tasks, data):
     cohort, expected = lines(tasks, TaskKind.MULTILABEL)
     labels = side(data, TaskKind.MULTILABEL).labels
-    counts = {code: sum(code in each for each in expected) for code in CODES}
+    counts = {code: sum(code in codes for codes in expected) for code in CODES}
     assert labels.codes == tuple(sorted(code for code, count in counts.items() if count >= 10))
-    for row, each in zip(labels.values, expected, strict=True):
-        assert row.tolist() == [float(code in each) for code in labels.codes]
+    for row, expected_row in zip(labels.values, expected, strict=True):
+        assert row.tolist() == [float(code in expected_row) for code in labels.codes]
     assert len(cohort) == len(labels.values)
 
 
@@ -56,9 +56,9 @@ def test_visits_have_their_labels(tasks, data):
     _, expected = lines(tasks, TaskKind.VISITS)
     labels = side(data, TaskKind.VISITS).labels
     assert labels.skipped == 0
-    for row, each in zip(labels.values, expected, strict=True):
-        assert row[~np.isnan(row)].tolist() == each
-        assert np.isnan(row[len(each) :]).all()
+    for row, expected_row in zip(labels.values, expected, strict=True):
+        assert row[~np.isnan(row)].tolist() == expected_row
+        assert np.isnan(row[len(expected_row) :]).all()
 
 
 def visits_cohort(labels, codes=None, visit_ids=None):
@@ -105,19 +105,19 @@ def test_visits_with_too_few_labels_are_refused():
 @pytest.mark.parametrize("kind", TaskKind)
 def test_the_baseline_has_loss_1_per_example_and_explains_nothing(data, kind):
     labels = side(data, kind).labels
-    found = np.tile(labels.baseline, (len(labels.values), 1))
-    losses = loss_of(labels)(torch.tensor(found), torch.arange(len(labels.values)))
+    logits = np.tile(labels.baseline, (len(labels.values), 1))
+    losses = loss_of(labels)(torch.tensor(logits), torch.arange(len(labels.values)))
     assert losses.shape == (len(labels.values),)
     assert float(losses.mean()) == pytest.approx(1)
-    assert score_of(labels)(found)["explained"] == pytest.approx(0)
+    assert score_of(labels)(logits)["explained"] == pytest.approx(0)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_new_predictor_starts_at_the_baseline(folder, data, head):
     encoder = bert_encoder(folder / "model")
-    for each in data:
-        valid = each.splits[Split.VALID]
-        predictor = each.predictor(encoder, head, seed=2)
+    for task_data in data:
+        valid = task_data.splits[Split.VALID]
+        predictor = task_data.predictor(encoder, head, seed=2)
         with torch.no_grad():
             predictor.head.linear.weight.zero_()
         assert score_of(valid.labels)(predict_logits(predictor, valid.inputs))["explained"] == pytest.approx(
@@ -128,13 +128,13 @@ def test_a_new_predictor_starts_at_the_baseline(folder, data, head):
 def test_scores_are_those_of_scikit_learn(data, tasks):
     rng = np.random.default_rng(5)
     labels = side(data, TaskKind.REGRESSION).labels
-    found = rng.normal(size=labels.values.shape).astype(np.float32)
-    assert score_of(labels)(found)["explained"] == pytest.approx(r2_score(labels.values, found), rel=1e-5)
+    logits = rng.normal(size=labels.values.shape).astype(np.float32)
+    assert score_of(labels)(logits)["explained"] == pytest.approx(r2_score(labels.values, logits), rel=1e-5)
     labels = side(data, TaskKind.VISITS).labels
-    found = rng.normal(size=labels.values.shape).astype(np.float32)
+    logits = rng.normal(size=labels.values.shape).astype(np.float32)
     known = ~np.isnan(labels.values)
-    expected = log_loss(labels.values[known], 1 / (1 + np.exp(-found[known].astype(float))))
-    assert score_of(labels)(found)["loss"] == pytest.approx(expected)
+    expected = log_loss(labels.values[known], 1 / (1 + np.exp(-logits[known].astype(float))))
+    assert score_of(labels)(logits)["loss"] == pytest.approx(expected)
 
 
 def test_a_task_with_nothing_to_learn_is_refused(tasks):

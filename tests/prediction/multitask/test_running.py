@@ -33,19 +33,19 @@ def made(folder):
 
 
 def test_every_task_is_trained_in_its_stages(made):
-    _, _, found = made
-    stages = {kind: [row["stage"] for row in found["table"] if row["task"] == kind] for kind in TaskKind}
+    _, _, results = made
+    stages = {kind: [row["stage"] for row in results["table"] if row["task"] == kind] for kind in TaskKind}
     assert stages.pop(ABSENT) == ["single", "fine_tuned"]
-    for each in stages.values():
-        assert each == ["single", "joint", "fine_tuned"]
-    assert len(found["records"]) == 2 * len(found["table"]) == 2 * 11
+    for task_stages in stages.values():
+        assert task_stages == ["single", "joint", "fine_tuned"]
+    assert len(results["records"]) == 2 * len(results["table"]) == 2 * 11
 
 
 def test_metrics_are_means_over_the_seeds_on_the_test_split(made, data):
-    _, output, found = made
-    (binary,) = (each for each in data if each.task.type.name == TaskKind.BINARY)
+    _, output, results = made
+    (binary,) = (task_data for task_data in data if task_data.task.type.name == TaskKind.BINARY)
     labels = binary.splits[Split.TEST].labels.values[:, 0]
-    for row in found["table"]:
+    for row in results["table"]:
         if row["task"] == "binary":
             task = None if row["stage"] == Stage.JOINT else "binary"
             runs = [TaskRun(Stage(row["stage"]), task, seed) for seed in (1, 2)]
@@ -62,12 +62,12 @@ def test_the_jointly_trained_encoder_is_an_export_folder(made, folder):
     _, output, _ = made
     encoder = TaskRun(Stage.JOINT, None, 1).folder(output) / ENCODER_FOLDER
     assert list(ModelVocabulary.of_folder(encoder).ids) == TOKENS
-    after, before = (bert_encoder(each).token_embedding.weight for each in (encoder, folder / "model"))
+    after, before = (bert_encoder(export).token_embedding.weight for export in (encoder, folder / "model"))
     assert (after != before).any()
 
 
 def test_unfinished_trainings_resume_with_the_same_results(made, folder, tmp_path):
-    path, output, found = made
+    path, output, results = made
     again = tmp_path / "again"
     shutil.copytree(output, again)
     gone = [
@@ -85,8 +85,8 @@ def test_unfinished_trainings_resume_with_the_same_results(made, folder, tmp_pat
 
     repeated = run_tasks(path, folder / "model", again, "mean", 2, progress=progress)
     assert set(left) == set(gone)
-    assert repeated["table"] == found["table"]
-    assert json.loads((again / RESULTS_FILE).read_text())["table"] == found["table"]
+    assert repeated["table"] == results["table"]
+    assert json.loads((again / RESULTS_FILE).read_text())["table"] == results["table"]
 
 
 def test_other_settings_are_refused(made, folder):
@@ -116,8 +116,8 @@ def test_the_report_has_every_stage_and_no_patient(made):
 
 
 def test_the_command_writes_both_and_prints_the_table(made, folder, capsys):
-    path, output, found = made
+    path, output, results = made
     arguments = ["multitask", str(path), "--model", str(folder / "model"), "--output", str(output)]
     assert main([*arguments, "--seeds", "2"]) == 0
-    assert capsys.readouterr().out == multitask_report(found) + "\n"
-    assert (output / "results.md").read_text() == multitask_report(found)
+    assert capsys.readouterr().out == multitask_report(results) + "\n"
+    assert (output / "results.md").read_text() == multitask_report(results)

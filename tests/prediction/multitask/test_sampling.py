@@ -22,8 +22,8 @@ def test_draws_can_begin_anywhere(sizes, power, seed, first, updates):
 def test_tasks_are_drawn_in_proportion_to_a_power_of_their_size(power, shares):
     sampler = TaskSampler((100, 900), power, seed=1)
     np.testing.assert_allclose(sampler.shares, shares)
-    found = np.bincount(sampler.draw(0, 40_000)) / 40_000
-    np.testing.assert_allclose(found, shares, atol=0.01)
+    shares_drawn = np.bincount(sampler.draw(0, 40_000)) / 40_000
+    np.testing.assert_allclose(shares_drawn, shares, atol=0.01)
 
 
 def test_another_seed_draws_others():
@@ -35,7 +35,7 @@ def test_an_epoch_has_every_example_once_and_the_next_another_order():
     lengths = np.random.default_rng(2).integers(1, 30, 17)
     one, again = (list(islice(endless_batches(lengths, 5, (3, 0)), 8)) for _ in range(2))
     seen = [np.concatenate(one[:4]), np.concatenate(one[4:])]
-    for each in seen:
-        assert sorted(each) == list(range(17))
+    for epoch in seen:
+        assert sorted(epoch) == list(range(17))
     assert (seen[0] != seen[1]).any()
     np.testing.assert_array_equal(np.concatenate(again), np.concatenate(seen))

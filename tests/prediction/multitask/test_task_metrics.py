@@ -45,23 +45,23 @@ def test_codes_are_measured_as_scikit_learn_does(rng, weights, monkeypatch):
     monkeypatch.setattr(multilabel, "_CELLS", N * CODES * 3)
     labels = (rng.random((N, CODES)) < (0.2, 0.5, 0.7)).astype(np.float32)
     scores = np.round(rng.random((N, CODES)) + 0.3 * labels, 1)
-    found = MULTILABEL.metrics(labels, scores, weights)
+    metrics = MULTILABEL.metrics(labels, scores, weights)
     for replicate, weight in enumerate(weights.T):
         flat = scikit_learns(labels.ravel(), scores.ravel(), weight.repeat(CODES))
         columns = [scikit_learns(labels[:, code], scores[:, code], weight) for code in range(CODES)]
         for name, value in flat.items():
-            assert found[f"micro_{name}"][replicate] == pytest.approx(value)
+            assert metrics[f"micro_{name}"][replicate] == pytest.approx(value)
             expected = np.mean([column[name] for column in columns])
-            assert found[f"macro_{name}"][replicate] == pytest.approx(expected)
+            assert metrics[f"macro_{name}"][replicate] == pytest.approx(expected)
 
 
 def test_a_code_without_cases_is_left_out_of_the_mean(rng, weights):
     labels = (rng.random((N, CODES)) < 0.4).astype(np.float32)
     scores = rng.random((N, CODES))
     labels[:, 1] = 0
-    found = MULTILABEL.metrics(labels, scores, weights)["macro_auroc"]
+    metrics = MULTILABEL.metrics(labels, scores, weights)["macro_auroc"]
     expected = MULTILABEL.metrics(labels[:, [0, 2]], scores[:, [0, 2]], weights)["macro_auroc"]
-    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(metrics, expected)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.isnan(MULTILABEL.metrics(np.zeros((N, CODES)), scores, weights)["macro_auroc"]).all()
@@ -70,20 +70,20 @@ def test_a_code_without_cases_is_left_out_of_the_mean(rng, weights):
 def test_numbers_are_measured_as_scikit_learn_and_scipy_do(rng, weights):
     labels = np.round(rng.normal(40, 9, N), -1)
     predictions = np.round(labels + rng.normal(0, 9, N), -1)
-    found = REGRESSION.metrics(labels[:, None], predictions[:, None], weights)
+    metrics = REGRESSION.metrics(labels[:, None], predictions[:, None], weights)
     for replicate, weight in enumerate(weights.T):
         drawn = np.repeat(np.arange(N), weight.astype(int))
-        assert found["r2"][replicate] == pytest.approx(r2_score(labels[drawn], predictions[drawn]))
+        assert metrics["r2"][replicate] == pytest.approx(r2_score(labels[drawn], predictions[drawn]))
         error = mean_absolute_error(labels[drawn], predictions[drawn])
-        assert found["mean_absolute_error"][replicate] == pytest.approx(error)
+        assert metrics["mean_absolute_error"][replicate] == pytest.approx(error)
         expected = spearmanr(labels[drawn], predictions[drawn]).statistic
-        assert found["spearman"][replicate] == pytest.approx(expected)
+        assert metrics["spearman"][replicate] == pytest.approx(expected)
 
 
 def test_constant_predictions_have_no_correlation(weights):
-    found = REGRESSION.metrics(np.arange(N)[:, None], np.ones((N, 1)), weights)
-    assert np.isnan(found["spearman"]).all()
-    assert (found["r2"] < 0).all()
+    metrics = REGRESSION.metrics(np.arange(N)[:, None], np.ones((N, 1)), weights)
+    assert np.isnan(metrics["spearman"]).all()
+    assert (metrics["r2"] < 0).all()
 
 
 def test_visits_are_measured_over_known_labels_and_drawn_by_example(rng, weights):
@@ -91,11 +91,11 @@ def test_visits_are_measured_over_known_labels_and_drawn_by_example(rng, weights
     labels[rng.random((N, 5)) < 0.3] = np.nan
     scores = rng.random((N, 5))
     known = ~np.isnan(labels)
-    found = VISITS.metrics(labels, scores, weights)["auroc"]
+    metrics = VISITS.metrics(labels, scores, weights)["auroc"]
     for replicate, weight in enumerate(weights.T):
-        each = np.broadcast_to(weight[:, None], labels.shape)[known]
-        expected = roc_auc_score(labels[known], scores[known], sample_weight=each)
-        assert found[replicate] == pytest.approx(expected)
+        label_weights = np.broadcast_to(weight[:, None], labels.shape)[known]
+        expected = roc_auc_score(labels[known], scores[known], sample_weight=label_weights)
+        assert metrics[replicate] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", TaskKind)
