@@ -1,4 +1,4 @@
-# Covers: ehr_bert.cli.evaluate
+# Covers: ehr_bert.cli.evaluate, ehr_bert.prediction.comparison.best_model
 import json
 import subprocess
 import sys
