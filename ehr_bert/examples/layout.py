@@ -1,17 +1,17 @@
-"""The static shape of a batch: how many windows of each length, masked codes and patients it has room for."""
+"""The static shape of a batch: numbers of windows, of slots for masked codes, and of slots for patients."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Room in a batch, whose positions are one flat list: windows of the first length, then of the next.
+    """Shape of a batch. Its positions are one flat list: windows of the first length, then of the next.
 
     Attributes:
-        windows: Pairs of a number of windows and their length, by ascending length.
-        masked: Places for masked codes, M.
-        patients: Places for patients, S.
-        corpora: Corpora of a mixture, K, whose patients and tokens are counted apart; 0 where they aren't.
+        windows: Pairs (number of windows, length), by ascending length.
+        masked: Number of slots for masked codes, M.
+        patients: Number of slots for patients, S.
+        corpora: Number of corpora whose patients and tokens are counted separately; 0 if they are not.
     """
 
     windows: tuple[tuple[int, int], ...]
@@ -21,5 +21,5 @@ class Layout:
 
     @property
     def positions(self) -> int:
-        """Positions of all windows, N."""
+        """Number of positions of all windows, P."""
         return sum(count * length for count, length in self.windows)

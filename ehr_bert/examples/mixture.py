@@ -1,4 +1,4 @@
-"""Mixtures: several corpora in one stream of updates, each in its own epochs."""
+"""Mixtures: several corpora in one stream of updates. Each has separate epochs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from ehr_bert.examples.updates import BatchSize, UpdateBatches
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Corpora whose examples are trained together.
+    """Corpora that are trained together.
 
-    Corpora are sorted by name: the order in which a recipe states them decides nothing.
+    Corpora are sorted by name, so that their order in a recipe does not matter.
 
     Attributes:
-        corpora: The examples of each, by name.
-        weights: The weight of each; 1 if none is stated.
+        corpora: Examples by name of the corpus.
+        weights: Weights by name of the corpus; 1 if missing.
 
     Raises:
-        UserError: they were made with different vocabularies, or in different ways.
+        UserError: The vocabularies (key `vocabulary-mismatch`) or kinds of examples (`mixed-kinds`) differ.
     """
 
     corpora: Mapping[str, ExampleSet]
@@ -33,24 +33,26 @@ class Mixture:
         for name, other in others:
             if _fingerprint(other) != _fingerprint(examples):
                 raise UserError(
-                    f"the corpora {first} and {name} were made with different vocabularies: make one of "
-                    "both (`ehr-bert vocabulary`), and their examples under it (`ehr-bert features "
-                    "--vocabulary`)"
+                    "vocabulary-mismatch",
+                    f"the corpora {first} and {name} have different vocabularies. Make a common one "
+                    "(`ehr-bert vocabulary`), and write the examples with it (`ehr-bert features "
+                    "--vocabulary`).",
                 )
             if _conventions(other) != _conventions(examples):
                 raise UserError(
-                    f"the corpora {first} and {name} hold examples of different kinds: make both the same "
-                    "way (`ehr-bert features`)"
+                    "mixed-kinds",
+                    f"the corpora {first} and {name} have examples of different kinds. Write both in the "
+                    "same way (`ehr-bert features`).",
                 )
 
     @property
     def shares(self) -> dict[str, Fraction]:
-        """Of an update, the share that each corpus makes up."""
+        """Share of each corpus in an update."""
         weights = {name: Fraction(self.weights.get(name, 1)) for name in self.corpora}
         return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
     def fractions(self, batch: BatchSize) -> dict[str, Fraction]:
-        """Of each corpus, that an update takes."""
+        """Return the fraction of each corpus that is used per update."""
         return {name: share * self.corpora[name].fraction(batch) for name, share in self.shares.items()}
 
     def updates(
@@ -62,19 +64,17 @@ class Mixture:
         replicas: int,
         seed: tuple[int, int],
     ) -> UpdateBatches:
-        """Endless updates, each with its share of every corpus: of patients, or of tokens where the batch is.
+        """Return endless updates with the shares of all corpora, in patients or tokens, whichever the batch
+        counts.
 
-        An epoch of the mixture takes as much as its corpora have together.
+        An epoch of the mixture is as large as all corpora together.
 
         Args:
             reading: How examples are read.
-            batch: How large an update is on average, over all replicas.
-            micro_batch_tokens: Positions that a device holds at a time.
-            replicas: Devices that share an update.
-            seed: Of order and masking.
-
-        Raises:
-            UserError: as in `Examples.updates`.
+            batch: Average size of an update, over all replicas.
+            micro_batch_tokens: Positions that a device computes at a time.
+            replicas: Number of devices that share an update.
+            seed: Seed of order and masking.
         """
         portions = [self.corpora[name].portion(reading, batch, share) for name, share in self.shares.items()]
         return UpdateBatches(portions, micro_batch_tokens, replicas, seed)

@@ -1,11 +1,11 @@
-"""Packed windows: several whole patients an example, unpadded and unmasked; masking happens in training.
+"""Packed windows: several whole patients per example, without padding. Masking happens in training.
 
-token_ids         int64 [real tokens]   each patient led by `[CLS]`
+token_ids         int64 [real tokens]   each patient starts with `[CLS]`
 visit_ids         int64 [real tokens]   visits from 1 in each patient; 0 for `[CLS]`
-patient_lengths   int64 [patients]      tokens of each patient, `[CLS]` counted
-longest_stays     int64 [patients]      the longest stay of each patient's visits in days
+patient_lengths   int64 [patients]      tokens of each patient, including `[CLS]`
+longest_stays     int64 [patients]      longest stay of each patient, in days
 
-Legend: W windows, R patients, N tokens of all windows together.
+Legend: W windows, N patients, P tokens of all windows together.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ from ehr_bert.schemas import SpecialToken
 from ehr_bert.vocabulary import Vocabulary
 
 PACKED = "packed"
-"""The name of this kind of examples."""
+"""Name of this kind of examples."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class PackedSettings:
     """How windows are packed.
 
     Attributes:
-        seed: Of who shares a window with whom, and of the order of the windows.
-        window_lengths: The lengths that windows may have, ascending.
-        long_patients: What becomes of patients longer than the longest window.
+        seed: Seed of the assignment of patients to windows, and of the order of windows.
+        window_lengths: Lengths of windows, ascending.
+        long_patients: How patients longer than the longest window are handled.
 
     Raises:
-        UserError: a number is out of range.
+        UserError: The lengths are not ascending or too small (key `invalid-window-lengths`), or the seed is
+            negative (`negative-seed`).
     """
 
     seed: int
@@ -51,15 +52,16 @@ class PackedSettings:
         lengths = self.window_lengths
         if not lengths or lengths[0] < 2 or any(a >= b for a, b in pairwise(lengths)):
             raise UserError(
-                f"the window lengths are {', '.join(map(str, lengths)) or 'none'}: give ascending ones, "
-                "each of 2 tokens at least"
+                "invalid-window-lengths",
+                f"the window lengths are {', '.join(map(str, lengths)) or 'missing'}. Use ascending lengths "
+                "of at least 2 tokens.",
             )
         if self.seed < 0:
-            raise UserError(f"the seed is {self.seed}: it must be 0 at least")
+            raise UserError("negative-seed", f"the seed is {self.seed}. It must be 0 or more.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The settings of a sidecar's JSON."""
+        """Return the settings of an `examples.json`."""
         return cls(
             **{
                 **values,
@@ -70,15 +72,15 @@ class PackedSettings:
 
 
 class PackedFeatures:
-    """Makes the features of batches of patients.
+    """Makes packed features of batches of patients.
 
     Attributes:
         kind: `PACKED`.
-        always_written: Lengths whose files are written even if they hold nothing.
-        no_facts: Those of an empty file.
-        settings: As given.
-        mask_id: The id that hides a code in training.
-        cls_id: The id of the `[CLS]` that leads each patient.
+        always_written: Lengths whose files are written even if they are empty.
+        no_facts: Facts of an empty file.
+        settings: The settings.
+        mask_id: Id that hides a code in training.
+        cls_id: Id of the `[CLS]` at the start of each patient.
     """
 
     kind = PACKED
@@ -94,10 +96,10 @@ class PackedFeatures:
     def by_length(
         self, batch: pa.RecordBatch, generator: np.random.Generator
     ) -> tuple[dict[int | None, dict[str, Column]], Accounts]:
-        """The features of a batch's packed windows, by the length of the windows.
+        """Return the features of the packed windows of a batch, by window length.
 
         Raises:
-            UserError: an id is outside of the vocabulary.
+            UserError: An id is not in the vocabulary.
         """
         window_lengths = self.settings.window_lengths
         patients, accounts = cut(batch, window_lengths[-1] - 1, self.settings.long_patients, False)
@@ -105,10 +107,10 @@ class PackedFeatures:
         patients = patients.with_cls(self.cls_id)
         packing = pack(patients.lengths, window_lengths, generator)
 
-        lengths = patients.lengths[packing.order]  # [R]
-        places = spans(starts_of(patients.lengths)[packing.order], lengths)  # [N]
-        tokens, visits = patients.tokens[places], patients.visits[places]  # [N]
-        stays = patients.longest_stays[packing.order]  # [R]
+        lengths = patients.lengths[packing.order]  # [N]
+        places = spans(starts_of(patients.lengths)[packing.order], lengths)  # [P]
+        tokens, visits = patients.tokens[places], patients.visits[places]  # [P]
+        stays = patients.longest_stays[packing.order]  # [N]
         patient_ends = offsets_of(packing.patients)
         token_ends = offsets_of(lengths)
 
@@ -127,7 +129,7 @@ class PackedFeatures:
         return columns, replace(accounts, examples=len(packing.lengths))
 
     def facts(self, length: int | None, columns: Mapping[str, Column], own: slice) -> PackedFacts:
-        """What some of the windows of that length hold; `bytes` is left at 0."""
+        """Return the facts of a slice of the windows of one length. `bytes` is 0."""
         tokens, patients = columns["token_ids"], columns["patient_lengths"]
         codes = np.add.reduceat(self._maskable[tokens.values], starts_of(tokens.lengths), dtype=np.int64)
         longest = np.maximum.reduceat(patients.values, starts_of(patients.lengths))
@@ -143,7 +145,7 @@ class PackedFeatures:
 
 
 def _runs(values: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Each value of an ascending array, with where it begins and ends."""
-    found, starts = np.unique(values, return_index=True)
+    """Yield each value of an ascending array, with its first position and the position after its last."""
+    distinct, starts = np.unique(values, return_index=True)
     borders = pairwise([*starts.tolist(), len(values)])
-    yield from ((value, first, stop) for value, (first, stop) in zip(found.tolist(), borders, strict=True))
+    yield from ((value, first, stop) for value, (first, stop) in zip(distinct.tolist(), borders, strict=True))

@@ -1,6 +1,6 @@
-"""From packed windows to what a batch holds of them, masked afresh.
+"""Reads packed windows into batches, and masks them.
 
-Legend: W windows, T positions of each, P places for masked codes of each, S places for patients of each.
+Legend: W windows, T tokens of each, X slots for masked codes of each, Y slots for patients of each.
 """
 
 from collections.abc import Mapping
@@ -20,25 +20,25 @@ PACKED_FEATURES = ("token_ids", "visit_ids", "patient_lengths", "longest_stays")
 
 
 def parse_packed(serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
-    """The stored features, int64: a row a window."""
+    """Parse the stored features, int64, with one row per window."""
     feature = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)
     return tf.io.parse_example(serialized, dict.fromkeys(PACKED_FEATURES, feature))
 
 
 @dataclass(frozen=True)
 class PackedMeasure:
-    """Judges packed windows.
+    """Validates packed windows.
 
     Attributes:
-        window_length: Tokens of a window at most.
-        vocab_size: Ids of the vocabulary.
+        window_length: Largest number of tokens of a window.
+        vocab_size: Number of ids of the vocabulary.
     """
 
     window_length: int
     vocab_size: int
 
     def __call__(self, stored: Mapping[str, tf.RaggedTensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Whether each example is such a window, bool [B], and its `RECORD_COUNTS`, int64 [B, F]."""
+        """Return whether each of N examples is a valid window, bool `[N]`, and its counts, int64 `[N, G]`."""
         tokens, lengths = stored["token_ids"], stored["patient_lengths"]
         real, patients = tokens.row_lengths(), lengths.row_lengths()
         sound = (
@@ -66,12 +66,12 @@ class PackedDecoder:
     """Decodes packed windows of one length, see `WindowClass.decode`.
 
     Attributes:
-        length: T.
-        patients: S.
+        length: Tokens of a window, T.
+        patients: Number of slots for patients, Y.
         masker: Masks the windows.
         labels: Makers of the objectives' labels.
-        max_visits: Visit ids are clamped below it.
-        max_seq_length: Tokens that are kept of a patient, the first.
+        max_visits: Visit ids are limited to values below it.
+        max_seq_length: Number of first tokens of a patient to keep.
     """
 
     length: int
@@ -82,7 +82,7 @@ class PackedDecoder:
     max_seq_length: int
 
     def __call__(self, serialized: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What a batch holds of the windows, by window."""
+        """Return the tensors of a batch, by window."""
         stored = parse_packed(serialized)
         windows = serialized.shape[0]
 
@@ -90,11 +90,11 @@ class PackedDecoder:
             dense = tf.ensure_shape(stored[name].to_tensor(shape=[windows, width]), [windows, width])
             return tf.cast(dense, tf.int32)
 
-        lengths = rows("patient_lengths", self.patients)  # [W, S]
+        lengths = rows("patient_lengths", self.patients)  # [W, Y]
         ends = tf.cumsum(lengths, axis=1)
         starts = ends - lengths
         places = tf.broadcast_to(tf.range(self.length), [windows, self.length])  # [W, T]
-        patient = tf.searchsorted(ends, places, side="right")  # [W, T], S after the last
+        patient = tf.searchsorted(ends, places, side="right")  # [W, T], Y after the last
         starts_there = tf.gather(starts, tf.minimum(patient, self.patients - 1), batch_dims=1)
         kept = (places < ends[:, -1:]) & (places - starts_there < self.max_seq_length)
 
@@ -129,10 +129,10 @@ class PackedExamples(ExampleSet):
     """Packed windows of several lengths.
 
     Args:
-        info: What the files hold.
-        checked: What was found in each file.
-        lengths: The length of the windows of each file.
-        vocabulary: Their tokens.
+        info: Description of the files.
+        checked: Result of the check of each file.
+        lengths: Window length of each file.
+        vocabulary: Vocabulary of the windows.
     """
 
     def __init__(
@@ -145,14 +145,16 @@ class PackedExamples(ExampleSet):
         super().__init__(info)
         self._vocabulary = vocabulary
         self._files: dict[int, list[Checked]] = {
-            length: [found for file, found in checked.items() if lengths[file] == length and found.records]
+            length: [
+                records for file, records in checked.items() if lengths[file] == length and records.records
+            ]
             for _, length in info.windows
         }
 
     def _classes(self, reading: Reading) -> list[WindowClass]:
         classes = []
         for length, files in self._files.items():
-            patients = max(found.largest[RECORD_COUNTS.index("patients")] for found in files)
+            patients = max(file.largest[RECORD_COUNTS.index("patients")] for file in files)
             places = reading.masking.places(length, patients)
             decoder = PackedDecoder(
                 length=length,
@@ -162,6 +164,6 @@ class PackedExamples(ExampleSet):
                 max_visits=reading.max_visits,
                 max_seq_length=reading.max_seq_length or length,
             )
-            stretches = tuple(stretch for found in files for stretch in found.stretches)
+            stretches = tuple(stretch for file in files for stretch in file.stretches)
             classes.append(WindowClass(stretches, length, places, patients, decoder))
         return classes

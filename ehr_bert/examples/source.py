@@ -1,4 +1,4 @@
-"""A source of examples, whatever their kind: what it holds, and the batches for training and evaluation."""
+"""Sets of examples of any kind: their description, and their batches for training and evaluation."""
 
 import hashlib
 import json
@@ -16,31 +16,32 @@ from ehr_bert.examples.updates import BatchSize, Portion, UpdateBatches, WindowC
 from ehr_bert.vocabulary import Vocabulary
 
 RECORD_COUNTS = ("patients", "real_tokens", "longest", "max_seq_length", "max_predictions_per_seq", "max_id")
-"""What is counted of each record when it is checked, under the names of `ExamplesInfo`."""
+"""Counts of each record, by their names in `ExamplesInfo`. They are taken when records are checked."""
 
 EVALUATION_SEED = (2019, 0)
-"""Masks an evaluation, every time alike."""
+"""Seed of the masks of evaluations, which are always the same."""
 
 
 @dataclass(frozen=True)
 class ExamplesInfo:
-    """What a list of TFRecord files holds. What is None is unknown, since nothing beside the files tells it.
+    """Description of a list of TFRecord files. Values are None if no `examples.json` states them.
 
     Attributes:
         files: Names of the files.
-        kind: The kind of examples, see `packed.KIND` and `tutorial.KIND`; None is the tutorial's.
-        examples: Examples in all, each a window.
-        windows: How many there are of each length: pairs (windows, length), by ascending length.
-        patients: Patients of all windows; one who was split counts as several.
-        real_tokens: Tokens of all windows, padding not counted.
-        longest: Real tokens of the longest patient.
-        max_seq_length: Stored positions of a window at most.
-        max_predictions_per_seq: Stored masked codes of an example at most; None without any.
-        max_id: The last id of the vocabulary, or the largest one found.
-        corrupt: Records that are left out.
-        mask_id: The id that hides a code.
-        cls_id: The id of the `[CLS]` that leads each patient; where `kind` is known, None if there is none.
-        vocabulary: The tokens.
+        kind: Kind of examples, such as `packed.PACKED`; None for tutorial examples.
+        examples: Number of examples. Each is a window.
+        windows: Pairs (number of windows, length), by ascending length.
+        patients: Number of patients of all windows. A patient who was split is counted several times.
+        real_tokens: Number of tokens of all windows, without padding.
+        longest: Number of tokens of the longest patient.
+        max_seq_length: Largest number of stored positions of a window.
+        max_predictions_per_seq: Largest number of stored masked codes of an example; None if there are none.
+        max_id: Last id of the vocabulary, or the largest id in the examples.
+        corrupt: Number of skipped records.
+        mask_id: Id that hides a code.
+        cls_id: Id of the `[CLS]` at the start of each patient. If `kind` is known, None means that there is
+            none.
+        vocabulary: The vocabulary.
     """
 
     files: tuple[str, ...]
@@ -59,7 +60,7 @@ class ExamplesInfo:
     vocabulary: Vocabulary | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Its values for JSON, with the vocabulary's fingerprint in place of it."""
+        """Return the values for JSON, with the fingerprint of the vocabulary instead of its tokens."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         vocabulary = values.pop("vocabulary")
         return values | {
@@ -70,7 +71,7 @@ class ExamplesInfo:
 
     @property
     def fingerprint(self) -> str:
-        """A fingerprint of `to_dict`."""
+        """SHA-256 of `to_dict`."""
         return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
 
 
@@ -79,10 +80,10 @@ class Reading:
     """How examples are read, in training and in evaluations.
 
     Attributes:
-        max_visits: Visit ids are clamped below it, see `ModelConfig.type_vocab_size`.
-        masking: How codes are masked. The tutorial's examples are masked already.
+        max_visits: Visit ids are limited to values below it, see `ModelConfig.type_vocab_size`.
+        masking: How codes are masked. Tutorial examples are already masked.
         labels: Makers of the objectives' labels.
-        max_seq_length: Tokens that are kept of a patient, the first; all if None.
+        max_seq_length: Number of first tokens of a patient to keep; all if None.
     """
 
     max_visits: int
@@ -92,15 +93,15 @@ class Reading:
 
 
 def figures(**by_name: tf.Tensor) -> tf.Tensor:
-    """The `RECORD_COUNTS` of records, int64 [B, F] of [B] each."""
+    """Stack the `RECORD_COUNTS` of N records: int64 `[N, G]` from `[N]` each."""
     return tf.stack([tf.cast(by_name[name], tf.int64) for name in RECORD_COUNTS], axis=1)
 
 
 class ExampleSet(ABC):
-    """Examples in TFRecord files that were opened.
+    """Examples of TFRecord files that were checked.
 
     Args:
-        info: What they hold.
+        info: Their description.
     """
 
     def __init__(self, info: ExamplesInfo) -> None:
@@ -115,35 +116,29 @@ class ExampleSet(ABC):
         replicas: int,
         seed: tuple[int, int],
     ) -> UpdateBatches:
-        """Endless updates, each epoch in an order of its own.
+        """Return endless updates. Each epoch has a different order.
 
         Args:
-            reading: How they are read.
-            batch: How large an update is on average, over all replicas.
-            micro_batch_tokens: Positions that a device holds at a time; at least a window of each length.
-            replicas: Devices that share an update.
-            seed: Of order and masking: that of the training, and the phase.
-
-        Raises:
-            UserError: the tutorial's examples are labelled by another threshold.
+            reading: How the examples are read.
+            batch: Average size of an update, over all replicas.
+            micro_batch_tokens: Positions that a device computes at a time; at least a window of each length.
+            replicas: Number of devices that share an update.
+            seed: Seed of order and masking: that of the training, and the number of the phase.
         """
         return UpdateBatches([self.portion(reading, batch)], micro_batch_tokens, replicas, seed)
 
     def portion(self, reading: Reading, batch: BatchSize, share: Fraction = Fraction(1)) -> Portion:
-        """What updates take of these examples.
+        """Return the portion of these examples that an update uses.
 
         Args:
-            reading: How they are read.
-            batch: How large an update is on average, over all replicas.
-            share: Of the update, that these examples make up.
-
-        Raises:
-            UserError: as in `updates`.
+            reading: How the examples are read.
+            batch: Average size of an update, over all replicas.
+            share: Share of these examples in the update.
         """
         return Portion(self._classes(reading), share * self.fraction(batch), share)
 
     def fraction(self, batch: BatchSize) -> Fraction:
-        """Of these examples, that an update takes which is made of them alone."""
+        """Return the fraction of these examples that is used per update, if it has no other examples."""
         if batch.patients:
             return Fraction(batch.patients, self.info.patients)
         return Fraction(batch.tokens or 0, self.info.real_tokens)
@@ -151,27 +146,26 @@ class ExampleSet(ABC):
     def evaluation(
         self, reading: Reading, *, batch_tokens: int, replicas: int, max_batches: int | None = None
     ) -> UpdateBatches:
-        """Each window once, in stored order, with windows of each length in every batch; masked always alike.
+        """Return batches with each window once, in stored order and with the same masks each time.
+
+        Every batch has windows of each length.
 
         Args:
-            reading: How they are read.
-            batch_tokens: Positions that a device holds at a time; at least a window of each length.
-            replicas: Devices that share an evaluation.
-            max_batches: Batches at most, of all replicas together; all windows if None.
-
-        Raises:
-            UserError: as in `updates`.
+            reading: How the examples are read.
+            batch_tokens: Positions that a device computes at a time; at least a window of each length.
+            replicas: Number of devices that share an evaluation.
+            max_batches: Largest number of batches, of all replicas together; all windows if None.
         """
         classes = self._classes(reading)
 
         def positions(batches: int) -> int:
-            return sum(-(-each.windows // (batches * replicas)) * each.length for each in classes)
+            return sum(-(-same.windows // (batches * replicas)) * same.length for same in classes)
 
-        batches = smallest_fitting(max(each.windows for each in classes), batch_tokens, positions)
+        batches = smallest_fitting(max(same.windows for same in classes), batch_tokens, positions)
         steps = min(batches, max_batches or batches)
         portion = Portion(classes, Fraction(1, batches))
         return UpdateBatches([portion], batch_tokens, replicas, EVALUATION_SEED, steps)
 
     @abstractmethod
     def _classes(self, reading: Reading) -> Sequence[WindowClass]:
-        """The windows, by ascending length."""
+        """Return the windows, by ascending length."""

@@ -1,6 +1,6 @@
-"""Masking in training: which codes of packed windows are hidden this time, as TensorFlow ops.
+"""Masking of packed windows in training, as TensorFlow operations.
 
-Legend: W windows, T positions of each, P places for masked codes of each, S places for patients of each.
+Legend: W windows, T tokens of each, X slots for masked codes of each, Y slots for patients of each.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class TrainingMasking:
     """How codes are masked in training.
 
     Attributes:
-        probability: The share of a window's codes to mask; one of each patient's at least.
-        mask_share: The share of the masked codes that become `[MASK]`.
-        random_share: The share that becomes a random code; the rest stays as it is.
+        probability: Share of a window's codes to mask; at least one code per patient.
+        mask_share: Share of the masked codes that become `[MASK]`.
+        random_share: Share of the masked codes that become a random code. The rest is unchanged.
 
     Raises:
-        UserError: a share is out of range.
+        UserError: A share is out of range (key `share-out-of-range`).
     """
 
     probability: float = 0.15
@@ -32,27 +32,31 @@ class TrainingMasking:
 
     def __post_init__(self) -> None:
         if not 0 < self.probability <= 1:
-            raise UserError(f"the masking's probability is {self.probability}: it must be above 0, at most 1")
+            raise UserError(
+                "share-out-of-range",
+                f"the masking probability is {self.probability}. It must be above 0 and at most 1.",
+            )
         if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1 + 1e-9:
             raise UserError(
-                f"mask_share is {self.mask_share} and random_share {self.random_share}: neither may be below "
-                "0, nor both together above 1"
+                "share-out-of-range",
+                f"mask_share is {self.mask_share} and random_share is {self.random_share}. They must be at "
+                "least 0, and their sum at most 1.",
             )
 
     def places(self, window_length: int, most_patients: int) -> int:
-        """P, room for the masked codes of a window: a share of its positions, but one a patient at least."""
+        """Return X: the share of a window's positions, but at least one slot per patient."""
         return max(round(self.probability * window_length), most_patients)
 
 
 @dataclass(frozen=True)
 class MaskedTrainingWindows:
-    """Windows after masking; of unused places all three are 0.
+    """Windows after masking. In unused slots, places, ids and weights are 0.
 
     Attributes:
-        token_ids: What the model sees, int32 [W, T].
-        places: Places of the masked codes in their window, int32 [W, P].
-        ids: What stood there, int32 [W, P].
-        weights: 1 for a masked code, float32 [W, P].
+        token_ids: Input of the model, int32 `[W, T]`.
+        places: Positions of the masked codes in their window, int32 `[W, X]`.
+        ids: Original ids of the masked codes, int32 `[W, X]`.
+        weights: 1 for a masked code, float32 `[W, X]`.
     """
 
     token_ids: tf.Tensor
@@ -65,10 +69,10 @@ class TrainingMasker:
     """Masks windows.
 
     Args:
-        masking: How.
-        vocabulary: Whose codes may be masked, and may replace others.
-        places: P.
-        patients: S.
+        masking: How codes are masked.
+        vocabulary: Vocabulary. Its codes may be masked, and may replace others.
+        places: Number of slots for masked codes, X.
+        patients: Number of slots for patients, Y.
     """
 
     def __init__(self, masking: TrainingMasking, vocabulary: Vocabulary, places: int, patients: int) -> None:
@@ -82,18 +86,18 @@ class TrainingMasker:
     def __call__(
         self, token_ids: tf.Tensor, patient_ids: tf.Tensor, seed: tf.Tensor
     ) -> MaskedTrainingWindows:
-        """Masks a random choice of each window's codes, which follows from the seed alone.
+        """Mask random codes of each window. They depend only on the seed.
 
         Args:
-            token_ids: int32 [W, T], 0 at padding.
-            patient_ids: int32 [W, T], from 1 to S, 0 at padding.
-            seed: int64 [2].
+            token_ids: int32 `[W, T]`, 0 at padding.
+            patient_ids: int32 `[W, T]`, from 1 to Y, 0 at padding.
+            seed: int64 `[2]`.
         """
         windows, length = token_ids.shape
         choice_seed, kind_seed, replacement_seed = tf.unstack(tf.random.split(seed, 3, alg="philox"))
         is_code = tf.gather(self._maskable, token_ids)  # [W, T]
 
-        # No two scores of a window are equal: the highest of each patient is one code.
+        # No two scores of a window are equal, so that the highest of each patient is one code.
         draws = tf.random.stateless_uniform(
             [windows, length], choice_seed, 0, tf.int32.max, tf.int32, alg="philox"
         )
@@ -108,9 +112,9 @@ class TrainingMasker:
         wanted = tf.cast(tf.round(self._masking.probability * codes), tf.int32)
         patients = tf.reduce_sum(tf.cast(is_first, tf.int32), axis=1)
         counts = tf.minimum(tf.maximum(wanted, patients), self._places)  # [W]
-        places = tf.math.top_k(scores, self._places).indices  # [W, P]
-        masked = tf.range(self._places) < counts[:, None]  # [W, P]
-        ids = tf.gather(token_ids, places, batch_dims=1)  # [W, P]
+        places = tf.math.top_k(scores, self._places).indices  # [W, X]
+        masked = tf.range(self._places) < counts[:, None]  # [W, X]
+        ids = tf.gather(token_ids, places, batch_dims=1)  # [W, X]
 
         shape = [windows, self._places]
         kind = tf.random.stateless_uniform(shape, kind_seed, alg="philox")

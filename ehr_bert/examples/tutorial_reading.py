@@ -1,8 +1,8 @@
-"""From the tutorial's examples to what a batch holds of them, masked as they were written.
+"""Reads tutorial examples into batches. They were masked when they were written.
 
-Each example is a window of one patient, cut or filled up to T positions.
+Each example is a window of one patient, truncated or padded to T tokens.
 
-Legend: W windows, T positions of each, P places for masked codes of each.
+Legend: W windows, T tokens of each, X slots for masked codes of each.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,18 +24,18 @@ TUTORIAL_FEATURES: dict[str, tf.DType] = {
     "masked_lm_weights": tf.float32,
     "next_sentence_labels": tf.int64,
 }
-"""The stored features and their types."""
+"""Stored features and their types."""
 
 
 def parse_tutorial(serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
-    """The stored features: a row an example, as long as it was stored."""
+    """Parse the stored features, with one row per example, as long as it is stored."""
     return tf.io.parse_example(
         serialized, {name: tf.io.RaggedFeature(dtype) for name, dtype in TUTORIAL_FEATURES.items()}
     )
 
 
 def measure(stored: Mapping[str, tf.RaggedTensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Whether each example is of this kind, bool [B], and its `FIGURES`, int64 [B, F]."""
+    """Return whether each of N examples is valid, bool `[N]`, and its `RECORD_COUNTS`, int64 `[N, G]`."""
     tokens, masked = stored["input_ids"].row_lengths(), stored["masked_lm_ids"].row_lengths()
     sound = (
         (tokens > 0)
@@ -62,9 +62,9 @@ class TutorialDecoder:
     """Decodes the tutorial's examples, see `WindowClass.decode`.
 
     Attributes:
-        length: T.
-        masked: P.
-        max_visits: Visit ids are clamped below it.
+        length: Tokens of a window, T.
+        masked: Number of slots for masked codes, X.
+        max_visits: Visit ids are limited to values below it.
         labels: Makers of the objectives' labels.
     """
 
@@ -74,7 +74,7 @@ class TutorialDecoder:
     labels: tuple[LabelMaker, ...]
 
     def __call__(self, serialized: tf.Tensor, _: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What a batch holds of the examples, by example."""
+        """Return the tensors of a batch, by window."""
         stored = parse_tutorial(serialized)
         windows = serialized.shape[0]
 
@@ -111,16 +111,16 @@ class TutorialDecoder:
 
 
 class TutorialExamples(ExampleSet):
-    """The tutorial's examples: windows of one length, no longer than any example.
+    """Tutorial examples: windows of one length, at most that of the longest example.
 
     Args:
-        info: What the files hold.
-        checked: What was found in each file.
+        info: Description of the files.
+        checked: Result of the check of each file.
     """
 
     def __init__(self, info: ExamplesInfo, checked: Iterable[Checked]) -> None:
         super().__init__(info)
-        self._stretches = tuple(stretch for found in checked for stretch in found.stretches)
+        self._stretches = tuple(stretch for file in checked for stretch in file.stretches)
 
     def _classes(self, reading: Reading) -> list[WindowClass]:
         length = min(reading.max_seq_length or self.info.longest, self.info.longest)

@@ -1,12 +1,11 @@
-"""Updates: windows in the order of training, dealt out to devices as flat batches.
+"""Updates: windows in the order of training, distributed to devices as flat batches.
 
-An update takes a portion of each corpus, and of it windows of each length in proportion to how many there
-are: an epoch of a corpus ends in all lengths at once. The windows are decoded and masked together and then
-dealt out to cells, one for each micro-batch of each replica. All follows from the seed and the number of the
-update.
+An update has a portion of each corpus. The portion has windows of each length in proportion to their number,
+so that an epoch of a corpus ends at the same time for all lengths. The windows are decoded and masked
+together, and then distributed to cells, one per micro-batch and replica. Everything follows from the seed and
+the number of the update.
 
-A batch is a dict of one cell (N positions, M places for masked codes, S places for patients, K corpora of a
-mixture, see `Layout`):
+A batch is a dict of one cell, see `Layout`:
 
 token_ids        int32 [P]    after masking; 0 at padding
 visit_ids        int32 [P]    from 1 at codes, 0 at `[CLS]` and padding
@@ -19,9 +18,14 @@ masked_weights   float32 [M]  1 or 0
 patient_places   int32 [S]    first position of each patient
 patient_weights  float32 [S]  1 or 0
 masked_total, patient_total     float32 []   sums of the weights over the whole update
-corpus_patients, corpus_tokens  float32 [C]  counts of each corpus in the cell; only in mixtures
+corpus_patients, corpus_tokens  float32 [corpora]  counts of each corpus in the cell; only in mixtures
 
-Legend: W windows of one length in an update, T positions of each, C cells.
+Objectives add labels, with one number per position, masked code or patient. The endings of names have a
+meaning: `<name>_places` are positions in the window, and become positions in the batch, or 0 where
+`<name>_weights` is 0. For each `<name>_weights` there is a `<name>_total`, the sum over the whole update.
+
+Legend: P positions, M slots for masked codes and S slots for patients of a batch; W windows of one length in
+    an update, T tokens, X slots for masked codes and Y slots for patients of a window.
 """
 
 import bisect
@@ -40,36 +44,36 @@ from ehr_bert.examples.layout import Layout
 from ehr_bert.examples.records import Stretch, records_from
 
 STRETCHES_AT_A_TIME = 8
-"""Stretches of files whose records are read in turn; the order of the windows depends on it."""
+"""Number of stretches of files that are read alternately. The order of windows depends on it."""
 
 SHUFFLED_TOGETHER = 50_000
-"""Windows of one length that are shuffled among themselves at a time; the order depends on it."""
+"""Number of windows of one length that are shuffled at a time. The order of windows depends on it."""
 
 CORPUS_COUNTS = ("corpus_patients", "corpus_tokens")
-"""What is counted of each corpus of a mixture."""
+"""Counts of each corpus of a mixture."""
 
 _LARGEST_DENOMINATOR = 1 << 31
-"""Of a quota: with it the product of a step and a quota's rest fits into 64 bits."""
+"""Largest denominator of a quota. With it, the product of a step and a remainder fits into 64 bits."""
 
 Cells = dict[str, tf.Tensor]
 
 plain_graph = tf.autograph.experimental.do_not_convert
-"""Autograph has nothing to do here, and takes longer than all else to do it."""
+"""Disables Autograph, which these functions do not need, and which is slow."""
 
 _ORDER, _MASKING = 0, 1
-"""What a seed is for."""
+"""Purposes of a seed."""
 
 
 @dataclass(frozen=True)
 class BatchSize:
-    """How large an update is on average: one of the two.
+    """Average size of an update, in patients or in tokens.
 
     Attributes:
-        patients: Patients.
-        tokens: Real tokens.
+        patients: Number of patients.
+        tokens: Number of real tokens.
 
     Raises:
-        UserError: none or both are given, or one below 1.
+        UserError: Both or none are given, or the size is below 1 (key `invalid-batch-size`).
     """
 
     patients: int | None = None
@@ -77,10 +81,13 @@ class BatchSize:
 
     def __post_init__(self) -> None:
         if (self.patients is None) == (self.tokens is None):
-            raise UserError("a batch is given in patients or in tokens: give one of the two")
+            raise UserError(
+                "invalid-batch-size", "a batch needs a size in patients or in tokens. Set one of them."
+            )
         if (self.patients or self.tokens or 0) < 1:
             raise UserError(
-                f"a batch of {self.patients or self.tokens or 0} is asked for: it must be 1 at least"
+                "invalid-batch-size",
+                f"the batch size is {self.patients or self.tokens or 0}. It must be 1 or more.",
             )
 
 
@@ -89,12 +96,13 @@ class WindowClass:
     """All windows of one length.
 
     Attributes:
-        stretches: Where they lie.
-        length: Positions of each, T.
-        masked: Places for masked codes in each, P.
-        patients: Places for patients in each, S.
-        decode: From records, string [W], where an empty one stands for an empty window, and a seed, int64
-            [2], to what a batch holds, by window: [W, T], [W, P], [W, S]; places from the window's start.
+        stretches: Stretches of files that contain them.
+        length: Tokens of each window, T.
+        masked: Slots for masked codes of each window, X.
+        patients: Slots for patients of each window, Y.
+        decode: Maps records, string `[W]`, and a seed, int64 `[2]`, to the tensors of a batch, by window:
+            `[W, T]`, `[W, X]`, `[W, Y]`. An empty record is an empty window. Places count from the start of
+            the window.
     """
 
     stretches: tuple[Stretch, ...]
@@ -105,18 +113,18 @@ class WindowClass:
 
     @property
     def windows(self) -> int:
-        """How many there are."""
+        """Number of windows."""
         return sum(stretch.records for stretch in self.stretches)
 
 
 @dataclass(frozen=True)
 class Portion:
-    """What each update takes of one corpus.
+    """The portion of one corpus in each update.
 
     Attributes:
-        classes: The corpus' windows.
-        fraction: Of the corpus, that an update takes.
-        share: Of the update, that the corpus makes up.
+        classes: Windows of the corpus.
+        fraction: Share of the corpus used per update.
+        share: Share of the corpus in the update.
     """
 
     classes: Sequence[WindowClass]
@@ -128,18 +136,18 @@ class UpdateBatches:
     """The updates of a training, or the batches of an evaluation.
 
     Args:
-        portions: What an update takes of each corpus, K of them.
-        micro_batch_tokens: Positions of a cell at most, if one window of each length is not more.
-        replicas: Devices, R.
-        seed: Of the order and the masking.
-        steps: How many there are, taken from the windows in stored order; None: endless, shuffled.
+        portions: Portion of each corpus in an update.
+        micro_batch_tokens: Largest number of positions of a cell, unless one window of each length has more.
+        replicas: Number of devices.
+        seed: Seed of the order and the masking.
+        steps: Number of updates, with the windows in stored order. If None, updates are endless and shuffled.
 
     Attributes:
-        layout: Of a cell.
-        micro_batches: Cells of each replica in an update, k.
-        replicas: R.
+        layout: Shape of a cell.
+        micro_batches: Number of cells per replica and update.
+        replicas: As given.
         steps: As given.
-        updates_per_epoch: How many updates take as much as the corpora have together.
+        updates_per_epoch: Number of updates that are as large as all corpora together.
     """
 
     def __init__(
@@ -156,22 +164,22 @@ class UpdateBatches:
         self._seed = seed
         self._corpora = len(portions)
         self._quotas = _by_length(
-            _Quota(each, portion.fraction * each.windows, corpus)
+            _Quota(windows, portion.fraction * windows.windows, corpus)
             for corpus, portion in enumerate(portions)
-            for each in portion.classes
+            for windows in portion.classes
         )
-        # No more micro-batches than needed: each has room for a window of every length, used or not.
+        # As few micro-batches as possible: each has room for a window of every length, used or not.
         self.micro_batches = smallest_fitting(
             max(map(_most, self._quotas.values())), micro_batch_tokens, lambda k: self._layout(k).positions
         )
         self.layout = self._layout(self.micro_batches)
 
     def dataset(self, first_step: int = 0, replicas: range | None = None) -> tf.data.Dataset:
-        """The cells of each update: by micro-batch, and in each by replica.
+        """Return the cells of each update, ordered by micro-batch and then by replica.
 
         Args:
-            first_step: Updates that have been made: the cells begin with those of the next.
-            replicas: Those whose cells are wanted, by default all.
+            first_step: Number of previous updates. The cells start with those of the next one.
+            replicas: Replicas whose cells are returned. By default, all.
         """
         steps = tf.data.Dataset.range(first_step, self.steps or tf.int64.max)
         records = [
@@ -207,13 +215,13 @@ class UpdateBatches:
         }
         return Layout(
             windows=tuple((count, length) for length, (count, _) in rows.items()),
-            masked=sum(count * max(each.masked for each in classes) for count, classes in rows.values()),
-            patients=sum(count * max(each.patients for each in classes) for count, classes in rows.values()),
+            masked=sum(count * max(same.masked for same in classes) for count, classes in rows.values()),
+            patients=sum(count * max(same.patients for same in classes) for count, classes in rows.values()),
             corpora=self._corpora if self._corpora > 1 else 0,
         )
 
     def _cells(self, step: tf.Tensor, records: Sequence[tf.Tensor]) -> Cells:
-        """An update's batches, [C, ...] each."""
+        """Return the batches of an update, `[cells, ...]` each."""
         cells = self.micro_batches * self.replicas
         parts: list[Cells] = []
         totals: Cells = {}
@@ -227,9 +235,10 @@ class UpdateBatches:
             for weights in _with_suffix(windows, "_weights"):
                 total = f"{weights.removesuffix('_weights')}_total"
                 totals[total] = totals.get(total, tf.constant(0.0)) + tf.reduce_sum(windows[weights])
-            dealt = {name: _deal(values, rows, cells) for name, values in windows.items()}  # [C, rows, ...]
+            # Each is [cells, rows, ...].
+            dealt = {name: _deal(values, rows, cells) for name, values in windows.items()}
             for name in counted:
-                counts[name] += tf.reduce_sum(dealt.pop(name), axis=1)  # [C, K]
+                counts[name] += tf.reduce_sum(dealt.pop(name), axis=1)  # [cells, corpora]
             starts = (offset + length * tf.range(rows))[:, None]  # [rows, 1]
             for places in _with_suffix(dealt, "_places"):
                 is_used = dealt[f"{places.removesuffix('_places')}_weights"] > 0
@@ -240,7 +249,7 @@ class UpdateBatches:
         return joined | {name: tf.fill([cells], total) for name, total in totals.items()} | counts
 
     def _decoded(self, quota: "_Quota", step: tf.Tensor, serialized: tf.Tensor) -> Cells:
-        """An update's windows of one length and corpus, [W, ...] each."""
+        """Return the windows of one length and corpus in an update, `[W, ...]` each."""
         step_seed = _fold(self._seed, _MASKING, step)
         seed, keys_seed = tf.unstack(tf.random.split(_fold(step_seed, *quota.key), 2, alg="philox"))
         if self.steps is None:
@@ -253,7 +262,7 @@ class UpdateBatches:
             [quota.most, quota.windows.length], keys_seed, None, None, tf.int32, alg="philox"
         )
         if self.layout.corpora:
-            own = tf.one_hot(quota.corpus, self._corpora)  # [K]
+            own = tf.one_hot(quota.corpus, self._corpora)  # [corpora]
             real = tf.cast(windows["patient_ids"] > 0, tf.float32)
             for name, marks in zip(CORPUS_COUNTS, (windows["patient_weights"], real), strict=True):
                 windows[name] = tf.reduce_sum(marks, axis=1, keepdims=True) * own
@@ -265,7 +274,7 @@ def _with_suffix(tensors: Cells, suffix: str) -> list[str]:
 
 
 def _together(parts: Sequence[Cells]) -> Cells:
-    """Windows of one length of several corpora as one, with the most places that any of them has."""
+    """Join windows of one length of several corpora, padded to the largest number of slots."""
     if len(parts) == 1:
         return parts[0]
     widths = {name: max(part[name].shape[1] for part in parts) for name in parts[0]}
@@ -278,7 +287,7 @@ def _together(parts: Sequence[Cells]) -> Cells:
 
 
 def _one_by_one(windows: WindowClass, serialized: tf.Tensor, seed: tf.Tensor, numbers: tf.Tensor) -> Cells:
-    """Windows decoded each by a seed of its own, so that it is masked alike in whatever batch it comes."""
+    """Decode each window with a separate seed, so that its masks do not depend on its batch."""
 
     def decode(one: tuple[tf.Tensor, tf.Tensor]) -> Cells:
         record, number = one
@@ -291,26 +300,26 @@ def _one_by_one(windows: WindowClass, serialized: tf.Tensor, seed: tf.Tensor, nu
 
 
 def smallest_fitting(most: int, limit: int, size: Callable[[int], int]) -> int:
-    """The smallest number from 1 to `most` whose size is within the limit; sizes don't grow with the number.
+    """Return the smallest number from 1 to `most` whose size is within the limit, or else is the least.
 
-    If none is, the smallest whose size is the least.
+    Sizes must not grow with the number.
     """
     reachable = max(limit, size(most))
     return 1 + bisect.bisect_left(range(1, most), True, key=lambda number: size(number) <= reachable)
 
 
 class _Quota:
-    """What each update takes of the windows of one length and corpus.
+    """The number of windows of one length and corpus in each update.
 
     Args:
         windows: The windows.
-        share: How many an update takes on average.
-        corpus: The corpus' place among the portions.
+        share: Average number of windows per update.
+        corpus: Number of the corpus among the portions.
 
     Attributes:
         windows: As given.
         corpus: As given.
-        most: How many windows an update takes at most.
+        most: Largest number of windows per update.
     """
 
     def __init__(self, windows: WindowClass, share: Fraction, corpus: int = 0) -> None:
@@ -323,18 +332,18 @@ class _Quota:
 
     @property
     def key(self) -> tuple[int, ...]:
-        """Tells it from the others; its seeds follow from it."""
-        # The first corpus has the stream that it has alone.
+        """Identifies the quota. Its seeds follow from it."""
+        # The first corpus has the same stream in a mixture as alone.
         return (self.windows.length, self.corpus) if self.corpus else (self.windows.length,)
 
     def taken(self, steps: Any) -> Any:
-        """Windows that so many updates take, rounded down; in whole numbers, so that none is ever lost."""
+        """Return the number of windows in `steps` updates, rounded down. It is exact: none is lost."""
         return steps * self._whole + steps * self._rest // self._denominator
 
     def records(
         self, steps: tf.data.Dataset, first_step: int, seed: tuple[int, int], shuffled: bool
     ) -> tf.data.Dataset:
-        """The records of each of the steps, string [W]; empty ones fill up what a step has no window for."""
+        """Return the records of each step, string `[W]`, padded with empty ones."""
         used = self.taken(first_step)
         records = self._shuffled(seed, used) if shuffled else _in_order(self.windows.stretches).skip(used)
 
@@ -348,14 +357,14 @@ class _Quota:
         return filled.batch(self.most, drop_remainder=True)
 
     def _shuffled(self, seed: tuple[int, int], used: int) -> tf.data.Dataset:
-        """The records, epoch after epoch, each in an order of its own, without the first `used`."""
+        """Return the records of all epochs, each in a different order, without the first `used`."""
         stretches = self.windows.stretches
         order_seed = _fold(seed, _ORDER, *self.key)
         first_epoch, used_of_epoch = divmod(used, self.windows.windows)
 
         @plain_graph
         def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
-            # `Dataset.shuffle` would depend on `tf.random.set_seed` too.
+            # `Dataset.shuffle` would also depend on `tf.random.set_seed`.
             epoch_seed = _fold(order_seed, epoch)
             order = tf.random.experimental.stateless_shuffle(
                 tf.range(len(stretches)), epoch_seed, alg="philox"
@@ -379,14 +388,14 @@ class _Quota:
 
 
 def _most(quotas: Iterable[_Quota]) -> int:
-    """How many windows an update takes at most by all of these quotas."""
+    """Return the largest number of windows per update, over all quotas."""
     return sum(quota.most for quota in quotas)
 
 
 def _by_length(quotas: Iterable[_Quota]) -> Mapping[int, Sequence[_Quota]]:
-    """The quotas by ascending length of their windows, those of one length by corpus."""
+    """Return the quotas by ascending window length, and those of one length by corpus."""
     ordered = sorted(quotas, key=attrgetter("key"))
-    return {length: tuple(each) for length, each in groupby(ordered, attrgetter("windows.length"))}
+    return {length: tuple(group) for length, group in groupby(ordered, attrgetter("windows.length"))}
 
 
 def _in_order(stretches: Sequence[Stretch]) -> tf.data.Dataset:
@@ -413,14 +422,14 @@ def _read(path: tf.Tensor, offset: tf.Tensor, records: tf.Tensor) -> tf.data.Dat
 
 
 def _deal(values: tf.Tensor, rows: int, cells: int) -> tf.Tensor:
-    """Deals windows out in turn, and fills up with empty ones: [C, rows, ...] of [W, ...]."""
+    """Distribute windows `[W, ...]` to cells in turn, padded with empty windows: `[cells, rows, ...]`."""
     missing = rows * cells - values.shape[0]
     filled = tf.pad(values, [[0, missing], [0, 0]])
     return tf.transpose(tf.reshape(filled, [rows, cells, values.shape[1]]), [1, 0, 2])
 
 
 def _fold(seed: Any, *numbers: Any) -> tf.Tensor:
-    """A seed that follows from another one and numbers, int64 [2]."""
+    """Derive a seed from another one and numbers, int64 `[2]`."""
     folded = tf.cast(seed, tf.int64)
     for number in numbers:
         folded = tf.random.fold_in(folded, tf.cast(number, tf.int64), alg="philox")

@@ -1,10 +1,10 @@
-"""BERT of patients, in Keras layers written with `keras.ops` alone; it does no input or output.
+"""BERT of patients, in Keras layers that only use `keras.ops`. No input or output.
 
-Dimensions, as they stand beside the tensors of this room:
+Dimensions of the tensors:
 
-    N  positions of a batch, one flat list      A  attention heads
-    W  windows of one length                    D  width of a head, H / A
-    T  positions of a window                    V  vocabulary size
-    M  places for masked codes of a batch       H  hidden width
-    S  places for patients of a batch           I  inner width of the feed-forward part
+    A  attention heads                            P  positions of a batch, one flat list
+    D  size of an attention head, H / A           S  slots for patients of a batch
+    H  hidden size                                T  tokens of a window
+    I  intermediate size                          V  vocabulary
+    M  slots for masked codes of a batch          W  windows of one length
 """

@@ -12,15 +12,15 @@ from ehr_bert.model.dropout import drop
 from ehr_bert.model.fusing import fused
 
 MASKED_SCORE = -1e9
-"""The score of a position that must not be seen: its weight is exactly 0 in float32."""
+"""Score of masked positions. Their weight is exactly 0 in float32."""
 
 
 def patients_alike(patient_ids: Any, layout: Layout) -> list[Any]:
-    """Which positions of a window belong to one patient: booleans [W, 1, T, T] for each length of windows.
+    """Return which positions of a window belong to the same patient, bool `[W, 1, T, T]` per window length.
 
     Args:
-        patient_ids: [N], 0 at padding.
-        layout: The batch's windows.
+        patient_ids: int `[P]`, 0 at padding.
+        layout: Windows of the batch.
     """
     alike = []
     for (count, length), part in zip(layout.windows, by_length(patient_ids, layout), strict=True):
@@ -30,7 +30,7 @@ def patients_alike(patient_ids: Any, layout: Layout) -> list[Any]:
 
 
 def by_length(values: Any, layout: Layout) -> list[Any]:
-    """The part of `values`, [N, ...], that each length of windows has."""
+    """Split `values`, `[P, ...]`, by window length."""
     *borders, _ = accumulate(count * length for count, length in layout.windows)
     return ops.split(values, borders) if borders else [values]
 
@@ -57,27 +57,27 @@ class SelfAttention(keras.Layer):
         self.output_projection = projection("output")
 
     def build(self, hidden_shape: Any, *_: Any) -> None:
-        """Makes the weights, which `call` takes together."""
+        """Make the weights, which `call` uses together."""
         for projection in (self.query, self.key, self.value, self.output_projection):
             projection.build(hidden_shape)
 
     def call(self, hidden: Any, alike: list[Any], keys: Any, layout: Layout, training: bool) -> Any:
-        """Attends.
+        """Compute the attention output.
 
         Args:
-            hidden: [N, H].
-            alike: As `patients_alike` gives it.
-            keys: Of dropout, [N].
-            layout: The batch's windows.
-            training: Whether weights are dropped.
+            hidden: Hidden states, `[P, H]`.
+            alike: Output of `patients_alike`.
+            keys: Dropout keys, `[P]`.
+            layout: Windows of the batch.
+            training: Whether to use dropout.
 
         Returns:
-            [N, H].
+            `[P, H]`.
         """
         inputs = (self.query, self.key, self.value)
         kernel = ops.concatenate([projection.kernel for projection in inputs], axis=1)  # [H, 3H]
         bias = ops.concatenate([projection.bias for projection in inputs], axis=0)  # [3H]
-        projected = ops.matmul(hidden, ops.cast(kernel, hidden.dtype))  # [N, 3H]
+        projected = ops.matmul(hidden, ops.cast(kernel, hidden.dtype))  # [P, 3H]
         bias = ops.cast(bias, hidden.dtype)
         parts = zip(layout.windows, alike, by_length(projected, layout), by_length(keys, layout), strict=True)
         seen = [self._attend(*part, bias, training) for part in parts]
@@ -86,7 +86,7 @@ class SelfAttention(keras.Layer):
     def _attend(
         self, shape: tuple[int, int], alike: Any, projected: Any, keys: Any, bias: Any, training: bool
     ) -> Any:
-        """Attention within the windows of one length, [W * T, H]."""
+        """Compute attention within the windows of one length, `[W * T, H]`."""
         query, key, value = fused(split_heads, projected, bias, shape=shape, heads=self.heads)  # [W, A, T, D]
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # [W, A, T, T]
         weights = fused(
@@ -96,21 +96,21 @@ class SelfAttention(keras.Layer):
 
 
 def split_heads(projected: Any, bias: Any, *, shape: tuple[int, int], heads: int) -> tuple[Any, Any, Any]:
-    """Scaled queries, keys and values [W, A, T, D] of a projection [W * T, 3H], its bias not yet added."""
+    """Return scaled queries, keys and values `[W, A, T, D]` of a projection `[W * T, 3H]` without bias."""
     by_head = ops.reshape(projected + bias, (*shape, 3, heads, -1))
     query, key, value = ops.unstack(ops.transpose(by_head, (2, 0, 3, 1, 4)), 3)
     return query * query.shape[-1] ** -0.5, key, value
 
 
 def patient_softmax(scores: Any, alike: Any, keys: Any, site: Any, *, dropout: float) -> Any:
-    """Softmax over the positions of the same patient, some dropped: [W, A, T, T] of as much.
+    """Return the softmax over the positions of the same patient, with dropout, `[W, A, T, T]`.
 
     Args:
-        scores: [W, A, T, T].
-        alike: As in `patients_alike`, [W, 1, T, T].
-        keys: Of dropout, [W * T].
-        site: Of dropout, see `dropout.drop`.
-        dropout: The share to drop.
+        scores: `[W, A, T, T]`.
+        alike: Output of `patients_alike`, `[W, 1, T, T]`.
+        keys: Dropout keys, `[W * T]`.
+        site: Number of this dropout, see `dropout.drop`.
+        dropout: Dropout rate.
     """
     weights = ops.softmax(ops.where(alike, ops.cast(scores, "float32"), MASKED_SCORE), axis=-1)
     count, _, length, _ = scores.shape
@@ -119,6 +119,6 @@ def patient_softmax(scores: Any, alike: Any, keys: Any, site: Any, *, dropout: f
 
 
 def merge_heads(seen: Any) -> Any:
-    """[W * T, H] of [W, A, T, D]."""
+    """Reshape `[W, A, T, D]` to `[W * T, H]`."""
     count, heads, length, width = seen.shape
     return ops.reshape(ops.transpose(seen, (0, 2, 1, 3)), (count * length, heads * width))

@@ -1,8 +1,8 @@
-"""Dropout without a state: a hash of the position's key, the place in the model and the unit.
+"""Dropout without state: a hash of the key of the position, the number of the dropout and the unit.
 
-So a training's dropout follows from the seed and the step alone. It is the same on any number of devices
-and in any number of micro-batches, a restart repeats it, and a compiler makes it anew in the backward pass
-instead of keeping it.
+The dropout of a training depends only on the seed and the step. It is the same on any number of devices, in
+any number of micro-batches and after a restart. A compiler can recompute it in the backward pass instead of
+storing it.
 """
 
 from typing import Any
@@ -10,35 +10,35 @@ from typing import Any
 from keras import ops
 
 _UNIT_STRIDE, _SITE_STRIDE = 0x9E3779B9, 0x85EBCA6B
-"""Odd constants that carry units and sites far apart (Knuth's golden ratio, and one of MurmurHash3's)."""
+"""Odd constants that spread units and sites (Knuth's golden ratio, and one of MurmurHash3)."""
 
 
 def drop(values: Any, rate: float, keys: Any, site: Any, stacked_axis: int | None = None) -> Any:
-    """Sets a share `rate` of `values` to 0 and scales up the rest (Srivastava et al. 2014).
+    """Set a share `rate` of `values` to 0 and scale up the rest (Srivastava et al. 2014).
 
     Args:
-        values: [..., U]: vectors of U units.
-        rate: From 0 to below 1.
-        keys: Random int32 [..., 1], or what broadcasts to it.
-        site: The number of this dropout in the model: each has its own.
+        values: Vectors of units, `[..., units]`.
+        rate: Dropout rate, from 0 to below 1.
+        keys: Random int32 `[..., 1]`, or a shape that broadcasts to it.
+        site: Number of this dropout in the model. Each has a different one.
         stacked_axis: An axis, such as that of attention heads, along which `keys` are the same.
     """
     if not rate:
         return values
-    numbers = ops.arange(values.shape[-1])  # [U]
-    if stacked_axis is not None:  # units are numbered on through the stack
+    numbers = ops.arange(values.shape[-1])  # [units]
+    if stacked_axis is not None:  # Units are numbered through the stack.
         stacked = [-1 if axis == stacked_axis else 1 for axis in range(len(values.shape))]
         rows = ops.reshape(ops.arange(values.shape[stacked_axis]), stacked)
         numbers = rows * values.shape[-1] + numbers
     units = ops.cast(numbers, "uint32") * _constant(_UNIT_STRIDE)
     offset = ops.cast(site + 1, "uint32") * _constant(_SITE_STRIDE)
-    bits = _mixed(ops.cast(keys, "uint32") + units + offset)  # [..., U]
+    bits = _mixed(ops.cast(keys, "uint32") + units + offset)  # [..., units]
     kept = ops.greater_equal(bits, _constant(round(rate * 2**32)))
     return ops.where(kept, values * (1.0 / (1.0 - rate)), ops.zeros_like(values))
 
 
 def _mixed(bits: Any) -> Any:
-    """A hash in which each bit of the input changes each bit of the output half of the time.
+    """Hash bits so that each bit of the input changes each bit of the output with probability 0.5.
 
     The constants are those of `lowbias32` (Wellons 2018, "Prospecting for Hash Functions").
     """

@@ -1,4 +1,4 @@
-"""What enters the encoder: the sum of a code's, its position's and its visit's embedding."""
+"""Input of the encoder: the sum of token, position and visit embeddings."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ class Embeddings(keras.Layer):
         self.site = site
 
     def call(self, token_ids: Any, visit_ids: Any, position_ids: Any, keys: Any, training: bool) -> Any:
-        """Embeds ids, [N] each, as [N, H]; `keys` are those of dropout, [N]."""
+        """Embed ids, `[P]` each, as `[P, H]`. `keys` are the dropout keys, `[P]`."""
         summed = self.tokens(token_ids) + self.visits(visit_ids) + self.positions(position_ids)
-        normed = self.norm(summed)  # [N, H]
+        normed = self.norm(summed)  # [P, H]
         return drop(normed, self.dropout_rate, keys[:, None], self.site) if training else normed

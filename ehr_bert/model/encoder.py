@@ -1,4 +1,4 @@
-"""The encoder: embeddings, then blocks of attention and feed-forward parts."""
+"""The encoder: embeddings, then blocks of attention and feed-forward networks."""
 
 from typing import Any
 
@@ -13,18 +13,18 @@ from ehr_bert.model.embeddings import Embeddings
 from ehr_bert.model.fusing import fused
 
 DROPOUTS_A_BLOCK = 3
-"""Places in a block where units are dropped."""
+"""Number of dropouts per block."""
 
 
 def activation(name: str) -> Any:
-    """The function of one of `config.ACTIVATIONS`."""
+    """Return the function of one of `config.ACTIVATIONS`."""
     if name == "relu":
         return ops.relu
     return lambda x: ops.gelu(x, approximate=name == "gelu_new")
 
 
 class EncoderBlock(keras.Layer):
-    """Attention, then a feed-forward part, each added to its input and normalised after (post-norm)."""
+    """Attention and a feed-forward network, each with a residual connection and post-normalisation."""
 
     def __init__(self, config: ModelConfig, site: int, **kwargs: Any):
         super().__init__(**kwargs)
@@ -49,12 +49,12 @@ class EncoderBlock(keras.Layer):
         self.site = site
 
     def build(self, hidden_shape: Any, *_: Any) -> None:
-        """Makes the weights that `call` takes itself."""
+        """Make the weights that `call` uses directly."""
         for norm in (self.attention_norm, self.outer_norm):
             norm.build(hidden_shape)
 
     def call(self, hidden: Any, alike: list[Any], keys: Any, layout: Layout, training: bool) -> Any:
-        """Maps [N, H] to [N, H]; the arguments are those of `SelfAttention.call`."""
+        """Map `[P, H]` to `[P, H]`. The arguments are those of `SelfAttention.call`."""
 
         def added(norm: keras.layers.Layer, number: int, update: Any) -> Any:
             return fused(
@@ -66,13 +66,13 @@ class EncoderBlock(keras.Layer):
 
         attended = self.attention(hidden, alike, keys, layout=layout, training=training)
         hidden = added(self.attention_norm, 1, attended)
-        return added(self.outer_norm, 2, self.outer(self.inner(hidden)))  # inner: [N, I]
+        return added(self.outer_norm, 2, self.outer(self.inner(hidden)))  # inner: [P, I]
 
 
 def add_and_norm(
     hidden: Any, update: Any, keys: Any, site: Any, gamma: Any, beta: Any, *, dropout: float, epsilon: float
 ) -> Any:
-    """`hidden` plus `update`, some of it dropped, normalised in float32 (Ba et al. 2016): [N, H]."""
+    """Add `update`, with dropout, to `hidden`, and normalise in float32 (Ba et al. 2016): `[P, H]`."""
     update = drop(update, dropout, keys[:, None], site)
     summed = ops.cast(hidden, "float32") + ops.cast(update, "float32")
     mean, variance = ops.moments(summed, axes=[-1], keepdims=True)
@@ -81,7 +81,7 @@ def add_and_norm(
 
 
 class TransformerEncoder(keras.Layer):
-    """Embeddings and blocks: codes and visits in, a vector for each position out."""
+    """Embeddings and blocks. It maps tokens and visits to a vector per position."""
 
     def __init__(self, config: ModelConfig, **kwargs: Any):
         super().__init__(**kwargs)
@@ -94,21 +94,21 @@ class TransformerEncoder(keras.Layer):
         ]
 
     def call(self, batch: dict[str, Any], layout: Layout, training: bool = False) -> Any:
-        """Encodes.
+        """Compute the hidden states.
 
         Args:
-            batch: `token_ids`, `visit_ids`, `position_ids` and `patient_ids`; in training `dropout_keys`; all
-                integers, [N].
-            layout: The batch's windows.
-            training: Whether dropout is on.
+            batch: `token_ids`, `visit_ids`, `position_ids` and `patient_ids`, and in training `dropout_keys`:
+                int `[P]`.
+            layout: Windows of the batch.
+            training: Whether to use dropout.
 
         Returns:
-            [N, H]; what stands at padding means nothing.
+            `[P, H]`. Values at padding have no meaning.
         """
-        keys = batch["dropout_keys"] if training else batch["patient_ids"]  # [N]
+        keys = batch["dropout_keys"] if training else batch["patient_ids"]  # [P]
         hidden = self.embeddings(
             batch["token_ids"], batch["visit_ids"], batch["position_ids"], keys, training=training
-        )  # [N, H]
+        )  # [P, H]
         alike = patients_alike(batch["patient_ids"], layout)
         for block in self.blocks:
             hidden = block(hidden, alike, keys, layout=layout, training=training)

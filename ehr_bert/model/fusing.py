@@ -1,7 +1,7 @@
-"""Chains of elementwise operations, each made in one pass over memory where the backend can.
+"""Chains of elementwise operations that run in one pass over memory, if the backend supports it.
 
-On a CPU TensorFlow's own matrix products are the fastest, in bfloat16 by far, and XLA's elementwise chains
-are: so a step takes both, product by product and chain by chain.
+On a CPU the matrix products of TensorFlow are faster than those of XLA, especially in bfloat16, but XLA is
+faster in elementwise chains. A step uses the faster one for each.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ _fusing = ContextVar("fusing", default=False)
 
 @contextmanager
 def fused_chains() -> Iterator[None]:
-    """Within it, TensorFlow's graphs are made with `fused` chains compiled by XLA."""
+    """Within this context, XLA compiles the `fused` chains of TensorFlow graphs."""
     token = _fusing.set(True)
     try:
         yield
@@ -24,13 +24,13 @@ def fused_chains() -> Iterator[None]:
 
 
 def fused(chain: Callable[..., Any], *tensors: Any, **settings: Any) -> Any:
-    """`chain(*tensors, **settings)`, compiled as one where that was asked for.
+    """Return `chain(*tensors, **settings)`, compiled within `fused_chains`.
 
     Args:
-        chain: A function of a module, that holds no tensor of its own: it is compiled once for its settings
-            and its tensors' shapes, however many layers call it.
-        tensors: What it works on: tensors, weights or numbers.
-        settings: What is known before, by name; hashable.
+        chain: A module-level function without captured tensors. It is compiled once per settings and shapes,
+            no matter how many layers call it.
+        tensors: Tensors, weights or numbers.
+        settings: Hashable constants by name.
     """
     if not _fusing.get():
         return chain(*tensors, **settings)

@@ -1,4 +1,4 @@
-"""What is asked of the encoder: the masked codes, and whether any stay was prolonged."""
+"""The heads that every model has, as in `BertForPreTraining`: masked codes and prolonged stay."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from ehr_bert.model.encoder import activation
 
 
 class MaskedCodeHead(keras.Layer):
-    """Scores all tokens at the masked positions alone, through the tied embedding and a bias of its own.
+    """Scores all tokens at masked positions, with the tied embeddings and a separate bias.
 
-    Devlin et al. 2019, section 3.1, task 1. The scores are `transformed @ table.T + bias`.
+    The scores are `transformed @ table.T + bias` (Devlin et al. 2019, section 3.1, task 1).
     """
 
     def __init__(self, config: ModelConfig, **kwargs: Any):
@@ -32,7 +32,7 @@ class MaskedCodeHead(keras.Layer):
         )
 
     def build(self, *_: Any) -> None:
-        """Makes the output bias, [V]."""
+        """Make the output bias, `[V]`."""
         self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
 
     def call(self, hidden: Any, batch: dict[str, Any], layout: Layout) -> Any:
@@ -50,10 +50,10 @@ class MaskedCodeHead(keras.Layer):
 
 
 class StayHead(keras.Layer):
-    """Scores a patient as with (1) or without (0) a prolonged stay.
+    """Scores patients with (1) and without (0) a prolonged stay.
 
-    It stands where BERT had next-sentence prediction; `cls` and `first` go through BERT's pooler, `sum` and
-    `mean` don't.
+    It replaces the next-sentence prediction of BERT. The poolings `cls` and `first` use the pooler of BERT,
+    `sum` and `mean` do not.
     """
 
     def __init__(self, config: ModelConfig, **kwargs: Any):
@@ -70,20 +70,21 @@ class StayHead(keras.Layer):
         self.relationship = dense(2, "relationship")
 
     def build(self, hidden_shape: Any, *_: Any) -> None:
-        """Makes the pooler whatever the pooling: a stock `BertModel` has one, used or not."""
+        """Make the weights. The pooler is made for every pooling, since a stock `BertModel` has one."""
         self.pooler.build((None, hidden_shape[-1]))
         self.relationship.build((None, hidden_shape[-1]))
 
     def call(self, hidden: Any, batch: dict[str, Any], layout: Layout) -> Any:
-        """Scores.
+        """Compute the logits.
 
         Args:
-            hidden: [N, H].
-            batch: `patient_places`, [S], where each patient begins; `visit_ids` and `patient_ids`, [N].
-            layout: The batch's windows.
+            hidden: Hidden states, `[P, H]`.
+            batch: Contains `patient_places`, the first position of each patient, `[S]`, and `visit_ids` and
+                `patient_ids`, `[P]`.
+            layout: Windows of the batch.
 
         Returns:
-            Logits, [S, 2].
+            Logits, `[S, 2]`.
         """
         places = batch["patient_places"]  # [S]
         if self.pooling == "cls":
@@ -105,7 +106,7 @@ class StayHead(keras.Layer):
         return self.relationship(pooled)
 
     def _pooled(self, shape: tuple[int, int], hidden: Any, patient_ids: Any) -> Any:
-        """The sum or mean over each position's patient, [W * T, H]."""
+        """Return the sum or mean over the patient of each position, `[W * T, H]`."""
         hidden = ops.reshape(hidden, (*shape, -1))  # [W, T, H]
         ids = ops.reshape(patient_ids, shape)  # [W, T]
         own = ops.cast(ops.equal(ids[:, :, None], ids[:, None, :]), hidden.dtype)  # [W, T, T]

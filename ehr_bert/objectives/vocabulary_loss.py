@@ -1,9 +1,11 @@
 """Cross-entropy over the vocabulary, with its gradients, piece by piece.
 
-Masked codes times vocabulary is by far the largest array of a step, and its three products the larger part of
-the work. Here a piece of rows is scored, and its gradients made, before the next piece is looked at. The
-softmax is divided by its sum only after the products, where arrays are small, and the label's own part is
-added exactly. So a piece's scores are read once for the greatest, and once to write the exponentials.
+The scores, masked codes times vocabulary, are the largest array of a step, and their three products most of
+its work. A piece of rows is scored and differentiated before the next piece. The softmax is divided by its
+sum after the products, where arrays are small, and the part of the label is added exactly. The scores of a
+piece are read twice: for the maximum, and for the exponentials.
+
+Legend: M masked codes, H hidden size, V vocabulary, N rows of a piece.
 """
 
 from typing import NamedTuple
@@ -13,18 +15,18 @@ import tensorflow as tf
 from ehr_bert.model.fusing import fused
 
 PIECE_ROWS = 1024
-"""Rows of a piece at most: fewer cost as many passes over the table, more nothing but memory."""
+"""Largest number of rows of a piece. Fewer rows need more passes over the table, more only need memory."""
 
 
 class VocabularyLoss(NamedTuple):
-    """What a batch's masked codes cost, and how that changes.
+    """Loss of the masked codes of a batch, with its gradients.
 
     Attributes:
-        loss: Cross-entropy, summed under the weights.
-        correct: Weights of the codes that come first, summed.
-        d_vectors: Gradient of the loss, [M, H].
-        d_table: Likewise, [V, H].
-        d_bias: Likewise, [V].
+        loss: Weighted sum of the cross-entropies.
+        correct: Sum of the weights of codes with the highest score.
+        d_vectors: Gradient with respect to the vectors, `[M, H]`.
+        d_table: Gradient with respect to the table, `[V, H]`.
+        d_bias: Gradient with respect to the bias, `[V]`.
     """
 
     loss: tf.Tensor
@@ -37,16 +39,16 @@ class VocabularyLoss(NamedTuple):
 def vocabulary_loss(
     vectors: tf.Tensor, table: tf.Tensor, bias: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
 ) -> VocabularyLoss:
-    """The weighted cross-entropy of `softmax(vectors @ table.T + bias)`, with its gradients.
+    """Return the weighted cross-entropy of `softmax(vectors @ table.T + bias)`, with its gradients.
 
-    Products are made in the type of `vectors`, all else in float32.
+    Products have the type of `vectors`; everything else is in float32.
 
     Args:
-        vectors: [M, H], float32 or bfloat16.
-        table: [V, H].
-        bias: [V].
-        labels: [M] integers below V.
-        weights: [M].
+        vectors: float32 or bfloat16 `[M, H]`.
+        table: float32 `[V, H]`.
+        bias: float32 `[V]`.
+        labels: Integers below V, `[M]`.
+        weights: float32 `[M]`.
     """
     rows = vectors.shape[0]
     compute = vectors.dtype
@@ -56,25 +58,25 @@ def vocabulary_loss(
     d_vectors: list[tf.Tensor] = []
     for start in range(0, rows, PIECE_ROWS):
         piece = slice(start, min(start + PIECE_ROWS, rows))
-        # One piece after the other: else the executor would hold the scores of several at a time.
+        # One piece after the other: otherwise the executor could keep the scores of several at a time.
         with tf.control_dependencies([d_table, d_bias, *d_vectors[-1:]]):
-            x = tf.identity(vectors[piece])  # [R, H]
-        label, weight = labels[piece], weights[piece]  # [R]
-        scores = tf.matmul(x, compute_table, transpose_b=True)  # [R, V]
+            x = tf.identity(vectors[piece])  # [N, H]
+        label, weight = labels[piece], weights[piece]  # [N]
+        scores = tf.matmul(x, compute_table, transpose_b=True)  # [N, V]
         highest = fused(_highest, scores, bias)
         exponentials, total = fused(_exponentials, scores, bias, highest)
-        own = tf.gather(table, label)  # [R, H]
+        own = tf.gather(table, label)  # [N, H]
         x32 = tf.cast(x, tf.float32)
-        # From the scores themselves: the same product made another way would not be equal to the greatest.
-        own_score = tf.cast(tf.gather(scores, label, batch_dims=1), tf.float32)  # [R]
+        # Taken from the scores, since another product may round differently and never equal the maximum.
+        own_score = tf.cast(tf.gather(scores, label, batch_dims=1), tf.float32)  # [N]
         own_score += tf.gather(bias, label)
         loss += tf.reduce_sum(weight * (tf.math.log(total) + highest - own_score))
         correct += tf.reduce_sum(weight * tf.cast(own_score >= highest, tf.float32))
 
-        share = weight / total  # [R]
-        mean = tf.cast(tf.matmul(exponentials, compute_table), tf.float32)  # [R, H]
+        share = weight / total  # [N]
+        mean = tf.cast(tf.matmul(exponentials, compute_table), tf.float32)  # [N, H]
         d_vectors.append(share[:, None] * mean - weight[:, None] * own)
-        scaled = tf.cast(x32 * share[:, None], compute)  # [R, H]
+        scaled = tf.cast(x32 * share[:, None], compute)  # [N, H]
         of_table = tf.matmul(exponentials, scaled, transpose_a=True)  # [V, H]
         of_bias = tf.matmul(tf.cast(share, compute)[None], exponentials)[0]  # [V]
         d_table, d_bias = fused(_added, d_table, d_bias, of_table, of_bias)
@@ -86,12 +88,12 @@ def vocabulary_loss(
 
 
 def _highest(scores: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """The highest score of each row, [R]."""
+    """Return the highest score of each row, `[N]`."""
     return tf.reduce_max(tf.cast(scores, tf.float32) + bias, axis=1)
 
 
 def _exponentials(scores: tf.Tensor, bias: tf.Tensor, highest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """exp(score - highest), [R, V], and the sum of each row's, [R]."""
+    """Return `exp(score - highest)`, `[N, V]`, and its sum in each row, `[N]`."""
     exponentials = tf.exp(tf.cast(scores, tf.float32) + bias - highest[:, None])
     return tf.cast(exponentials, scores.dtype), tf.reduce_sum(exponentials, axis=1)
 
@@ -99,14 +101,15 @@ def _exponentials(scores: tf.Tensor, bias: tf.Tensor, highest: tf.Tensor) -> tup
 def _added(
     table: tf.Tensor, bias: tf.Tensor, of_table: tf.Tensor, of_bias: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """A piece's part of both gradients added to those of the pieces before."""
+    """Add a piece's part to the gradients of the previous pieces."""
     return table + tf.cast(of_table, table.dtype), bias + tf.cast(of_bias, bias.dtype)
 
 
 def vocabulary_ranks(
     vectors: tf.Tensor, table: tf.Tensor, bias: tf.Tensor, labels: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The cross-entropy of each label, and how many ids score higher: float32 and int32 [M].
+    """Return the cross-entropy of each label, and the number of ids with a higher score, float32 and int32
+    `[M]`.
 
     The arguments are those of `vocabulary_loss`.
     """
@@ -117,8 +120,8 @@ def vocabulary_ranks(
     for start in range(0, rows, PIECE_ROWS):
         piece = slice(start, min(start + PIECE_ROWS, rows))
         with tf.control_dependencies(ranks[-1:]):
-            x, label = tf.identity(vectors[piece]), labels[piece]  # [R, H], [R]
-        scores = tf.matmul(x, compute_table, transpose_b=True)  # [R, V]
+            x, label = tf.identity(vectors[piece]), labels[piece]  # [N, H], [N]
+        scores = tf.matmul(x, compute_table, transpose_b=True)  # [N, V]
         loss, rank = fused(_ranks, scores, bias, label)
         losses.append(loss)
         ranks.append(rank)
@@ -126,7 +129,7 @@ def vocabulary_ranks(
 
 
 def _ranks(scores: tf.Tensor, bias: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    biased = tf.cast(scores, tf.float32) + bias  # [R, V]
-    own = tf.gather(biased, labels, batch_dims=1)  # [R]
+    biased = tf.cast(scores, tf.float32) + bias  # [N, V]
+    own = tf.gather(biased, labels, batch_dims=1)  # [N]
     higher = tf.reduce_sum(tf.cast(biased > own[:, None], tf.int32), axis=1)
     return tf.reduce_logsumexp(biased, axis=1) - own, higher

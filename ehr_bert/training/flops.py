@@ -30,10 +30,10 @@ from ehr_bert.model.config import ModelConfig
 from ehr_bert.objectives.objective import Objective
 
 RUNS, SECONDS = 3, 0.5
-"""A product is measured so often at least, and so long at least."""
+"""Smallest number of runs, and smallest time in seconds, to measure a product."""
 
 OPERATIONS_A_RUN, PRODUCTS_A_RUN = 2e10, 64
-"""Products are chained in a run until it has so many operations, so that its start doesn't count."""
+"""Products are chained in a run up to this number of operations or products, so that overhead is small."""
 
 
 def training_flops(
@@ -54,18 +54,20 @@ def training_flops(
     hidden, inner = config.hidden_size, config.intermediate_size
     window = sum(count * length**2 for count, length in layout.windows) / layout.positions  # T
     token = config.num_hidden_layers * (8 * hidden**2 + 4 * hidden * window + 4 * hidden * inner)
-    heads = sum(sums.get(f"{each.prefix}_count", 0.0) * each.flops(config) for each in objectives)
+    heads = sum(
+        sums.get(f"{objective.prefix}_count", 0.0) * objective.flops(config) for objective in objectives
+    )
     return 3 * (sums["real_tokens"] * token + heads)
 
 
 @dataclass(frozen=True)
 class ProductRate:
-    """How fast a device makes matrix products.
+    """Speed of matrix products on a device.
 
     Attributes:
-        flops_per_second: Floating-point operations.
-        shape: (m, k, n) of the product [m, k] x [k, n] that was fastest.
-        compiled: Whether it was compiled by XLA.
+        flops_per_second: Floating-point operations per second.
+        shape: `(m, k, n)` of the fastest product `[m, k] x [k, n]`.
+        compiled: Whether XLA compiled it.
     """
 
     flops_per_second: float
@@ -74,17 +76,17 @@ class ProductRate:
 
 
 def product_shapes(config: ModelConfig, layout: Layout) -> list[tuple[int, int, int]]:
-    """Shapes of a step's main products: a projection of all positions, and the scores of masked codes."""
+    """Return the shapes of the main products of a step: a projection of all positions and the scores."""
     hidden = config.hidden_size
     return [(layout.positions, hidden, hidden), (layout.masked, hidden, config.vocab_size or hidden)]
 
 
 def measured_flops_per_second(precision: str, shapes: Iterable[tuple[int, int, int]]) -> ProductRate:
-    """The fastest of the products on this device, each made plainly and compiled; the median of some runs.
+    """Measure the fastest product on this device, with and without XLA, as the median over runs.
 
     Args:
-        precision: "float32" or "bfloat16".
-        shapes: Of the products, as in `ProductRate`.
+        precision: `float32` or `bfloat16`.
+        shapes: Shapes of the products, as in `ProductRate`.
     """
     rates = [
         ProductRate(_rate(precision, shape, compiled), shape, compiled)
@@ -103,7 +105,7 @@ def _rate(precision: str, shape: tuple[int, int, int], compiled: bool) -> float:
 
     @tf.function(jit_compile=compiled)
     def chain(values: tf.Tensor) -> tf.Tensor:
-        for _ in range(pairs):  # each needs the one before, so that none is left out
+        for _ in range(pairs):  # Each product depends on the previous one, so that none is optimised away.
             values = tf.matmul(tf.matmul(values, there), there, transpose_b=True)
         return tf.reduce_sum(values)
 

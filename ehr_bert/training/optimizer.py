@@ -1,4 +1,4 @@
-"""AdamW and LAMB, with gradients clipped by the step, which knows all of them."""
+"""AdamW and LAMB. The training step clips the gradients, since it has all of them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from ehr_bert.training.schedule import PhasedSchedule
 
 
 class AdamW(keras.optimizers.AdamW):
-    """AdamW (Loshchilov and Hutter 2019, algorithm 2), all of a weight's update in one pass over memory."""
+    """AdamW (Loshchilov and Hutter 2019, algorithm 2). A weight is updated in one pass over memory."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable."""
+        """Update one variable."""
         place = self._get_variable_index(variable)
         state = variable, self._momentums[place], self._velocities[place]
         updated = fused(
@@ -29,7 +29,7 @@ class AdamW(keras.optimizers.AdamW):
             self.assign(old, new)
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        """Decays nothing: `update_step` does."""
+        """Do nothing, since `update_step` applies the weight decay."""
 
 
 def adamw_update(
@@ -44,7 +44,7 @@ def adamw_update(
     epsilon: float,
     weight_decay: float,
 ) -> tuple[Any, Any, Any]:
-    """A weight after an update, and the means of its `number` gradients and of their squares."""
+    """Return a weight after its update number `number`, and the moving averages of gradients and squares."""
     rate = ops.cast(learning_rate, weight.dtype)
     mean = mean + (gradient - mean) * (1 - betas[0])
     square = square + (ops.square(gradient) - square) * (1 - betas[1])
@@ -55,14 +55,14 @@ def adamw_update(
 
 
 class Lamb(keras.optimizers.Lamb):
-    """LAMB (You et al. 2020, algorithm 2), whose trust ratio takes in weight decay.
+    """LAMB (You et al. 2020, algorithm 2). Its trust ratio includes the weight decay.
 
-    Keras' own decays weights beside it. Weights without decay have the plain update of Adam, as in the
-    authors' program.
+    The LAMB of Keras decays weights separately. Weights without decay have the plain update of Adam, as in
+    the authors' program.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable."""
+        """Update one variable."""
         place = self._get_variable_index(variable)
         mean, square = self._momentums[place], self._velocities[place]
         done = ops.cast(gradients_in_moments(self), variable.dtype)
@@ -77,23 +77,23 @@ class Lamb(keras.optimizers.Lamb):
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * update)
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        """Decays nothing: `update_step` does."""
+        """Do nothing, since `update_step` applies the weight decay."""
 
 
 def gradients_in_moments(optimizer: keras.optimizers.Optimizer) -> Any:
-    """How many gradients the optimizer's moments are made of, the one to come too; a float32 tensor."""
+    """Return the number of gradients in the moments, including the next one, as a float32 tensor."""
     done = optimizer.iterations
     return ops.cast(ops.subtract(done + 1, optimizer.schedule.moments_begin(done)), "float32")
 
 
 def clear_moments(optimizer: keras.optimizers.Optimizer) -> None:
-    """Sets both means to 0, as they are before the first update."""
+    """Set both moving averages to 0, as before the first update."""
     for mean in (*optimizer._momentums, *optimizer._velocities):
         mean.assign(ops.zeros_like(mean))
 
 
 def _trust_ratio(variable: Any, update: Any) -> Any:
-    """How large a variable is against its update; 1 where either is 0."""
+    """Return the norm of a variable divided by that of its update, or 1 if one of them is 0."""
     weight_norm, update_norm = ops.norm(variable), ops.norm(update)
     both = ops.logical_and(weight_norm > 0, update_norm > 0)
     return ops.where(both, weight_norm / ops.where(both, update_norm, 1.0), 1.0)
@@ -102,12 +102,12 @@ def _trust_ratio(variable: Any, update: Any) -> Any:
 def build_optimizer(
     recipe: Recipe, phase_steps: Sequence[int], variables: list[Any]
 ) -> keras.optimizers.Optimizer:
-    """The recipe's optimizer over `variables`, its learning rate that of all phases.
+    """Build the optimizer of a recipe. Its learning rate follows the schedule of all phases.
 
     Args:
-        recipe: How to train.
-        phase_steps: Updates of each phase.
-        variables: The weights to train.
+        recipe: The recipe.
+        phase_steps: Number of updates of each phase.
+        variables: Weights to train.
     """
     settings = recipe.optimizer
     kinds: dict[str, Any] = {"adamw": AdamW, "lamb": Lamb}

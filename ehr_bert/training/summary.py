@@ -1,4 +1,4 @@
-"""The summary of a training: how fast it was, and how it went."""
+"""Summary of a training: its speed, memory and last evaluation."""
 
 import os
 import platform
@@ -26,13 +26,13 @@ from ehr_bert.training.record.writing import writing
 
 @dataclass(frozen=True)
 class CorpusShare:
-    """What a phase that mixes corpora took of one of them.
+    """Share of one corpus in a phase that mixes corpora.
 
     Attributes:
-        asked: The share of patients that was asked for; of tokens where the batch is stated in tokens.
-        realised: The share that it was.
-        patients: Patients that were taken.
-        real_tokens: Their tokens.
+        asked: Requested share of patients, or of tokens if the batch is given in tokens.
+        realised: Actual share.
+        patients: Number of patients read.
+        real_tokens: Number of their tokens.
     """
 
     asked: float
@@ -43,29 +43,29 @@ class CorpusShare:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `summary.json` says of a training, over all processes that it took.
+    """Contents of `summary.json`, over all processes of a training.
 
-    Speeds are medians over the reports; None where none was timed.
+    Speeds are medians over the reports; None if no report has one.
 
     Attributes:
-        reason: Why it ended.
-        steps: Updates.
-        seconds: Time of all processes, without that of updates that were lost and made again.
-        real_tokens_per_second: Tokens trained on a second, padding not counted.
-        padding_fraction: Share of the computed positions that were padding.
-        model_flops_utilisation: Share of `product_rate`, on all devices, that the model's products got.
-        product_rate: The fastest matrix product of this device; None, and with it the utilisation, where the
-            training was told to stop, for that leaves no time to measure it.
-        precision: Of the computation.
-        device: Its name.
-        devices: How many there were.
-        peak_memory_bytes: The most of a GPU's memory, or of this process's, that was in use.
-        skipped_updates: Updates whose loss or gradient was not finite.
-        corrupt_records: Records of examples that were left out.
-        mixture: What each phase that mixes corpora took of them, by its number and their names; skipped
-            updates are not counted.
-        evaluation: Step and figures of the last evaluation, if there was one.
-        best_evaluation: Those of the one with the lowest loss.
+        reason: Why the training ended.
+        steps: Number of updates.
+        seconds: Time of all processes, without updates that were lost and repeated.
+        real_tokens_per_second: Tokens per second, without padding.
+        padding_fraction: Share of the computed positions that are padding.
+        model_flops_utilisation: Speed of the model's products on all devices, as a share of `product_rate`.
+        product_rate: Speed of the fastest matrix product of this device. None after an interrupted training,
+            which leaves no time to measure it.
+        precision: Precision of the computation.
+        device: Name of the device.
+        devices: Number of devices.
+        peak_memory_bytes: Peak memory of a GPU, or of this process.
+        skipped_updates: Number of updates whose loss or gradient was not finite.
+        corrupt_records: Number of damaged records of examples that were skipped.
+        mixture: Shares of the corpora in each phase that mixes several, by number and name, without skipped
+            updates.
+        evaluation: Step and metrics of the last evaluation, if there is one.
+        best_evaluation: Step and metrics of the evaluation with the lowest loss.
     """
 
     reason: str
@@ -95,8 +95,8 @@ class Summary:
             f"{self.precision}{speed}{share}, {self.peak_memory_bytes / 1e9:.1f} GB of memory"
         ]
         for phase, corpora in self.mixture.items():
-            shares = (f"{each.realised:.2%} {name} ({each.asked:.2%})" for name, each in corpora.items())
-            lines.append(f"phase {phase} was mixed of (and was to be): {', '.join(shares)}")
+            shares = (f"{share.realised:.2%} {name} ({share.asked:.2%})" for name, share in corpora.items())
+            lines.append(f"mixture of phase {phase} (requested shares in brackets): {', '.join(shares)}")
         return "\n".join(lines)
 
 
@@ -110,21 +110,21 @@ def summarise_training(
     precision: str,
     corrupt_records: int,
 ) -> Summary:
-    """Sums up `metrics.jsonl`, measures the device, and writes `summary.json`.
+    """Summarise `metrics.jsonl`, measure the device, and write `summary.json`.
 
     Args:
         folder: The training folder.
-        outcome: What became of the training.
-        config: The model's shape.
+        outcome: Outcome of the training.
+        config: Shape of the model.
         plans: The phases.
-        strategy: Where it was trained.
-        precision: Of the computation, "float32" or "bfloat16".
-        corrupt_records: Records of examples that were left out.
+        strategy: Strategy of the training.
+        precision: Precision of the computation, `float32` or `bfloat16`.
+        corrupt_records: Number of damaged records of examples that were skipped.
 
     Raises:
-        UserError: the file can't be written.
+        UserError: The file cannot be written.
     """
-    memory = _peak_memory_bytes()  # before more is taken for measuring
+    memory = _peak_memory_bytes()  # before the measurement needs more
     shapes = [shape for plan in plans for shape in product_shapes(config, plan.updates.layout)]
     fastest = (
         measured_flops_per_second(precision, shapes) if outcome.reason != StopReason.INTERRUPTED else None
@@ -139,7 +139,7 @@ def summarise_training(
         reported = sum(report.get(name, 0.0) for report in reports)
         return reported + outcome.unreported.get(unreported or name, 0.0)
 
-    found = Summary(
+    summary = Summary(
         reason=str(outcome.reason),
         steps=outcome.steps,
         seconds=total("seconds", "seconds"),
@@ -157,15 +157,15 @@ def summarise_training(
             number: _mixture(number, plan, total) for number, plan in enumerate(plans, 1) if plan.shares
         },
         evaluation=evaluations[-1] if evaluations else None,
-        best_evaluation=min(evaluations, key=lambda each: each["loss"]) if evaluations else None,
+        best_evaluation=min(evaluations, key=lambda metrics: metrics["loss"]) if evaluations else None,
     )
     with writing(folder.summary_file):
-        write_json(folder.summary_file, asdict(found))
-    return found
+        write_json(folder.summary_file, asdict(summary))
+    return summary
 
 
 def _mixture(number: int, plan: PhasePlan, total: Callable[[str], float]) -> dict[str, CorpusShare]:
-    """What phase `number` took of its corpora; `total` is the sum of a report's figure over the training."""
+    """Return the shares of the corpora in phase `number`. `total` sums a metric of all reports."""
     patients, tokens = (
         {name: int(total(f"{MIXTURE}{number}/{name}/{what}")) for name in plan.shares}
         for what in ("patients", "tokens")
@@ -173,24 +173,24 @@ def _mixture(number: int, plan: PhasePlan, total: Callable[[str], float]) -> dic
     counts = patients if plan.phase.batch_patients else tokens
     whole = max(sum(counts.values()), 1)
     return {
-        name: CorpusShare(asked, counts[name] / whole, patients[name], tokens[name])
-        for name, asked in plan.shares.items()
+        name: CorpusShare(requested, counts[name] / whole, patients[name], tokens[name])
+        for name, requested in plan.shares.items()
     }
 
 
 def _named(line: dict[str, Any], prefix: str) -> dict[str, float]:
-    """A line's step, and the figures behind the prefix."""
+    """Return the step of a line, and its metrics with this prefix."""
     figures = {name.removeprefix(prefix): value for name, value in line.items() if name.startswith(prefix)}
     return {"step": line["step"], **figures}
 
 
 def _median(reports: list[dict[str, float]], name: str) -> float | None:
-    found = [report[name] for report in reports if name in report]
-    return statistics.median(found) if found else None
+    values = [report[name] for report in reports if name in report]
+    return statistics.median(values) if values else None
 
 
 def _device() -> str:
-    """The name of what is computed on: a GPU, or this machine's processor."""
+    """Return the name of the device: a GPU, a TPU, or the processor of this machine."""
     for gpu in tf.config.list_physical_devices("GPU"):
         return str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name))
     if tf.config.list_logical_devices("TPU"):

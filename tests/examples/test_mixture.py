@@ -11,7 +11,6 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehr_bert.errors import UserError
 from ehr_bert.examples import updates as module
 from ehr_bert.examples.mixture import Mixture
 from ehr_bert.examples.packed import PackedSettings
@@ -23,6 +22,7 @@ from ehr_bert.examples.writing import write_folder
 from tests.examples.patients import FIRST_CODE, batch_of, random_patients, vocabulary
 from tests.examples.test_updates import assert_equal_steps, stored, take, unmasked, windows_of
 from tests.objectives.enabled import stay_objective
+from tests.user_errors import raises_user_error
 
 CODES_OF_A = 150
 """Codes of lower numbers are A's, the others B's."""
@@ -192,18 +192,18 @@ def test_an_epoch_takes_as_much_as_the_corpora_have_together(mixed, corpora):
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("other", "key"),
     [
-        ({"codes": 302}, r"^the corpora A and C were made with different vocabularies: make one of both \("),
+        ({"codes": 302}, "vocabulary-mismatch"),
         (
             {"settings": TutorialSettings(23, 4, 0.3, 5)},
-            "^the corpora A and C hold examples of different kinds: make both the same way",
+            "mixed-kinds",
         ),
     ],
 )
-def test_corpora_that_do_not_fit_together_are_refused(tmp_path, corpora, other, message):
+def test_corpora_that_do_not_fit_together_are_refused(tmp_path, corpora, other, key):
     third = open_examples(corpus(tmp_path, patients_of_b(), **other))
-    with pytest.raises(UserError, match=message):
+    with raises_user_error(key, "A and C"):
         Mixture({"C": third, "A": corpora["A"]}, {"A": 1.0, "C": 1.0})
 
 

@@ -4,9 +4,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ehr_bert.errors import UserError
 from ehr_bert.examples.training_masking import TrainingMasker, TrainingMasking
 from tests.examples.patients import CLS, FIRST_CODE, MASK, SPECIAL, UNK, vocabulary
+from tests.user_errors import raises_user_error
 
 T, S = 29, 6
 
@@ -106,5 +106,5 @@ def test_an_empty_window_masks_nothing():
     "values", [{"probability": 0}, {"probability": 1.1}, {"mask_share": -0.1}, {"random_share": 0.3}]
 )
 def test_shares_out_of_range_are_refused(values):
-    with pytest.raises(UserError, match=r"probability|mask_share"):
+    with raises_user_error("share-out-of-range"):
         TrainingMasking(**values)

@@ -13,7 +13,6 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehr_bert.errors import UserError
 from ehr_bert.examples import updates as module
 from ehr_bert.examples.packed import PackedSettings
 from ehr_bert.examples.reading import expand, open_examples
@@ -23,6 +22,7 @@ from ehr_bert.examples.writing import write_folder
 from tests.examples.patients import CLS
 from tests.examples.test_writing import sequences_folder
 from tests.objectives.enabled import stay_objective
+from tests.user_errors import raises_user_error
 
 SHUFFLED_TOGETHER = 11
 
@@ -362,5 +362,5 @@ def test_a_window_is_masked_alike_in_whatever_batch_of_an_evaluation(examples):
 
 @pytest.mark.parametrize("values", [{}, {"patients": 3, "tokens": 4}, {"patients": 0}, {"tokens": -1}])
 def test_a_batch_has_one_size(values):
-    with pytest.raises(UserError, match="batch"):
+    with raises_user_error("invalid-batch-size"):
         BatchSize(**values)
