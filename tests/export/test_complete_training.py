@@ -105,7 +105,7 @@ def test_the_card_describes_data_training_and_evaluation(exported):
     assert re.search(r"\| examples 1 \| 23 \| \d+ \| 17 \| \d+ \|", card)
     assert "max_seq_length = 17" in card
     assert "On 23 patients, with all codes." in card
-    assert re.search(r"\| masked codes: loss, in nats \| \d\.\d{4} \| \d\.\d{4} \|", card)
+    assert re.search(r"\| masked codes: loss \| \d\.\d{4} \| \d\.\d{4} \|", card)
     assert "3, of which 0 are read as a heading" in card
     assert "\n\n\n" not in card
 

@@ -188,7 +188,7 @@ def test_the_card_shows_the_figures_of_the_checkpoint_and_the_baseline(tmp_path,
     export(training, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert "On 1,234 patients, with all codes." in card
-    assert "| masked codes: loss, in nats | 2.5000 | 4.2500 |\n" in card
+    assert "| masked codes: loss | 2.5000 | 4.2500 |\n" in card
     assert "| masked codes: accuracy | 0.5000 |  |\n" in card
     assert "3.5000" not in card
 
