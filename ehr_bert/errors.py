@@ -18,9 +18,7 @@ class UserError(Exception):
         data/ is empty. Choose another folder. [empty-folder]
     """
 
-    def __init__(self, key: str, message: str = "") -> None:
-        if not message:
-            key, message = "unspecified", key
+    def __init__(self, key: str, message: str) -> None:
         super().__init__(key, message)
         self.key = key
         self.message = message

@@ -32,7 +32,6 @@ def is_key(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(KEY.fullmatch(node.value))
 
 
-@pytest.mark.xfail(reason="some modules still print")
 def test_only_the_commands_print():
     places = [
         place
@@ -42,7 +41,6 @@ def test_only_the_commands_print():
     assert places == []
 
 
-@pytest.mark.xfail(reason="some errors have no key yet")
 @pytest.mark.parametrize(("name", "position", "arguments"), [("UserError", 0, 2), ("warn", 1, 3)])
 def test_every_error_and_warning_has_a_literal_key(name, position, arguments):
     places = [
