@@ -23,6 +23,8 @@ def run_program(program: str, main: Callable[[], None]) -> None:
     def run(_: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
         configure_logging()
+        # absl adds a handler to the root logger, which would print the library's messages a second time.
+        logging.get_absl_handler().addFilter(lambda record: not record.name.startswith("ehr_bert"))
         import_tensorflow()
         try:
             main()
