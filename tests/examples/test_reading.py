@@ -1,3 +1,4 @@
+# Covers: ehr_bert.examples.packed_reading, ehr_bert.examples.source, ehr_bert.examples.tutorial_reading
 import itertools
 from dataclasses import replace
 

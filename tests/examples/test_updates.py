@@ -1,3 +1,4 @@
+# Covers: ehr_bert.examples.layout
 """The stream of updates, on packed windows of several lengths."""
 
 import itertools

@@ -1,3 +1,5 @@
+# Covers: ehr_bert.model.attention, ehr_bert.model.embeddings, ehr_bert.model.encoder,
+# ehr_bert.model.fusing, ehr_bert.model.heads
 import dataclasses
 import json
 import os

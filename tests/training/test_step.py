@@ -1,3 +1,4 @@
+# Covers: ehr_bert.objectives, ehr_bert.objectives.masked_codes, ehr_bert.objectives.prolonged_stay
 import dataclasses
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-# Covers: ehr_bert.prediction.multitask.running, ehr_bert.prediction.multitask.stages,, ehr_bert.cli.multitask
+# Covers: ehr_bert.prediction.multitask.running, ehr_bert.prediction.multitask.stages,
 # ehr_bert.prediction.multitask.results, ehr_bert.cli.multitask
 import json
 import shutil

@@ -1,4 +1,4 @@
-# Covers: the metrics of the task types, ehr_bert.prediction.multitask.task_type
+# Covers: ehr_bert.prediction.multitask.task_type
 import warnings
 
 import numpy as np
