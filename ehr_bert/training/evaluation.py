@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,12 @@ class ObjectiveResult:
     """Metrics of one objective on a set of examples.
 
     Attributes:
-        objective: The objective.
+        objective: The objective. It is ignored when results are compared.
         metrics: Metrics of the model by name; NaN where one is not defined.
         baseline: Metrics of the objective's baseline.
     """
 
-    objective: Objective[Any]
+    objective: Objective[Any] = field(compare=False)
     metrics: Mapping[str, float]
     baseline: Mapping[str, float]
 
