@@ -75,7 +75,7 @@ def atomic_folder(path: Path, stage: str, *inputs: Path) -> Iterator[Path]:
                 "output-contains-input",
                 f"{path} contains the input {input_path} and would replace it. Choose another output folder.",
             )
-    if path.exists() and (reason := _why_not_replaceable(path, stage)):
+    if path.exists() and (reason := _reason_not_replaceable(path, stage)):
         raise _not_empty(path, stage, reason, "output folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_path(path)
@@ -140,11 +140,17 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError("unreadable-file", f"{path} cannot be read: {error.strerror}.") from error
+        raise UserError(
+            "unreadable-file", f"{path} cannot be read: {error.strerror}. Check the path."
+        ) from error
     except ValueError as error:
-        raise UserError("invalid-json", f"{path} is not valid JSON: {error}.") from error
+        raise UserError(
+            "invalid-json", f"{path} is not valid JSON: {error}. Correct it, or write it again."
+        ) from error
     if not isinstance(values, dict):
-        raise UserError("invalid-json", f"{path} contains a {type(values).__name__} instead of an object.")
+        raise UserError(
+            "invalid-json", f"{path} contains a {type(values).__name__} instead of an object. Write it again."
+        )
     return values
 
 
@@ -170,20 +176,20 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _why_not_replaceable(path: Path, stage: str) -> str | None:
+def _reason_not_replaceable(path: Path, stage: str) -> str | None:
     """Return why a stage must not replace an existing path, or None if it may."""
     if not path.is_dir():
         return "it is a file"
     if (path / CHECKPOINT_FILE).exists():
-        return "it contains a training"
+        return "it contains a training run"
     if not (path / SUMMARY_FILE).exists():
         return f"no {SUMMARY_FILE}" if any(path.iterdir()) else None
     writer = read_json(path / SUMMARY_FILE).get("stage")
     return None if writer == stage else f"its {SUMMARY_FILE} names the stage {writer!r}"
 
 
-def _not_empty(folder: Path, stage: str, reason: str, place: str) -> UserError:
+def _not_empty(folder: Path, stage: str, reason: str, what: str) -> UserError:
     return UserError(
         "output-not-empty",
-        f"{folder} is not empty and was not written by {stage} ({reason}). Choose another {place}.",
+        f"{folder} is not empty and was not written by {stage} ({reason}). Choose another {what}.",
     )

@@ -44,11 +44,19 @@ def read_pickles(path: Path) -> Iterator[Any]:
                 yield _PlainUnpickler(file, encoding="latin1").load()
                 count += 1
     except OSError as error:
-        raise UserError("unreadable-file", f"{path} cannot be read: {error.strerror}.") from error
+        raise UserError(
+            "unreadable-file", f"{path} cannot be read: {error.strerror}. Check the path."
+        ) from error
     except _UnsafePickleError as error:
-        raise UserError("unsafe-pickle", f"{path}, pickle {count + 1} is refused: {error}.") from error
+        raise UserError(
+            "unsafe-pickle", f"{path}, pickle {count + 1} is refused: {error}. Write it again."
+        ) from error
     except pickle.UnpicklingError as error:
-        raise UserError("invalid-pickle", f"{path}, pickle {count + 1} is not valid: {error}.") from error
+        raise UserError(
+            "invalid-pickle",
+            f"{path} is damaged or is not a pickle file (pickle {count + 1}: {str(error).rstrip('.')}). Choose "
+            "another file, or write it again.",
+        ) from error
     except (EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
             "invalid-pickle",

@@ -10,7 +10,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _MIN_TASKS = 8
-"""Least number of tasks per process. Starting one that imports TensorFlow takes some seconds."""
+"""Minimum number of tasks per process. Starting one that imports TensorFlow takes some seconds."""
 
 
 class TaskRunner(Protocol):

@@ -33,11 +33,11 @@ class ValueRule(NamedTuple):
 
     Attributes:
         holds: Returns whether a value of the right type is allowed.
-        words: The condition in words, for messages, such as `1 or more`.
+        description: The condition in words, for messages, such as `1 or more`.
     """
 
     holds: Callable[[Any], bool]
-    words: str
+    description: str
 
 
 Count = Annotated[int, ValueRule(lambda number: number >= 1, "1 or more")]
@@ -157,7 +157,7 @@ def _checked(name: str, hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return settings_of(hint, value, f"{name}.")  # type: ignore[arg-type]
     if not _is_allowed(hint, value):
-        raise UserError("invalid-setting", f"{name} must be {_words(hint)}, not {_shown(value)}.")
+        raise UserError("invalid-setting", f"{name} must be {_allowed_values(hint)}, not {_as_text(value)}.")
     return float(value) if hint is float or get_args(hint)[:1] == (float,) else value
 
 
@@ -175,19 +175,19 @@ def _is_allowed(hint: Any, value: Any) -> bool:
     return type(value) is hint or (dataclasses.is_dataclass(hint) and isinstance(value, cast(type, hint)))
 
 
-def _words(hint: Any) -> str:
+def _allowed_values(hint: Any) -> str:
     """Return the allowed values in words, such as `a whole number, 1 or more`."""
     if get_origin(hint) is Annotated:
         value_type, rule = get_args(hint)
-        return f"{_TYPES[value_type]}, {rule.words}"
+        return f"{_TYPES[value_type]}, {rule.description}"
     if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(_shown, get_args(hint)))}"
+        return f"one of {', '.join(map(_as_text, get_args(hint)))}"
     if get_origin(hint) is tuple:
         return "a list"
     return _TYPES.get(hint, "a table")
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, Mapping):
         return "a table"
     try:

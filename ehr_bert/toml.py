@@ -22,9 +22,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError("unreadable-file", f"{path} cannot be read: {error.strerror}.") from error
+        raise UserError(
+            "unreadable-file", f"{path} cannot be read: {error.strerror}. Check the path."
+        ) from error
     except ValueError as error:
-        raise UserError("invalid-toml", f"{path} is not valid TOML: {error}.") from error
+        raise UserError("invalid-toml", f"{path} is not valid TOML: {error}. Correct it.") from error
 
 
 def toml_text(values: Mapping[str, Any]) -> str:

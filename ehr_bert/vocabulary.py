@@ -1,4 +1,4 @@
-"""The vocabulary: the id of each token, and how often it occurs."""
+"""The vocabulary: the id of each token, and its counts."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ TUTORIAL_PAD = "empty_pad"
 
 @dataclass(frozen=True)
 class CodeCount:
-    """How often a code occurs.
+    """Number of patients and visits with a code.
 
     Attributes:
         code: The code.
@@ -152,7 +152,7 @@ class Vocabulary:
         if by_id.get(0) != SpecialToken.PAD:
             raise UserError(
                 "invalid-types-file",
-                f"id 0 of the .types file is {by_id.get(0)!r} instead of {TUTORIAL_PAD!r}.",
+                f"id 0 of the .types file is {by_id.get(0)!r} instead of {TUTORIAL_PAD!r}. Number the codes from 1.",
             )
         tokens = [by_id.get(index, f"[unused{index}]") for index in range(max(by_id) + 1)]
         tokens += [token.value for token in SpecialToken if token not in tokens]
@@ -215,13 +215,15 @@ def read_types(path: Path) -> dict[str, int] | None:
         with open(path, "rb") as file:
             is_text = file.read(len(SpecialToken.PAD)) == SpecialToken.PAD.encode()
     except OSError as error:
-        raise UserError("unreadable-file", f"vocabulary {path} cannot be read: {error.strerror}.") from error
+        raise UserError(
+            "unreadable-file", f"vocabulary {path} cannot be read: {error.strerror}. Check the path."
+        ) from error
     if not is_text:
         types = next(read_pickles(path))
         if not isinstance(types, dict):
             raise UserError(
                 "invalid-types-file",
-                f"{path} contains a {type(types).__name__} instead of a dict from codes to ids.",
+                f"{path} contains a {type(types).__name__} instead of a dict from codes to ids. Choose a vocabulary or .types file.",
             )
         return types
     tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")

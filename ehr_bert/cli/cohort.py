@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "definition",
         nargs="?",
         metavar="DEF",
-        help="definition of the cohort: a .toml file, or the name of a shipped one (see docs/cohorts.md)",
+        help="definition of the cohort: a .toml file, or the name of a shipped definition (see "
+        "docs/cohorts.md)",
     )
     parser.add_argument("table", nargs="?", metavar="TABLE", help="diagnosis table, as for preprocess")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")

@@ -19,13 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         nargs="?",
         metavar="SOURCE",
-        help="the store: a folder of CSV or Parquet files, a DuckDB file, or a URL for Ibis",
+        help="store: a folder of CSV, TSV or Parquet files, one such file, a DuckDB file, or a URL for Ibis",
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="output folder")
-    parser.add_argument(
-        "--from", dest="store", choices=tuple(STORES), required=True, help="kind of the store"
-    )
-    parser.add_argument("--source-url", metavar="URL", help="the store, instead of SOURCE")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    parser.add_argument("--from", dest="store", choices=tuple(STORES), required=True, help="kind of store")
+    parser.add_argument("--source-url", metavar="URL", help="URL of the store, instead of SOURCE")
     parser.add_argument(
         "--without-visit",
         choices=("reject", "keep"),
@@ -36,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--nested-visits",
         choices=("keep", "merge"),
         default="keep",
-        help="keep visits whose days lie within another visit of the patient, or give them its days",
+        help="keep visits whose days lie within another visit of the patient, or give them the days of that "
+        "visit",
     )
     add_engine_arguments(parser)
     for name in STORES:
@@ -76,7 +75,7 @@ def _add_store_arguments(parser: argparse.ArgumentParser, name: str) -> None:
             group.add_argument(
                 option.flag,
                 dest=_destination(option),
-                choices=None if option.choices is None else tuple(option.choices),
+                choices=None if option.choices is None else tuple(map(str, option.choices)),
                 metavar=option.metavar or (option.name.upper() if option.choices is None else None),
                 help=option.help,
             )

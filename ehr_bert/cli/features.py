@@ -1,4 +1,4 @@
-"""`ehr-bert features`."""
+"""`ehr-bert features`: convert patient sequences to TFRecord examples."""
 
 import argparse
 import math
@@ -15,31 +15,38 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("sequences", type=Path, help="folder that `ehr-bert preprocess` wrote")
-    parser.add_argument(
-        "output", type=Path, help="folder to write the examples of training and validation patients to"
-    )
+    parser.add_argument("sequences", type=Path, metavar="SEQUENCES", help="output folder of preprocess")
+    parser.add_argument("output", type=Path, metavar="OUT", help="folder to write")
     parser.add_argument(
         "--max-seq-length",
         type=int,
         default=512,
-        help="largest number of tokens per example, including [CLS]",
+        metavar="N",
+        help="maximum number of tokens per example, including [CLS]",
     )
     parser.add_argument(
         "--long-patients",
         choices=["split", "latest", "drop"],
         default="split",
-        help="patients longer than an example are split at visits, cut to their latest visits, or excluded",
+        help="split patients with more codes than an example at visits, keep their latest visits, or drop "
+        "them",
     )
     parser.add_argument(
-        "--seed", type=int, default=12345, help="seed of the packing, or of the masking with --tutorial"
+        "--seed",
+        type=int,
+        default=12345,
+        help="random seed of the packing, or of the masking with --tutorial",
     )
     parser.add_argument(
         "--vocabulary",
         type=Path,
-        help="vocabulary of the examples, such as one of `ehr-bert vocabulary` (default: that of SEQUENCES)",
+        metavar="FILE",
+        help="vocabulary of the examples, such as the output of `ehr-bert vocabulary` (default: that of "
+        "SEQUENCES)",
     )
-    parser.add_argument("--shards", type=int, default=1, help="number of files per split and window length")
+    parser.add_argument(
+        "--shards", type=int, default=1, metavar="N", help="number of files per split and window length"
+    )
     add_task_arguments(parser)
     tutorial = parser.add_argument_group(
         "the tutorial's examples", "one patient per example, padded, and masked when it is written"
@@ -49,20 +56,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     masking = [
         tutorial.add_argument(
-            "--masked-lm-prob", type=float, help="share of the codes to mask (default: 0.15)"
+            "--masked-lm-prob", type=float, metavar="P", help="share of the codes to mask (default: 0.15)"
         ),
         tutorial.add_argument(
             "--max-predictions-per-seq",
             type=int,
-            help="largest number of masked codes per example (default: --masked-lm-prob x --max-seq-length, "
+            metavar="N",
+            help="maximum number of masked codes per example (default: --masked-lm-prob x --max-seq-length, "
             "rounded up)",
         ),
         tutorial.add_argument(
             "--med-bert",
             action="store_true",
             default=None,
-            help="reproduce Med-BERT: mask with id 0, no [CLS], exclude patients that are too long or "
-            "have a first stay of 0 days or less",
+            help="reproduce Med-BERT: mask with id 0, add no [CLS], and exclude patients with too many codes "
+            "or a first stay of 0 days or less",
         ),
     ]
     parser.set_defaults(masking_options={option.dest: option.option_strings[0] for option in masking})

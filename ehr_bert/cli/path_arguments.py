@@ -12,5 +12,5 @@ def add_path(parser: argparse.ArgumentParser, option: str, purpose: str, metavar
 def add_titles(parser: argparse.ArgumentParser) -> None:
     """Add `--titles`."""
     parser.add_argument(
-        "--titles", type=Path, help="TSV of code and title, which takes precedence over the published titles"
+        "--titles", type=Path, help="TSV of codes and titles, which override the published titles"
     )

@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="diagnosis table: an output folder of extract, a Parquet file or folder, or the tutorial's TSV "
         "(.tsv, .tsv.gz)",
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="output folder")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the splits and the sample")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the splits and the sample")
     parser.add_argument(
         "--sample", type=int, default=0, metavar="N", help="number of patients to sample; 0 keeps all"
     )

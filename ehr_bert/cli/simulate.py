@@ -7,8 +7,10 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("output", type=Path, metavar="OUT", help="folder to write")
-    parser.add_argument("--patients", type=int, default=10_000, help="number of patients")
-    parser.add_argument("--visits", type=float, default=20.0, help="mean number of visits per patient")
+    parser.add_argument("--patients", type=int, default=10_000, metavar="N", help="number of patients")
+    parser.add_argument(
+        "--visits", type=float, default=20.0, metavar="MEAN", help="mean number of visits per patient"
+    )
     parser.add_argument("--seed", type=int, default=0, help="random seed; the same seed gives the same files")
     parser.add_argument(
         "--format",

@@ -9,15 +9,19 @@ from ehr_bert.cli.counts import count
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "sequences", type=Path, nargs="+", help="output folders of preprocess, one per corpus"
+        "sequences",
+        type=Path,
+        nargs="+",
+        metavar="SEQUENCES",
+        help="output folders of preprocess, one per corpus",
     )
-    parser.add_argument("output", type=Path, help="output file, such as vocabulary.tsv")
+    parser.add_argument("output", type=Path, metavar="OUT", help="file to write, such as vocabulary.tsv")
     parser.add_argument(
         "--amplify",
         type=float,
         nargs="+",
         metavar="X",
-        help="amplification of each corpus, a factor for its counts, such as 1 5; by default 1",
+        help="factor by which the patient counts of each corpus are multiplied, such as 1 5; by default 1",
     )
     parser.add_argument(
         "--size",
@@ -29,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-patients",
         type=count,
         default=1,
-        metavar="K",
-        help="exclude codes of fewer training patients, over all corpora",
+        metavar="N",
+        help="exclude codes with fewer than N training patients in all corpora together",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the vocabulary, and print the number of codes of each corpus that it contains."""
-    from ehr_bert.sequences.mixed_vocabulary import mixed_vocabulary, survival
+    from ehr_bert.sequences.mixed_vocabulary import mixed_vocabulary, vocabulary_coverage
     from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
     corpora = [Vocabulary.read(folder / VOCABULARY_TABLE) for folder in arguments.sequences]
@@ -49,6 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{len(vocabulary):,} tokens in {arguments.output}")
     for folder, corpus, factor in zip(arguments.sequences, corpora, factors, strict=True):
         comparison = (
-            f" (without amplification {survival(corpus, unamplified)})" if unamplified != vocabulary else ""
+            f" (without amplification {vocabulary_coverage(corpus, unamplified)})"
+            if unamplified != vocabulary
+            else ""
         )
-        print(f"{folder}, {factor:g} times: {survival(corpus, vocabulary)}{comparison}")
+        print(f"{folder}, {factor:g} times: {vocabulary_coverage(corpus, vocabulary)}{comparison}")

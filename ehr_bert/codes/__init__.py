@@ -2,7 +2,7 @@
 
 from ehr_bert.codes.icd import canonical
 from ehr_bert.codes.maps import titles
-from ehr_bert.codes.roll_up import RollUp, rolled_up
+from ehr_bert.codes.roll_up import RollUp, roll_up_targets
 from ehr_bert.codes.systems import CodeSystem
 
-__all__ = ["CodeSystem", "RollUp", "canonical", "rolled_up", "titles"]
+__all__ = ["CodeSystem", "RollUp", "canonical", "roll_up_targets", "titles"]

@@ -30,7 +30,7 @@ _ICD10 = {
     "S00": "Injury and poisoning",
     "U00": "Special purposes",
     "V00": "External causes",
-    "Z00": "Factors of health status",
+    "Z00": "Factors influencing health status",
 }
 """Chapter by its first category. A chapter ends before the first category of the next one."""
 
@@ -55,7 +55,7 @@ _ICD9 = {
     "780": "Symptoms and findings",
     "800": "Injury and poisoning",
     "E00": "External causes",
-    "V00": "Factors of health status",
+    "V00": "Factors influencing health status",
 }
 """Chapter by its first category. Nervous system and sense organs are separate chapters, as in ICD-10."""
 

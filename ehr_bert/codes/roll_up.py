@@ -24,7 +24,7 @@ class RollUp(StrEnum):
     ICD10 = "icd10"
 
 
-def rolled_up(codes: Iterable[str], to: RollUp) -> dict[str, str]:
+def roll_up_targets(codes: Iterable[str], to: RollUp) -> dict[str, str]:
     """Return the target of each code. Codes without a target are not in the result."""
     if to == RollUp.NONE:
         return {code: code for code in codes}

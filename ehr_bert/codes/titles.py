@@ -1,4 +1,4 @@
-"""Titles of codes: their own, or else the title of their group."""
+"""Titles of codes. A code without a title has the title of its group."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from ehr_bert.schemas import ContextKind, is_context
 _CONTEXT = {
     ContextKind.SEX: "sex {}",
     ContextKind.AGE: "age {}",
-    ContextKind.GAP: "{} days since the last visit",
+    ContextKind.GAP: "{} days since the previous visit",
 }
 
 
@@ -27,7 +27,9 @@ def read_titles(path: Path) -> dict[str, str]:
         with open(path, encoding="utf-8", newline="") as file:
             return {row[0]: row[1] for row in csv.reader(file, delimiter="\t") if len(row) > 1}
     except OSError as error:
-        raise UserError("unreadable-file", f"{path} cannot be read: {error.strerror}.") from error
+        raise UserError(
+            "unreadable-file", f"{path} cannot be read: {error.strerror}. Check the path."
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError("not-utf8", f"{path} is not UTF-8: {error}. Convert the file.") from error
 

@@ -38,7 +38,7 @@ class AuditedCohort:
     """A cohort to audit.
 
     Attributes:
-        engine: Engine that holds the tables.
+        engine: Engine that stores the tables.
         table: The cohort table, as written.
         source: The diagnosis table it was built from. None for pickles, which skips the checks that need it.
         definition: The definition. None for labels from a file, which skips the checks that need it.
@@ -52,7 +52,7 @@ class AuditedCohort:
     seed: int = 0
 
     @property
-    def record(self) -> Source:
+    def required_source(self) -> Source:
         """`source`, for checks that only apply to cohorts that have one."""
         assert self.source is not None
         return self.source
@@ -175,8 +175,8 @@ def refuse_leaks(findings: Sequence[Finding]) -> None:
 
 
 def _future_events(cohort: AuditedCohort) -> Violations:
-    source, table, events = cohort.record, cohort.table, cohort.events
-    recorded = source.rolled_up(source.usable.rows).select("patient_id", "discharge_date", "code").distinct()
+    source, table, events = cohort.required_source, cohort.table, cohort.events
+    recorded = source.roll_up(source.usable.rows).select("patient_id", "discharge_date", "code").distinct()
     late = events.filter(events.discharge_date > events.index_date)
     unrecorded = events.anti_join(recorded, ("patient_id", "discharge_date", "code"))
     next_visit = table.filter(table.days_to_next[table.days_to_next.length() - 1] != 0)
@@ -191,11 +191,11 @@ def _patients_in_two_splits(cohort: AuditedCohort) -> Violations:
 
 def _patients_in_another_split(cohort: AuditedCohort) -> Violations:
     patients = cohort.table.select("patient_id", cohort_split="split").distinct()
-    expected = with_split(patients, cohort.seed, cohort.record.diagnoses.splits)
+    expected = with_split(patients, cohort.seed, cohort.required_source.diagnoses.splits)
     return Violations(cohort.count(expected.filter(expected.split != expected.cohort_split)))
 
 
-def _label_lists_of_another_length(task: AuditedTask) -> Violations:
+def _wrong_label_list_lengths(task: AuditedTask) -> Violations:
     table = task.cohort.table
     labels = table[task.name]
     # The null check comes first, as an engine may return -1 as the length of null.
@@ -204,14 +204,14 @@ def _label_lists_of_another_length(task: AuditedTask) -> Violations:
     )
 
 
-def _labels_that_differ(task: AuditedTask) -> Violations:
+def _wrong_labels(task: AuditedTask) -> Violations:
     cohort = task.cohort
-    return Violations(cohort.count(mislabelled(cohort.record, cohort.table, task.outcome)))
+    return Violations(cohort.count(mislabelled(cohort.required_source, cohort.table, task.outcome)))
 
 
 def _earlier_outcomes(task: AuditedTask) -> Violations:
     cohort, outcome = task.cohort, task.outcome
-    engine, source, table = cohort.engine, cohort.record, cohort.table
+    engine, source, table = cohort.engine, cohort.required_source, cohort.table
     labelled = table.filter(table[task.name].notnull()).select(*_KEY, label=table[task.name])
     codes = engine.collect(cohort.events.select("code").distinct())["code"].to_pylist()
     in_history = source.rows_of(matching_codes(outcome.codes, codes), cohort.events)
@@ -238,7 +238,7 @@ def _earlier_outcomes(task: AuditedTask) -> Violations:
 
 def _controls_without_follow_up(task: AuditedTask) -> Violations:
     cohort, outcome = task.cohort, task.outcome
-    source, patients = cohort.record, cohort.record.diagnoses.patients
+    source, patients = cohort.required_source, cohort.required_source.diagnoses.patients
     controls = cohort.table.filter(cohort.table[task.name] == 0).select(*_KEY)
     visits = source.usable.rows.select("patient_id", "discharge_date").distinct()
     if outcome.follow_up_days is None:
@@ -310,13 +310,13 @@ TASK_CHECKS: tuple[AuditCheck[AuditedTask], ...] = (
     AuditCheck(
         "one-label-per-visit",
         "every list of labels has one label per visit of the history",
-        _label_lists_of_another_length,
+        _wrong_label_list_lengths,
         lambda task: task.kind == TaskKind.VISITS,
     ),
     AuditCheck(
         "labels-match-record",
         "every label agrees with the record after the index date",
-        _labels_that_differ,
+        _wrong_labels,
         lambda task: task.rule is not None,
     ),
     AuditCheck(

@@ -1,4 +1,4 @@
-"""Building a cohort: the examples of a definition or of a table of labels."""
+"""Building a cohort: the examples of a definition or of a label table."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -30,7 +30,7 @@ _FACTS = (*_KEY, "sex", "age")
 
 @dataclass(frozen=True)
 class LabelledExamples:
-    """The examples of a cohort, kept on an engine.
+    """The examples of a cohort, stored by an engine.
 
     Attributes:
         table: Distinct `patient_id` and `index_date`; `split`, `sex`, `age`; and one column per task.
@@ -55,14 +55,15 @@ def build_examples(source: Source, definition: Definition, seed: int) -> Labelle
 
     Raises:
         UserError: A list of codes matches no code of the table (key `unknown-codes`), a rule needs patients
-            that the source does not have (`missing-patients`), or no patient is eligible (`empty-cohort`).
+            that the source does not have (`missing-patients-table`), or no patient is eligible
+            (`empty-cohort`).
     """
     engine, known = source.engine, source.diagnoses.patients
     history = definition.history
     if known is None and (history.min_age is not None or history.max_age is not None):
         raise UserError(
-            "missing-patients",
-            f"{source.path} has no table of patients, which history.min_age and max_age need. Create the "
+            "missing-patients-table",
+            f"{source.path} has no patient table, which history.min_age and max_age need. Create the "
             "folder with `ehr-bert extract`.",
         )
     code_sets = _code_sets(source, definition)
@@ -83,7 +84,7 @@ def build_examples(source: Source, definition: Definition, seed: int) -> Labelle
     examples = eligible.select(*_FACTS)
     for outcome in definition.outcomes:
         predicted = code_sets.get(_PREDICTED + outcome.name)
-        code_rows = None if predicted is None else source.rolled_up(source.rows_of(predicted))
+        code_rows = None if predicted is None else source.roll_up(source.rows_of(predicted))
         keys = eligible.select(*_KEY, "observed_until")
         labels = outcome_labels(record, keys, outcome, _OUTCOME + outcome.name, code_rows)
         computed.append(engine.materialise(labels.table))
@@ -110,7 +111,7 @@ def build_examples(source: Source, definition: Definition, seed: int) -> Labelle
 
 
 def labelled_examples(source: Source, table: pa.Table, seed: int) -> LabelledExamples:
-    """Return the examples of a table of labels whose patients have a visit up to the index date.
+    """Return the examples of a label table whose patients have a visit up to the index date.
 
     Args:
         source: The diagnosis table.
@@ -134,7 +135,7 @@ def labelled_examples(source: Source, table: pa.Table, seed: int) -> LabelledExa
     ]
     candidates = engine.materialise(facts.mutate(passed=rules_passed(rules)).select(*_FACTS, "passed"))
     steps = [
-        *cohort_flow(engine, candidates.mutate(passed=1), ["rows of the table of labels"]),
+        *cohort_flow(engine, candidates.mutate(passed=1), ["rows of the label table"]),
         *cohort_flow(engine, candidates, [name for name, _ in rules]),
     ]
     eligible = candidates.filter(candidates.passed == len(rules)).drop("passed")
@@ -151,11 +152,11 @@ def labelled_examples(source: Source, table: pa.Table, seed: int) -> LabelledExa
 
 def _candidates(record: Record, definition: Definition, has_patients: bool) -> tuple[ir.Table, list[str]]:
     """Return patients at their index dates, with `passed`, and the names of the rules that it counts."""
-    joined = population_dates(record, definition.population) if definition.population.codes else None
+    entries = population_dates(record, definition.population) if definition.population.codes else None
     outcome = definition.outcomes[0]
-    dates = index_dates(record, definition.index, joined, _OUTCOME + outcome.name, outcome.gap_days)
-    exclusions = {_EXCLUSION + str(place): rule for place, rule in enumerate(definition.exclude, 1)}
-    facts = eligibility_facts(record, dates, joined, exclusions)
+    dates = index_dates(record, definition.index, entries, _OUTCOME + outcome.name, outcome.gap_days)
+    exclusions = {_EXCLUSION + str(number): rule for number, rule in enumerate(definition.exclude, 1)}
+    facts = eligibility_facts(record, dates, entries, exclusions)
     rules = eligibility_rules(facts, definition, has_patients, exclusions)
     return facts.mutate(passed=rules_passed(rules)), [name for name, _ in rules]
 
@@ -170,7 +171,7 @@ def _refuse_empty(path: Path, steps: list[FlowStep], advice: str) -> None:
 def _code_sets(source: Source, definition: Definition) -> dict[str, list[str]]:
     """Return the codes of the table that match the patterns of each part of a definition, by name."""
     patterns = {POPULATION: definition.population.codes, INDEX: definition.index.codes}
-    patterns |= {_EXCLUSION + str(place): rule.codes for place, rule in enumerate(definition.exclude, 1)}
+    patterns |= {_EXCLUSION + str(number): rule.codes for number, rule in enumerate(definition.exclude, 1)}
     for outcome in definition.outcomes:
         if outcome.kind == "codes":
             patterns[_OUTCOME + outcome.name] = outcome.codes

@@ -152,7 +152,9 @@ def read_cohort(folder: Path) -> Cohort:
     try:
         table = pa.concat_tables([pq.read_table(file) for file in files])
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError("unreadable-file", f"{folder / COHORT_FOLDER} cannot be read: {error}") from error
+        raise UserError(
+            "unreadable-file", f"{folder / COHORT_FOLDER} cannot be read: {error}. Build the cohort again."
+        ) from error
     return cohort_of(table, read_json(folder / SUMMARY_FILE), str(folder))
 
 
@@ -203,11 +205,11 @@ def _histories(table: pa.Table, where: str) -> Histories:
     # A dictionary comes first, as the texts of one array must not exceed 2 GiB.
     codes = flat["codes"].dictionary_encode().combine_chunks()
     order = np.argsort(codes.dictionary.to_numpy(zero_copy_only=False), kind="stable")
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
     histories = Histories(
         vocabulary=codes.dictionary.to_numpy(zero_copy_only=False)[order],
-        codes=place[codes.indices.to_numpy()],
+        codes=rank[codes.indices.to_numpy()],
         visit_ids=flat["visit_ids"].to_numpy(),
         code_offsets=code_offsets,
         admit_date=flat["admit_date"].to_numpy().astype("datetime64[D]"),

@@ -52,7 +52,7 @@ def _refuse_without_effect(settings: Settings, kind: str, effective: Collection[
 class Population(Settings):
     """Patients with a minimum number of visits that have one of some codes.
 
-    A patient joins the population on the discharge date of the last of these visits. The index date is not
+    A patient enters the population on the discharge date of the last of these visits. The index date is not
     before that day.
 
     Attributes:
@@ -92,7 +92,7 @@ class Index(Settings):
 
     Attributes:
         kind: `first_code`, the discharge date of the first visit with one of `codes`, or without codes the
-            day on which the patient joins the population; `nth_visit`; `date`, the same for all patients;
+            day on which the patient enters the population; `nth_visit`; `date`, the same for all patients;
             `each_discharge`, which gives a patient several index dates; `before_outcome`, the last discharge
             before the first outcome, or before the last visit of patients without the outcome.
         codes: Patterns, for `first_code`.
@@ -390,7 +390,7 @@ def shipped_definitions() -> list[str]:
 
 
 def _days_as_text(values: Any) -> Any:
-    """Convert TOML's own dates, which have no quotes, to text."""
+    """Convert dates, which TOML writes without quotes, to text."""
     if isinstance(values, dict):
         return {key: _days_as_text(value) for key, value in values.items()}
     return values.isoformat() if isinstance(values, date) else values

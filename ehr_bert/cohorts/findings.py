@@ -16,7 +16,7 @@ class AuditLevel(StrEnum):
 
 
 class Violations(NamedTuple):
-    """What a check counted.
+    """Violations that a check found.
 
     Attributes:
         number: Number of violations.

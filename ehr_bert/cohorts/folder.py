@@ -36,7 +36,7 @@ SHARD_EXAMPLES = 50_000
 
 DEFINITION_FILE = "definition.toml"
 RISK_FILE = "risk.parquet"
-"""True risks from a table of labels, in the order of the cohort table. Separate, as no model may see them."""
+"""True risks from a label table, in the order of the cohort table. No model may use them."""
 
 
 def write_cohort_folder(
@@ -54,8 +54,8 @@ def write_cohort_folder(
         engine: Engine that computes.
         table: The diagnosis table, as `read_diagnoses` reads it.
         folder: The folder to write: `cohort/*.parquet`, `summary.json`, and `definition.toml`, or
-            `risk.parquet` if a table of labels has risks.
-        definition: A definition, or the path of a table of labels, as `read_labels` reads it.
+            `risk.parquet` if a label table has risks.
+        definition: A definition, or the path of a label table, as `read_labels` reads it.
         seed: Seed of the splits, as in preprocessing, and of matching.
         roll_up: Roll-up of the codes of histories. Definitions always use the codes of the table.
         kinds: Kinds of context tokens.
@@ -170,20 +170,20 @@ def _split_counts(engine: Engine, examples: LabelledExamples, tasks: dict[str, s
     counts = table.group_by("split").aggregate(
         examples=table.count(),
         patients=table.patient_id.nunique(),
-        **{f"labels_{place}": table[name].count() for place, name in enumerate(tasks)},
-        **{f"ones_{place}": table[name].sum() for place, name in enumerate(binary)},
+        **{f"labels_{number}": table[name].count() for number, name in enumerate(tasks)},
+        **{f"cases_{number}": table[name].sum() for number, name in enumerate(binary)},
     )
     by_split = {row["split"]: row for row in engine.collect(counts).to_pylist()}
 
-    def number(split: Split, name: str) -> int:
+    def count_of(split: Split, name: str) -> int:
         return by_split.get(split.value, {}).get(name) or 0
 
     return {
         split.value: {
-            "examples": number(split, "examples"),
-            "patients": number(split, "patients"),
-            "labels": {name: number(split, f"labels_{place}") for place, name in enumerate(tasks)},
-            "positives": {name: number(split, f"ones_{place}") for place, name in enumerate(binary)},
+            "examples": count_of(split, "examples"),
+            "patients": count_of(split, "patients"),
+            "labels": {name: count_of(split, f"labels_{number}") for number, name in enumerate(tasks)},
+            "positives": {name: count_of(split, f"cases_{number}") for number, name in enumerate(binary)},
         }
         for split in Split
     }

@@ -12,7 +12,7 @@ from ehr_bert.schemas import COHORT, DIAGNOSES, ContextKind
 from ehr_bert.sequences.building import ordered_parts
 
 _SEPARATOR = "\x1f"
-"""Separates patient and day in the key of an example. No patient id has it, and it sorts before all text."""
+"""Separates patient and day in the key of an example. It sorts before all text, and no patient id has it."""
 
 
 def cohort_parts(
@@ -31,13 +31,14 @@ def cohort_parts(
         Tables of `COHORT` and the tasks' columns, and the tables to drop after use.
 
     Raises:
-        UserError: Tokens of sex or age are requested and the source has no patients (key `missing-patients`).
+        UserError: Tokens of sex or age are requested and the source has no patient table (key
+            `missing-patients-table`).
     """
     engine, patients = source.engine, source.diagnoses.patients
     if kinds - {ContextKind.GAP} and patients is None:
         raise UserError(
-            "missing-patients",
-            f"{source.path} has no table of patients, which tokens of sex and age need. Create the folder "
+            "missing-patients-table",
+            f"{source.path} has no patient table, which tokens of sex and age need. Create the folder "
             "with `ehr-bert extract`.",
         )
     table = examples.table
@@ -46,7 +47,7 @@ def cohort_parts(
     labels = ibis.struct({name: table[name] for name in examples.tasks})
     facts = table.select("index_date", "split", "sex", "age", person="patient_id", labels=labels, example=key)
     keys = facts.select("index_date", "example", patient_id="person")
-    rows = source.rolled_up(source.usable.rows).join(keys, "patient_id")
+    rows = source.roll_up(source.usable.rows).join(keys, "patient_id")
     past = rows.filter(rows.discharge_date <= rows.index_date)
     past = engine.materialise(
         past.select(patient_id="example", **{name: name for name in DIAGNOSES.names[1:]})

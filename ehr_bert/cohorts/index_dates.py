@@ -14,10 +14,10 @@ POPULATION, INDEX = "in_population", "in_index"
 
 
 def population_dates(record: Record, population: Population) -> ir.Table:
-    """Return when patients join the population: `patient_id`, `population_start`, `population_date`.
+    """Return when patients enter the population: `patient_id`, `population_start`, `population_date`.
 
     `population_start` is the first visit with one of the population's codes, and `population_date` the day on
-    which the rule is met. Patients who never meet it have no row.
+    which the rule is met. Patients who never enter it have no row.
     """
     visits = record.visits.filter(record.visits[POPULATION])
     in_order = ibis.window(group_by=visits.patient_id, order_by=visits.discharge_date)
@@ -30,28 +30,28 @@ def population_dates(record: Record, population: Population) -> ir.Table:
     is_met = numbered.number >= population.visits
     if population.within_days is not None:
         is_met &= numbered.discharge_date.delta(numbered.since, unit="day") <= population.within_days
-    joined = ibis.ifelse(is_met, numbered.discharge_date, ibis.null("date"))
+    entry = ibis.ifelse(is_met, numbered.discharge_date, ibis.null("date"))
     dates = numbered.group_by("patient_id").aggregate(
-        population_start=numbered.discharge_date.min(), population_date=joined.min()
+        population_start=numbered.discharge_date.min(), population_date=entry.min()
     )
     return dates.filter(dates.population_date.notnull())
 
 
 def index_dates(
-    record: Record, index: Index, joined: ir.Table | None, outcome: str, gap_days: int
+    record: Record, index: Index, entries: ir.Table | None, outcome: str, gap_days: int
 ) -> ir.Table:
     """Return the index dates: distinct `patient_id` and `index_date`.
 
     Args:
         record: Patients and visits, with the code set `INDEX` if `index` has codes.
         index: The rule for the index date.
-        joined: The result of `population_dates`, if the definition has a population.
+        entries: The result of `population_dates`, if the definition has a population.
         outcome: Name of the code set of the first outcome, for `before_outcome`.
         gap_days: Gap of that outcome in days.
     """
     if index.kind == "first_code":
-        if joined is not None and not index.codes:
-            return joined.select("patient_id", index_date="population_date")
+        if entries is not None and not index.codes:
+            return entries.select("patient_id", index_date="population_date")
         visits = record.visits.filter(record.visits[INDEX])
         return visits.group_by("patient_id").aggregate(index_date=visits.discharge_date.min())
     if index.kind == "date":
@@ -67,8 +67,8 @@ def index_dates(
     if index.max_per_patient is not None:
         key = stays.patient_id + " " + stays.discharge_date.cast("string")
         by_hash = ibis.window(group_by=stays.patient_id, order_by=patient_hash(key, "index date", 0))
-        stays = stays.mutate(place=ibis.row_number().over(by_hash))
-        stays = stays.filter(stays.place < index.max_per_patient)
+        stays = stays.mutate(position=ibis.row_number().over(by_hash))
+        stays = stays.filter(stays.position < index.max_per_patient)
     return stays.select("patient_id", index_date="discharge_date")
 
 

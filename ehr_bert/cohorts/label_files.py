@@ -21,7 +21,7 @@ _MEDS_VALUES = ("boolean_value", "integer_value", "float_value", "categorical_va
 
 
 def read_labels(path: Path) -> pa.Table:
-    """Read a table of labels.
+    """Read a label table.
 
     Args:
         path: A Parquet file, a folder of them, or a CSV or TSV file by its suffix, which may end with `.gz`.
@@ -33,23 +33,23 @@ def read_labels(path: Path) -> pa.Table:
         that `kind_of_column` knows; and `RISK`, if the table has it.
 
     Raises:
-        UserError: The table cannot be read (key `unreadable-file`), a column is missing (`missing-column`,
-            `missing-labels`), or the columns or values do not fit.
+        UserError: The table does not exist (key `missing-file`) or cannot be read (`unreadable-file`), a
+            column is missing (`missing-column`, `missing-labels`), or the columns or values do not fit.
     """
-    read = _read(path)
-    names = [name.lower() for name in read.column_names]
+    raw = _read(path)
+    names = [name.lower() for name in raw.column_names]
     repeated_names = sorted({name for name in names if names.count(name) > 1})
     if repeated_names:
         raise UserError(
             "duplicate-column",
             f"{path} has two columns named {', '.join(repeated_names)}, apart from case. Rename one.",
         )
-    table = _from_meds(read, path)
+    table = _from_meds(raw, path)
     missing = [name for name in _KEYS if name not in table.column_names]
     if missing:
         raise UserError(
             "missing-column",
-            f"{path} has no column {', '.join(missing)}. A table of labels needs {', '.join(_KEYS)} and one "
+            f"{path} has no column {', '.join(missing)}. A label table needs {', '.join(_KEYS)} and one "
             f"column per task, or {', '.join(_MEDS_KEYS)} and one of {', '.join(_MEDS_VALUES)}.",
         )
     columns = {"patient_id": _cast(table, "patient_id", pa.string(), path), "index_date": _days(table, path)}
@@ -77,7 +77,7 @@ def read_labels(path: Path) -> pa.Table:
 
 def _read(path: Path) -> pa.Table:
     if not path.exists():
-        raise UserError("unreadable-file", f"{path} does not exist. Choose a table of labels.")
+        raise UserError("missing-file", f"{path} does not exist. Check the path of the label table.")
     try:
         if path.is_dir() or path.suffix == ".parquet":
             return ds.dataset(path, format="parquet").to_table()
@@ -90,11 +90,14 @@ def _read(path: Path) -> pa.Table:
         )
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
-        raise UserError("unreadable-file", f"{path} cannot be read: {reason}") from error
+        raise UserError(
+            "unreadable-file",
+            f"{path} cannot be read: {reason}. Check that it is a CSV, TSV or Parquet table.",
+        ) from error
 
 
 def _from_meds(table: pa.Table, path: Path) -> pa.Table:
-    """Return a MEDS label table with our column names, and any other table unchanged."""
+    """Return a MEDS label table with the column names of this package, and any other table unchanged."""
     if not set(_MEDS_KEYS) <= set(table.column_names):
         return table
     values = [

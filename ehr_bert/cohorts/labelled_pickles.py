@@ -30,7 +30,7 @@ def read_labelled_pickles(prefix: Path, types: Path) -> pa.Table:
         lengths of stay, which are 0.
 
     Raises:
-        UserError: A file is missing, a record does not fit (keys `invalid-pickle`, `unknown-code-ids`), there
+        UserError: A file is missing, a record does not fit (keys `invalid-record`, `unknown-code-ids`), there
             is no patient (`empty-cohort`), or a patient is in two splits (`patients-in-two-splits`).
     """
     vocabulary = Vocabulary.read(types)
@@ -71,15 +71,16 @@ def _table(
         patient_id = pa.array([str(patient) for patient in patients], pa.string())
     except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
         raise UserError(
-            "invalid-pickle",
+            "invalid-record",
             f"{path}, pickle {number}: each record must be [patient, label, codes, visits], with a number as "
             f"label and two lists of integers ({error}).",
         ) from error
     lengths = pc.list_value_length(ids)
     if not lengths.equals(pc.list_value_length(numbers)):
         raise UserError(
-            "invalid-pickle",
-            f"{path}, pickle {number}: the lists of codes and visits of a patient differ in length.",
+            "invalid-record",
+            f"{path}, pickle {number}: the lists of codes and visits of a patient differ in "
+            "length. Write the file again.",
         )
     flat, visit = ids.flatten().to_numpy(), numbers.flatten().to_numpy()  # [C], [C]
     known = (flat >= 0) & (flat < len(names))

@@ -86,9 +86,9 @@ def _code_labels(record: Record, examples: ir.Table, outcome: OutcomeRule, codes
         is_observed = is_case | (_days_observed(followed) >= outcome.follow_up_days)
         rules.append((f"case, or control observed for {outcome.follow_up_days} days", is_observed))
     if outcome.later_visits:
-        comes_back = is_case | (followed.later_visits >= outcome.later_visits)
+        has_later_visits = is_case | (followed.later_visits >= outcome.later_visits)
         visits = f"{outcome.later_visits} later visit{'' if outcome.later_visits == 1 else 's'}"
-        rules.append((f"case, or control with {visits}", comes_back))
+        rules.append((f"case, or control with {visits}", has_later_visits))
     return _labels(followed, rules, is_case, outcome)
 
 
@@ -164,8 +164,8 @@ def _add_next_stay(record: Record, examples: ir.Table, min_stay_days: int) -> ir
     in_order = ibis.window(
         group_by=[later.patient_id, later.index_date], order_by=[later.admit_date, later.next_discharge]
     )
-    ranked = later.mutate(place=ibis.row_number().over(in_order))
-    following = ranked.filter(ranked.place == 0)
+    ranked = later.mutate(position=ibis.row_number().over(in_order))
+    following = ranked.filter(ranked.position == 0)
     return add_columns(
         examples,
         following.select(

@@ -78,7 +78,7 @@ def _wrong_next_codes(source: Source, examples: ir.Table, outcome: OutcomeRule) 
     """Return examples whose next visit has other codes, or that have no next visit."""
     visits = _next_visits(source, examples, 0)
     codes = source.rows_of(matching_codes(outcome.codes or ("*",), source.codes))
-    rows = source.rolled_up(codes).select("patient_id", "code", end="discharge_date")
+    rows = source.roll_up(codes).select("patient_id", "code", end="discharge_date")
     recorded = visits.join(rows, ("patient_id", "end")).select(*_KEY, "code")
     labelled = examples.select(*_KEY, code=examples.label.unnest())
     by_code = (*_KEY, "code")

@@ -53,12 +53,12 @@ def observed_patients(visits: ir.Table, known: ir.Table | None, observed_until: 
         known: `PATIENTS`, if the source has them.
         observed_until: Last day of observation of all living patients, if it is stated.
     """
-    seen = visits.group_by("patient_id").aggregate(last_discharge=visits.discharge_date.max())
+    patients = visits.group_by("patient_id").aggregate(last_discharge=visits.discharge_date.max())
     facts = [field.name for field in PATIENTS if field.name != "patient_id"]
     if known is None:
-        joined = seen.mutate(**{name: ibis.null("string" if name == "sex" else "date") for name in facts})
+        joined = patients.mutate(**{name: ibis.null("string" if name == "sex" else "date") for name in facts})
     else:
-        joined = add_columns(seen, known.select("patient_id", *facts), "patient_id")
+        joined = add_columns(patients, known.select("patient_id", *facts), "patient_id")
     end = joined.observation_end if observed_until is None else ibis.literal(observed_until)
     until = ibis.greatest(ibis.coalesce(end, joined.last_discharge), joined.last_discharge)
     alive_until = ibis.coalesce(joined.death_date, until)

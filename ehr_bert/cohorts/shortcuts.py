@@ -51,7 +51,7 @@ def training_sample(engine: Engine, table: ir.Table) -> Cohort:
     """Return a sample of the training examples of a cohort table, drawn by hashes.
 
     Args:
-        engine: Engine that holds the table.
+        engine: Engine that stores the table.
         table: A cohort table.
     """
     train = table.filter(table.split == Split.TRAIN.value)
@@ -73,7 +73,7 @@ def structure_shortcut(task: str, train: Cohort) -> Violations:
     """
     labelled = train.take(~np.isnan(train.labels(task)))
     labels = labelled.labels(task)
-    if not _is_enough(labels):
+    if not _has_enough_labels(labels):
         return _NOT_CHECKED
     model = HistGradientBoostingClassifier(max_iter=50, max_leaf_nodes=8, random_state=0)
     auroc = _auroc(model, _structure(labelled), labels, labelled.patient_ids)
@@ -93,7 +93,7 @@ def code_shortcut(task: str, train: Cohort) -> Violations:
     """
     labelled = train.take(~np.isnan(train.labels(task)))
     labels = labelled.labels(task)
-    if not _is_enough(labels):
+    if not _has_enough_labels(labels):
         return _NOT_CHECKED
     presence = _presence(labelled.histories)  # [N, U]
     auroc = _auroc(_code_model(), presence, labels, labelled.patient_ids)
@@ -101,7 +101,7 @@ def code_shortcut(task: str, train: Cohort) -> Violations:
     count = int(auroc > MAX_CODE_AUROC)
     earlier = _presence_before_recent_days(labelled.histories)  # [N, U]
     has_earlier = np.diff(earlier.indptr) > 0  # [N]
-    if _is_enough(labels[has_earlier]):
+    if _has_enough_labels(labels[has_earlier]):
         patients = labelled.patient_ids[has_earlier]
         with_recent = _auroc(_code_model(), presence[has_earlier], labels[has_earlier], patients)
         without_recent = _auroc(_code_model(), earlier[has_earlier], labels[has_earlier], patients)
@@ -116,7 +116,7 @@ def code_shortcut(task: str, train: Cohort) -> Violations:
     return Violations(count, detail)
 
 
-def _is_enough(labels: np.ndarray) -> bool:
+def _has_enough_labels(labels: np.ndarray) -> bool:
     return min((labels == 1).sum(), (labels == 0).sum()) >= MIN_PER_CLASS
 
 

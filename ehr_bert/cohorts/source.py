@@ -7,10 +7,10 @@ from pathlib import Path
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from ehr_bert.codes import RollUp, rolled_up
+from ehr_bert.codes import RollUp, roll_up_targets
 from ehr_bert.engines import Engine
 from ehr_bert.sequences.building import UsableRows, usable_rows
-from ehr_bert.sequences.recoding import code_rows, recoded
+from ehr_bert.sequences.recoding import code_rows, recode
 from ehr_bert.sources import Diagnoses
 
 
@@ -19,7 +19,7 @@ class Source:
     """The diagnosis table of a cohort.
 
     Attributes:
-        engine: Engine that holds the table.
+        engine: Engine that stores the table.
         path: Path of the table, for messages.
         diagnoses: The table, with patients and splits if the source has them.
         usable: Its usable rows.
@@ -39,11 +39,11 @@ class Source:
         """Read the table.
 
         Raises:
-            UserError: The table has no usable row.
+            UserError: The table has no usable row (key `no-usable-rows`).
         """
         usable = usable_rows(engine, diagnoses)
         codes = tuple(sorted(code_rows(engine, usable.rows)))
-        targets = {} if roll_up == RollUp.NONE else rolled_up(codes, roll_up)
+        targets = {} if roll_up == RollUp.NONE else roll_up_targets(codes, roll_up)
         return cls(engine, path, diagnoses, usable, codes, targets)
 
     def rows_of(self, codes: Sequence[str], rows: ir.Table | None = None) -> ir.Table:
@@ -51,6 +51,6 @@ class Source:
         lookup = self.engine.load(pa.table({"code": pa.array(codes, pa.string())}))
         return (self.usable.rows if rows is None else rows).semi_join(lookup, "code")
 
-    def rolled_up(self, rows: ir.Table) -> ir.Table:
+    def roll_up(self, rows: ir.Table) -> ir.Table:
         """Return rows of the table with their codes rolled up."""
-        return recoded(self.engine, rows, self.targets)
+        return recode(self.engine, rows, self.targets)

@@ -19,8 +19,8 @@ TASK_TYPES: Registry[Any] = Registry(
 )
 """The task types by name, each a `prediction.multitask.task_type.TaskType`.
 
-The registry is here, since a cohort table has columns of the types that it lists. To add a type, write a file
-with a `TaskType` and add its line.
+The registry is here because the columns of a cohort table have the types that it lists. To add a type, write
+a file with a `TaskType` and add its line.
 """
 
 

@@ -13,7 +13,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_holds_parquet, csv_columns
+from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_contains_parquet, csv_columns
 from ehr_bert.engines.shards import shard_path, write_shard
 from ehr_bert.errors import UserError
 
@@ -64,8 +64,8 @@ class DuckDBEngine:
             self._folder.cleanup()
             raise UserError(
                 "invalid-engine-setting",
-                f"DuckDB does not accept the memory limit {memory_limit} or {threads} threads: "
-                f"{_first_line(error)}. Write a limit such as 8GB.",
+                f"DuckDB does not accept {', '.join(_given(memory_limit, threads))}: {_first_line(error)}. Write "
+                "a memory limit such as 8GB.",
             ) from error
 
     def __enter__(self) -> "DuckDBEngine":
@@ -99,7 +99,7 @@ class DuckDBEngine:
 
     def read_parquet(self, path: Path) -> ir.Table:
         """As `Engine.read_parquet`."""
-        check_holds_parquet(path)
+        check_contains_parquet(path)
         with _user_errors():
             return self._backend.read_parquet(path / "**/*.parquet" if path.is_dir() else path)
 
@@ -213,13 +213,21 @@ def _concatenated(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
+def _given(memory_limit: str | None, threads: int | None) -> Iterator[str]:
+    """Yield the options that are given, for messages."""
+    if memory_limit is not None:
+        yield f"--memory-limit {memory_limit}"
+    if threads is not None:
+        yield f"--threads {threads}"
+
+
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
 @contextmanager
 def _user_errors() -> Iterator[None]:
-    """Convert DuckDB's errors about damaged files and memory to one line, without text of the file."""
+    """Convert DuckDB's errors about files and memory to one line that does not quote the file."""
     try:
         yield
     except duckdb.OutOfMemoryException as error:
@@ -247,5 +255,7 @@ def _user_errors() -> Iterator[None]:
         ) from error
     except duckdb.IOException as error:
         raise UserError(
-            "unreadable-file", f"DuckDB cannot read or write a file: {_first_line(error)}. Check the path."
+            "unreadable-file",
+            f"DuckDB cannot read or write a file: {_first_line(error)}. Check that the path exists, the file "
+            "is complete, and the disk has free space.",
         ) from error

@@ -20,7 +20,7 @@ LINE_NUMBER = "line_number"
 
 
 _HEADER_BYTES = 1 << 20
-"""Greatest length of a header."""
+"""Maximum length of a header."""
 
 
 def header_line(path: Path) -> str:
@@ -65,7 +65,7 @@ def csv_columns(path: Path, separator: str, quote: str) -> list[str]:
     return names
 
 
-def check_holds_parquet(path: Path) -> None:
+def check_contains_parquet(path: Path) -> None:
     """Check that a folder contains a Parquet file.
 
     Raises:
@@ -80,7 +80,7 @@ def check_holds_parquet(path: Path) -> None:
 class Engine(Protocol):
     """Runs Ibis expressions.
 
-    All methods but `read_*` may raise a `UserError` for an error in the data that they read.
+    All methods except `read_*` may raise a `UserError` for an error in the data that they read.
     """
 
     def read_lines(self, path: Path) -> ir.Table:

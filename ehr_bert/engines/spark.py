@@ -24,7 +24,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_holds_parquet, csv_columns
+from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_contains_parquet, csv_columns
 from ehr_bert.engines.shards import shard_path, write_shard
 from ehr_bert.errors import UserError
 from ehr_bert.processes import Job, Result
@@ -123,7 +123,7 @@ class SparkEngine:
 
     def read_parquet(self, path: Path) -> ir.Table:
         """As `Engine.read_parquet`."""
-        check_holds_parquet(path)
+        check_contains_parquet(path)
         reader = self._session.read.option("recursiveFileLookup", "true")
         if path.is_dir():
             reader = reader.option("pathGlobFilter", "*.parquet")
@@ -295,7 +295,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _user_errors() -> Iterator[None]:
-    """Convert Spark's errors about damaged files to one line, without text of the file."""
+    """Convert Spark's errors about files to one line that does not quote the file."""
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:

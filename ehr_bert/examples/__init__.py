@@ -1,1 +1,1 @@
-"""Examples: what the model is trained on, cut from sequences, written as TFRecord files, and read back."""
+"""Training examples: windows of sequences, written as TFRecord files and read back in batches."""

@@ -1,4 +1,4 @@
-"""Counts of the content of a file of examples, made while it is written."""
+"""Counts of the content of a file of examples, computed while the file is written."""
 
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self
@@ -36,7 +36,7 @@ class FileFacts:
 class PackedFacts(FileFacts):
     """Counts of one TFRecord file of packed windows.
 
-    `records` counts windows, and `longest` is the number of tokens of the longest patient.
+    `records` counts windows, and `longest` is the number of tokens of the longest history.
 
     Attributes:
         window_length: Number of positions of each window.

@@ -56,7 +56,7 @@ class Masking:
         mask_id: Id that replaces a masked code.
         replacements: Ids from which random replacements are drawn uniformly, int32.
         probability: Share of the codes of a window to mask. At least one code is masked.
-        max_masked: Largest number of masked codes per window.
+        max_masked: Maximum number of masked codes per window.
     """
 
     maskable: np.ndarray

@@ -1,4 +1,4 @@
-"""Packing of whole patients into windows of a few lengths, with almost no padding.
+"""Packing of the histories of patients into windows of a few lengths, with almost no padding.
 
 The algorithm is best-fit decreasing on the histogram of patient lengths. Patients of the same length are
 interchangeable, and so are windows that contain patients of the same lengths. Starting with the longest

@@ -91,7 +91,7 @@ def check(path: Path, parse: Parse, measure: RecordMeasure, most_corrupt: int) -
         path: A TFRecord file.
         parse: Parses records.
         measure: Validates examples and returns their figures.
-        most_corrupt: Largest accepted number of corrupt records.
+        most_corrupt: Maximum number of corrupt records to accept.
 
     Raises:
         UserError: The file is missing (key `missing-file`), truncated or not a TFRecord file

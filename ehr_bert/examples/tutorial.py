@@ -35,11 +35,11 @@ class TutorialSettings:
     """Settings of the tutorial's examples.
 
     Attributes:
-        max_seq_length: Largest number of tokens per window.
-        max_predictions_per_seq: Largest number of masked codes per window.
+        max_seq_length: Maximum number of tokens per window.
+        max_predictions_per_seq: Maximum number of masked codes per window.
         masked_lm_prob: Share of the codes of a window to mask.
         seed: Seed of the masking.
-        long_patients: How to handle patients that are longer than a window.
+        long_patients: How to handle patients with more codes than a window.
         med_bert: Reproduce Med-BERT: masked codes become id 0, there is no `[CLS]`, random replacements are
             drawn from id 1 to the last code, and patients are excluded if they are longer than a window or
             their first stay is 0 days or less.

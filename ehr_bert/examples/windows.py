@@ -26,7 +26,7 @@ class LongPatients(StrEnum):
 
 @dataclass(frozen=True)
 class Accounts:
-    """Number of patients by what was done with them.
+    """Number of patients by how they were handled.
 
     `patients` is the sum of `written`, `without_codes`, `too_long` and `short_first_stay`.
 
@@ -114,13 +114,13 @@ def cut(
 
     Args:
         batch: Patients with the columns `token_ids`, `visit_ids` and `los_days` of `schemas.SEQUENCES`.
-        capacity: Largest number of codes per window.
+        capacity: Maximum number of codes per window.
         long_patients: `SPLIT` fills successive windows with whole visits, `LATEST` keeps the latest whole
-            visits, `DROP` excludes the patient. A visit that is longer than a window is divided.
+            visits, `DROP` excludes the patient. A visit with more codes than a window is divided.
         skip_short_first_stays: Exclude patients whose first stay is 0 days or less.
 
     Returns:
-        The windows, and the number of patients by what was done with them.
+        The windows, and the number of patients by how they were handled.
 
     Raises:
         UserError: A visit id is not from 1 to the number of stays (key `invalid-visit-id`).

@@ -58,7 +58,7 @@ def write_files(
         files: TFRecord files. The examples do not depend on the number of files.
 
     Returns:
-        The number of patients by what was done with them.
+        The number of patients by how they were handled.
 
     Raises:
         UserError: `files` contains one file twice (key `duplicate-output`), or the sequences do not match the

@@ -26,7 +26,7 @@ from ehr_bert.sequences.eligibility import (
     rare_codes,
 )
 from ehr_bert.sequences.histories import SortKeyBits, code_ranks, histories, ordering_ranks
-from ehr_bert.sequences.recoding import RollUpTally, recoded, rolled_up_rows
+from ehr_bert.sequences.recoding import RollUpTally, recode, roll_up_rows
 from ehr_bert.sequences.tokens import code_counts, with_token_ids
 from ehr_bert.sources import Diagnoses
 from ehr_bert.splits import sample_of, with_split
@@ -187,19 +187,19 @@ def build_histories(
 
     Raises:
         UserError: No row of the table is usable (key `no-usable-rows`), no patient is eligible
-            (`no-eligible-patients`), or there is no table of patients for context tokens
+            (`no-eligible-patients`), or there is no patient table for context tokens
             (`missing-patients-table`).
     """
     options = options or SequenceOptions()
     if options.context - {ContextKind.GAP} and diagnoses.patients is None:
         raise UserError(
             "missing-patients-table",
-            f"{diagnoses.path} has no table of patients, which tokens of sex and age need. Create the folder "
+            f"{diagnoses.path} has no patient table, which tokens of sex and age need. Create the folder "
             "with `ehr-bert extract`.",
         )
     usable = usable_rows(engine, diagnoses)
     materialised = [usable.all_rows]
-    coded, roll_up = rolled_up_rows(engine, usable.rows, options.roll_up)
+    coded, roll_up = roll_up_rows(engine, usable.rows, options.roll_up)
     eligible = eligible_rows(engine, coded, options.eligibility)
     if eligible.flow:
         materialised.append(eligible.rows)
@@ -214,7 +214,7 @@ def build_histories(
         training = split.filter(split.split == Split.TRAIN.value)
         kept = given.tokens if given else ()
         rare = rare_codes(engine, sampled, training, options.eligibility.min_patients, kept)
-        sampled = recoded(engine, sampled, rare.targets)
+        sampled = recode(engine, sampled, rare.targets)
     parts, codes = ordered_parts(engine, sampled, seed, options.context, diagnoses.patients, diagnoses.splits)
     tally = RowTally(
         usable=usable.count,
@@ -245,7 +245,7 @@ def usable_rows(engine: Engine, diagnoses: Diagnoses) -> UsableRows:
         progress.update()
     count, unreadable, rejected = _row_counts(engine, all_rows)
     if not count:
-        raise UserError("no-usable-rows", _why_nothing_is_usable(engine, diagnoses))
+        raise UserError("no-usable-rows", _no_usable_row_message(engine, diagnoses))
     rows = all_rows.filter(all_rows.reason.isnull()).select(*DIAGNOSES.names)
     return UsableRows(rows, all_rows, count, unreadable, rejected)
 
@@ -311,9 +311,12 @@ def _check_eligible_patients(path: Path, flow: tuple[FlowStep, ...]) -> None:
         )
 
 
-def _why_nothing_is_usable(engine: Engine, diagnoses: Diagnoses) -> str:
+def _no_usable_row_message(engine: Engine, diagnoses: Diagnoses) -> str:
     first = engine.collect(diagnoses.rejected.limit(1)).to_pylist()
     if not first:
-        return f"{diagnoses.path} contains no diagnosis, only a header."
-    where = f", line {first[0]['line']}" if first[0]["line"] else ""
-    return f"{diagnoses.path}{where}: {first[0]['reason']}. No row of the table is usable."
+        return f"{diagnoses.path} contains only a header and no diagnoses. Check the path."
+    where = f" (line {first[0]['line']})" if first[0]["line"] else ""
+    return (
+        f"{diagnoses.path} has no usable row. The first rejected row{where} has the reason: "
+        f"{first[0]['reason']}. Correct the table; docs/formats.md describes it."
+    )

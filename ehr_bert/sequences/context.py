@@ -1,4 +1,4 @@
-"""Context tokens, which precede the codes of a visit: sex, age, and the gap since the last visit."""
+"""Context tokens, which precede the codes of a visit: sex, age, and the gap since the previous visit."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +15,7 @@ AGE_TOKEN_BANDS = tuple(range(0, 100, 10))
 """Lower bounds of the bands of age at admission, in completed years. The last band is open."""
 
 GAP_BANDS = (0, 8, 31, 91, 181, 366, 731)
-"""Lower bounds of the bands of days since the last discharge. The last band is open; overlaps count as 0."""
+"""Lower bounds of the bands of days since the previous discharge. The last band is open; overlaps count as 0."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Context:
         """All context tokens, by rank."""
         return tuple(token for kind in ContextKind if kind in self.kinds for token in _TOKENS[kind])
 
-    def of_patients(self, patients: ir.Table) -> ir.Table:
+    def with_facts(self, patients: ir.Table) -> ir.Table:
         """Add birth date and sex to a table with one row per patient; null for an unknown patient."""
         if self.patients is None:
             return patients
@@ -45,22 +45,22 @@ class Context:
         return patients.left_join(known, "patient_id").select(*patients.columns, "birth_date", "sex")
 
     def ranks(
-        self, patients: ir.Table, visit: ir.StructValue, index: ir.IntegerValue, last: ir.StructValue
+        self, patients: ir.Table, visit: ir.StructValue, index: ir.IntegerValue, previous: ir.StructValue
     ) -> ir.ArrayValue:
         """Return the ranks of the tokens of a visit, an array of int64.
 
         Args:
-            patients: Table that `of_patients` returns.
+            patients: Table that `with_facts` returns.
             visit: The visit, with `admit_date`.
             index: Number of the visit in the history of its patient, from 0.
-            last: The previous visit, with `discharge_date`; ignored for the first visit.
+            previous: The previous visit, with `discharge_date`; ignored for the first visit.
         """
         band_indices = {
             ContextKind.SEX: lambda: _sex(patients.sex, index),
             ContextKind.AGE: lambda: _band(
                 completed_years(patients.birth_date, visit.admit_date), AGE_TOKEN_BANDS
             ),
-            ContextKind.GAP: lambda: _gap(visit.admit_date.delta(last.discharge_date, unit="day"), index),
+            ContextKind.GAP: lambda: _gap(visit.admit_date.delta(previous.discharge_date, unit="day"), index),
         }
         ranks, start = [], self.first_rank
         for kind in ContextKind:
@@ -101,9 +101,9 @@ def _digits(day: ir.DateValue) -> ir.IntegerValue:
 
 
 def _gap(days: ir.IntegerValue, index: ir.IntegerValue) -> ir.IntegerValue:
-    """Return the index of the band of the gap since the last visit; null for the first visit."""
-    since = ibis.greatest(days, 0)
-    return ibis.ifelse(index > 0, _band(since, GAP_BANDS), ibis.null("int64"))
+    """Return the index of the band of the gap since the previous visit; null for the first visit."""
+    gap = ibis.greatest(days, 0)
+    return ibis.ifelse(index > 0, _band(gap, GAP_BANDS), ibis.null("int64"))
 
 
 def _band(value: ir.IntegerValue, starts: tuple[int, ...]) -> ir.IntegerValue:

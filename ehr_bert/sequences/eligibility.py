@@ -84,23 +84,23 @@ class RareCodes:
 
 def eligible_rows(engine: Engine, diagnoses: ir.Table, eligibility: Eligibility) -> EligibleRows:
     """Apply the rules on visits and patients to the usable rows of a diagnosis table."""
-    on_visits, on_patients = _visit_rules(eligibility), _patient_rules(eligibility)
-    if not on_visits and not on_patients:
+    visit_rules, patient_rules = _visit_rules(eligibility), _patient_rules(eligibility)
+    if not visit_rules and not patient_rules:
         return EligibleRows(diagnoses, (), 0, 0)
     visits = engine.materialise(_visits(diagnoses))
-    by_visit = _filtered(("usable rows", visits), on_visits)
+    by_visit = _filtered(("usable rows", visits), visit_rules)
     _, dated = by_visit[-1]
     patients = dated.group_by("patient_id").aggregate(
         rows=dated.rows.sum(), codes=dated.codes.sum(), visits=dated.count()
     )
-    _, *by_patient = _filtered(("", patients), on_patients)
+    _, *by_patient = _filtered(("", patients), patient_rules)
     flow = tuple(_flow_step(engine, rule, kept) for rule, kept in (*by_visit, *by_patient))
-    rows = diagnoses.filter(*(holds for _, holds in on_visits)) if on_visits else diagnoses
+    rows = diagnoses.filter(*(holds for _, holds in visit_rules)) if visit_rules else diagnoses
     if by_patient:
         rows = rows.semi_join(by_patient[-1][1], "patient_id")
     computed = engine.materialise(rows)
     engine.drop(visits)
-    after_dates = flow[len(on_visits)].rows
+    after_dates = flow[len(visit_rules)].rows
     return EligibleRows(computed, flow, flow[0].rows - after_dates, after_dates - flow[-1].rows)
 
 
@@ -116,7 +116,7 @@ def rare_codes(
         engine: Engine that counts the patients.
         diagnoses: Eligible rows of a diagnosis table.
         training: The rows of the training split.
-        min_patients: Least number of patients of a code.
+        min_patients: Minimum number of patients of a code.
         kept: Codes that are never replaced.
     """
     rows = code_rows(engine, diagnoses)

@@ -194,7 +194,7 @@ def _first_of_each(numbers: ir.ArrayValue, low_bits: int) -> ir.ArrayValue:
 
 def _with_context(patients: ir.Table, bits: SortKeyBits, context: Context) -> ir.Table:
     """Add the sort keys of context tokens, which precede the codes of their visit."""
-    known = context.of_patients(patients)
+    known = context.with_facts(patients)
     visits_of = known.visits
     # Ibis identifies the arguments of functions by name only, and `days_to_next` uses `index`.
     added = visits_of.map(

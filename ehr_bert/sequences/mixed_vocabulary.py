@@ -10,7 +10,7 @@ from ehr_bert.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class Survival:
+class VocabularyCoverage:
     """Coverage of the codes of one corpus by a vocabulary.
 
     Attributes:
@@ -40,9 +40,9 @@ def mixed_vocabulary(
     Args:
         corpora: Vocabulary of each corpus, with the counts of its training patients.
         amplified: Factor by which the patients of each corpus are multiplied.
-        size: Largest number of tokens, including special tokens. The most frequent codes are kept; None keeps
+        size: Maximum number of tokens, including special tokens. The most frequent codes are kept; None keeps
             all.
-        min_patients: Least number of patients of a code, without amplification.
+        min_patients: Minimum number of patients of a code, without amplification.
 
     Raises:
         UserError: The numbers of corpora and factors differ (key `factor-count`), a factor or the size is too
@@ -84,10 +84,10 @@ def mixed_vocabulary(
     )
 
 
-def survival(corpus: Vocabulary, vocabulary: Vocabulary) -> Survival:
+def vocabulary_coverage(corpus: Vocabulary, vocabulary: Vocabulary) -> VocabularyCoverage:
     """Return how much of a corpus, given by its vocabulary `corpus`, another vocabulary covers."""
     codes = [index for index in corpus.code_ids if corpus.patients[index]]
     kept = [index for index in codes if corpus.tokens[index] in vocabulary.ids]
     total = sum(corpus.occurrences[index] for index in codes)
     share = sum(corpus.occurrences[index] for index in kept) / total if total else 1.0
-    return Survival(len(codes), len(kept), share)
+    return VocabularyCoverage(len(codes), len(kept), share)

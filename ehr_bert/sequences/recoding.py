@@ -7,7 +7,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from ehr_bert.codes import RollUp, rolled_up
+from ehr_bert.codes import RollUp, roll_up_targets
 from ehr_bert.engines import Engine
 
 
@@ -32,7 +32,7 @@ def code_rows(engine: Engine, diagnoses: ir.Table) -> dict[str, int]:
     return dict(zip(counts["code"].to_pylist(), counts["rows"].to_pylist(), strict=True))
 
 
-def recoded(engine: Engine, diagnoses: ir.Table, targets: Mapping[str, str]) -> ir.Table:
+def recode(engine: Engine, diagnoses: ir.Table, targets: Mapping[str, str]) -> ir.Table:
     """Replace the codes of a table by their targets. Codes without a target do not change."""
     changed = sorted((code, target) for code, target in targets.items() if code != target)
     if not changed:
@@ -43,11 +43,11 @@ def recoded(engine: Engine, diagnoses: ir.Table, targets: Mapping[str, str]) -> 
     return joined.mutate(code=ibis.coalesce(joined.replacement, joined.code)).select(*diagnoses.columns)
 
 
-def rolled_up_rows(engine: Engine, diagnoses: ir.Table, to: RollUp) -> tuple[ir.Table, RollUpTally]:
+def roll_up_rows(engine: Engine, diagnoses: ir.Table, to: RollUp) -> tuple[ir.Table, RollUpTally]:
     """Roll up the codes of a diagnosis table."""
     if to == RollUp.NONE:
         return diagnoses, RollUpTally(to, 0, 0)
     rows = code_rows(engine, diagnoses)
-    targets = rolled_up(rows, to)
+    targets = roll_up_targets(rows, to)
     unmapped = [count for code, count in rows.items() if code not in targets]
-    return recoded(engine, diagnoses, targets), RollUpTally(to, len(unmapped), sum(unmapped))
+    return recode(engine, diagnoses, targets), RollUpTally(to, len(unmapped), sum(unmapped))

@@ -1,4 +1,4 @@
-"""Summary of a preprocessing run: the content of `summary.json`, and a text for the user."""
+"""Summary of a preprocessing run: the content of `summary.json`, and as text."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -87,13 +87,13 @@ def summary_text(summary: dict[str, Any]) -> str:
         _line("rows read", rows["read"]),
         _line("  codes kept", rows["sequence_codes"]),
         _line("  merged duplicates", rows["merged_duplicates"]),
-        *(_line(f"  {_in_words(name)}", rows[name]) for name in excluded if rows[name]),
+        *(_line(f"  {_readable(name)}", rows[name]) for name in excluded if rows[name]),
         *(f"{_line('  rejected', count)}  {reason}" for reason, count in rows["rejected"].items()),
         *_flow_lines(summary["flow"]),
         *_recoding_lines(summary["roll_up"], summary["rare_codes"]),
         _line("", *(split.value for split in Split)),
         *(
-            _line(_in_words(name), *(summary[name][split.value] for split in Split))
+            _line(_readable(name), *(summary[name][split.value] for split in Split))
             for name in ("patients", "visits", "codes", "unknown_codes")
         ),
         _line("quantiles", *summary["codes_a_patient"], width=9),
@@ -104,7 +104,7 @@ def summary_text(summary: dict[str, Any]) -> str:
         *(_line(f"codes in {system}", count) for system, count in summary["codes_by_system"].items()),
         _line("distinct codes", summary["distinct_codes"]),
         _line("vocabulary size", summary["vocabulary_size"]),
-        _line(f"stays over {PROLONGED_STAY_DAYS} days", summary["prolonged_stays"]),
+        _line(f"visits longer than {PROLONGED_STAY_DAYS} days", summary["prolonged_stays"]),
         f"{'dates':{_LABEL_WIDTH}}  {summary['first_admission']} to {summary['last_discharge']}",
     ]
     if summary["unreadable_ordering_values"]:
@@ -117,7 +117,7 @@ def summary_text(summary: dict[str, Any]) -> str:
 _LABEL_WIDTH = 30
 
 
-def _in_words(key: str) -> str:
+def _readable(key: str) -> str:
     return key.replace("_", " ")
 
 

@@ -79,12 +79,12 @@ def diagnoses(
 
     acute = histories.inpatient[visit] & (family >= len(conditions.chronic))
     present = ~acute | (rng.random(count) < 0.75)
-    place = rng.random(count) - 0.6 * acute  # the reason for admission tends to be first
+    sort_key = rng.random(count) - 0.6 * acute  # the reason for admission tends to be first
     repeated = np.flatnonzero(rng.random(count) < REPEATED_SHARE)
     row = np.concatenate([np.arange(count), repeated])
-    place = np.concatenate([place, 1 + place[repeated]])
+    sort_key = np.concatenate([sort_key, 1 + sort_key[repeated]])
     third_party = rng.random(count) < 0.05
-    row = row[np.lexsort((place, visit[row]))]
+    row = row[np.lexsort((sort_key, visit[row]))]
     row = row[patient[row] < kept]  # [N]
     visit = visit[row]
     priority = 1 + np.arange(len(row)) - np.searchsorted(visit, visit)

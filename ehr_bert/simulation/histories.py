@@ -128,9 +128,9 @@ def _record(
     of_visit = np.repeat(np.arange(visits), problems)
     first = np.cumsum(recorded) - recorded
     picked = first[of_visit] + (rng.random(len(of_visit)) * recorded[of_visit]).astype(int)
-    brought = (recorded[of_visit] > 0) & (rng.random(len(of_visit)) < 0.6)
+    caused = (recorded[of_visit] > 0) & (rng.random(len(of_visit)) < 0.6)
     cause = np.full(len(of_visit), chronic)
-    cause[brought] = family[picked[brought]]
+    cause[caused] = family[picked[caused]]
     problem = _problem_choices(conditions).draw(
         2 * cause + inpatient[of_visit], rng.random(len(of_visit))
     ) % len(conditions.acute)

@@ -94,11 +94,11 @@ def risks(conditions: Conditions, histories: SimulatedHistories, index_date: np.
     known = past[histories.visit]  # [C]
     patient = histories.patient[histories.visit[known]]
     date = histories.discharged[histories.visit[known]].astype(float)
-    place = patient, histories.family[known]
+    cell = patient, histories.family[known]
     shape = len(index_date), len(number)
     first, last = np.full(shape, np.inf), np.full(shape, -np.inf)
-    np.minimum.at(first, place, date)
-    np.maximum.at(last, place, date)
+    np.minimum.at(first, cell, date)
+    np.maximum.at(last, cell, date)
     recorded = np.isfinite(last)  # [Z, F]
     recency = np.exp((last - index_date[:, None]) / outcome.recency_days)  # 0 if never
 

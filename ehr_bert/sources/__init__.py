@@ -19,7 +19,8 @@ def read_diagnoses(engine: Engine, path: Path) -> Diagnoses:
     other file is read as the TSV of the Med-BERT tutorial.
 
     Raises:
-        UserError: The table does not exist (key `missing-file`), or is not a diagnosis table.
+        UserError: The table does not exist (key `missing-file`), cannot be read (`unreadable-file`), or is
+            not a diagnosis table (`missing-column`, `wrong-column-count`, `missing-header`).
     """
     if not path.exists():
         raise UserError("missing-file", f"{path} does not exist. Check the path of the diagnosis table.")

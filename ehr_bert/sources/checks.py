@@ -11,13 +11,13 @@ from ehr_bert.schemas import DIAGNOSES, SpecialToken
 from ehr_bert.vocabulary import TUTORIAL_PAD
 
 ORDERING = {"present_on_admission": 2**15 - 2, "third_party": 2**15 - 2, "priority": 2**31 - 2}
-"""Columns that order the codes of a visit, the first foremost, with the greatest absolute value of each."""
+"""Columns that order the codes of a visit, in order of precedence, with the largest absolute value of each."""
 
 _RESERVED = (*(token.value for token in SpecialToken), TUTORIAL_PAD)
 
 
 class RejectionReason(StrEnum):
-    """Why a row is rejected. If several reasons apply, the first one that is checked is reported."""
+    """Reason to reject a row. If several reasons apply, the first one that is checked is reported."""
 
     BLANK = "blank line"
     FIELDS = "not seven fields"
@@ -59,8 +59,8 @@ class Diagnoses:
     splits: ir.Table | None = None
 
 
-def checked(fields: ir.Table, rejection: ir.StringValue) -> ir.Table:
-    """Convert the fields of a diagnosis table to their types, and find the rows that cannot be used.
+def check_rows(fields: ir.Table, rejection: ir.StringValue) -> ir.Table:
+    """Convert the fields of a diagnosis table to their types, and mark the rows that cannot be used.
 
     Args:
         fields: The columns of `DIAGNOSES` as stripped strings, null if empty. Other columns are kept.
@@ -83,7 +83,10 @@ def checked(fields: ir.Table, rejection: ir.StringValue) -> ir.Table:
         (typed.admit_date.isnull(), RejectionReason.ADMIT_DATE.value),
         (typed.discharge_date.isnull(), RejectionReason.DISCHARGE_DATE.value),
         (typed.discharge_date < typed.admit_date, RejectionReason.NEGATIVE_STAY.value),
-        (_has_control(typed.patient_id) | _has_control(typed.code), RejectionReason.CONTROL_CHARACTER.value),
+        (
+            _has_control_character(typed.patient_id) | _has_control_character(typed.code),
+            RejectionReason.CONTROL_CHARACTER.value,
+        ),
         (typed.code.isin(_RESERVED), RejectionReason.RESERVED_CODE.value),
         else_=ibis.null("string"),
     )
@@ -123,5 +126,5 @@ def _as_written(text: ir.StringValue, kind: str) -> ir.Value:
     return ibis.ifelse(value.cast("string") == text, value, ibis.null(kind))
 
 
-def _has_control(text: ir.StringValue) -> ir.BooleanValue:
+def _has_control_character(text: ir.StringValue) -> ir.BooleanValue:
     return text.re_search(r"[\x00-\x1f\x7f]")

@@ -72,7 +72,7 @@ def write_extracted_folder(
 
     Raises:
         UserError: No diagnosis can be used (keys `no-diagnosis`, `no-usable-diagnosis`), a split is unknown
-            or a patient is in two (`unknown-split`, `patient-in-two-splits`), or `folder` exists and was not
+            or a patient is in two (`unknown-split`, `patients-in-two-splits`), or `folder` exists and was not
             written by `extract` (`output-not-empty`).
     """
     with atomic_folder(folder, "extract") as temporary:
@@ -81,7 +81,7 @@ def write_extracted_folder(
             progress.update()
         tally = _tally(engine, records, rows)
         if not tally.usable:
-            raise _nothing_usable(engine, records, tally, without_visit, nested).prefixed(f"{where}: ")
+            raise _no_usable_diagnosis(engine, records, tally, without_visit, nested).prefixed(f"{where}: ")
         usable = rows.filter(rows.reason.isnull()).select(*DIAGNOSES.names).distinct()
         with _progress("writing diagnoses", "table") as progress:
             ordered = usable.order_by(*DIAGNOSES.names)
@@ -109,7 +109,7 @@ def read_extracted_folder(engine: Engine, folder: Path) -> Diagnoses:
     Raises:
         UserError: A table or column is missing (keys `missing-table`, `missing-column`), a patient has
             several rows (`duplicate-patient`), a split is unknown (`unknown-split`), or a patient is in two
-            splits (`patient-in-two-splits`).
+            splits (`patients-in-two-splits`).
     """
     patients, splits = folder / PATIENTS_FILE, folder / SPLITS_FILE
     if not patients.exists():
@@ -195,7 +195,7 @@ def _checked_splits(engine: Engine, splits: ir.Table, where: str) -> ir.Table:
     count = _repeated_patients(engine, distinct)
     if count:
         raise UserError(
-            "patient-in-two-splits", f"{where}: {count:,} patients are in two splits. Put each in one split."
+            "patients-in-two-splits", f"{where}: {count:,} patients are in two splits. Put each in one split."
         )
     return distinct
 
@@ -207,10 +207,10 @@ def _repeated_patients(engine: Engine, table: ir.Table) -> int:
     return engine.collect(repeated.aggregate(patients=repeated.count()))["patients"][0].as_py()
 
 
-def _nothing_usable(
+def _no_usable_diagnosis(
     engine: Engine, records: StoreRecords, tally: Tally, without_visit: WithoutVisit, nested: NestedVisits
 ) -> UserError:
-    """Return the error for a store without a usable diagnosis, with the most frequent reason."""
+    """Return the error for a store without usable diagnoses, with the most frequent reason."""
     table = records.names.code.split(".")[0]
     if not tally.rejected:
         return UserError("no-diagnosis", f"{table} contains no diagnosis. Check the store and its options.")
@@ -221,7 +221,7 @@ def _nothing_usable(
     remedies = (remedy for start, remedy in _REMEDIES.items() if reason.startswith(start))
     return UserError(
         "no-usable-diagnosis",
-        f"all {tally.read:,} rows of {table} are rejected, {count:,} of them because of: {reason} "
+        f"all {tally.read:,} rows of {table} are rejected, {count:,} of them for the reason {reason!r} "
         f"(first rows: {'; '.join(examples)}). {next(remedies, 'Correct the table.')}",
     )
 

@@ -1,4 +1,4 @@
-"""Any table of diagnoses, with its columns named in a small TOML file."""
+"""Reader of any table of diagnoses, whose columns a small TOML file names."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ from ehr_bert.sources.tables import RawTables, without_decimals
 from ehr_bert.toml import read_toml
 
 _DATES = ("admit_date", "discharge_date")
-_ORDER = ("visit_index", "los_days")
+_VISIT_ORDER = ("visit_index", "los_days")
 _PERSONAL = ("birth_date", "sex", "death_date")
-_COLUMNS = ("patient_id", "code", *_DATES, *_ORDER, "system", *ORDERING, *_PERSONAL)
+_COLUMNS = ("patient_id", "code", *_DATES, *_VISIT_ORDER, "system", *ORDERING, *_PERSONAL)
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,18 @@ class TableMapping:
         systems = _section(values, "systems", str)
         calendar = _section(values, "calendar", (date, int))
         _check_keys("calendar.", calendar, ("start_date", "gap_days"))
-        required = ("patient_id", "code", *(_ORDER if calendar else _DATES))
+        required = ("patient_id", "code", *(_VISIT_ORDER if calendar else _DATES))
         missing = [name for name in required if name not in columns]
         if missing:
             raise UserError(
                 "missing-setting",
-                f"{', '.join(missing)} missing in [columns]. Name {', '.join(_DATES)}, or "
-                f"{', '.join(_ORDER)} and add a [calendar].",
+                f"[columns] does not name {', '.join(missing)}. Add them. A table without dates needs "
+                f"{', '.join(_VISIT_ORDER)} and a [calendar].",
             )
         if calendar and not isinstance(calendar.get("start_date"), date):
             raise UserError(
                 "missing-setting",
-                "start_date missing in [calendar]. Add a day without quotes, such as 2000-01-01.",
+                "[calendar] has no start_date. Add a day without quotes, such as 2000-01-01.",
             )
         table = values.get("table")
         if not isinstance(table, str | None):
@@ -131,7 +131,7 @@ def read_mapped(tables: RawTables, columns: TableMapping) -> StoreRecords:
     def place(name: str) -> str:
         return f"{table}.{mapping.columns[name]}"
 
-    admit, discharge = _ORDER if mapping.calendar else _DATES
+    admit, discharge = _VISIT_ORDER if mapping.calendar else _DATES
     return StoreRecords(
         names=ColumnNames(place("code"), place("patient_id"), place(admit), place(admit), place(discharge)),
         diagnoses=diagnosis_rows(

@@ -13,7 +13,7 @@ from ehr_bert.sources.store import Store, StoreOption
 from ehr_bert.sources.tables import RawTables
 
 DIAGNOSIS_PATTERN = "^(DIAGNOSIS|CONDITION)//|^(ICD9CM|ICD10CM|ICD10|SNOMED)/"
-"""Regular expression for the codes of diagnoses, by default."""
+"""Default regular expression for the codes of diagnoses."""
 
 _ADMISSION, _DISCHARGE = "^HOSPITAL_ADMISSION(//|$)", "^HOSPITAL_DISCHARGE(//|$)"
 _BIRTH, _DEATH, _SEX = "^MEDS_BIRTH(//|$)", "^MEDS_DEATH(//|$)", "^(GENDER|SEX)//"
@@ -99,24 +99,26 @@ def _within_stays(events: ir.Table, diagnoses: str) -> ir.Table:
     open.
     """
     marked = events.mutate(
-        place=ibis.cases(
+        event_order=ibis.cases(
             (events.code.re_search(_ADMISSION), 0),
             (events.code.re_search(_DISCHARGE), 2),
             (events.code.re_search(diagnoses), 1),
             else_=ibis.null("int8"),
         )
     )
-    marked = marked.filter(marked.place.notnull())
+    marked = marked.filter(marked.event_order.notnull())
     admitted, discharged = _time_of(marked, _ADMISSION), _time_of(marked, _DISCHARGE)
-    order = {"group_by": marked.subject_id, "order_by": [marked.time, marked.place]}
+    order = {"group_by": marked.subject_id, "order_by": [marked.time, marked.event_order]}
     open_since = admitted.max().over(ibis.window(preceding=None, following=0, **order))
-    left_at = discharged.max().over(ibis.window(preceding=(None, 1), **order))
+    last_discharge = discharged.max().over(ibis.window(preceding=(None, 1), **order))
     ends_at = discharged.min().over(ibis.window(preceding=0, following=None, **order))
-    stays = marked.mutate(open_since=open_since, left_at=left_at, ends_at=ends_at)
+    stays = marked.mutate(open_since=open_since, last_discharge=last_discharge, ends_at=ends_at)
     is_open = (
-        (stays.open_since > stays.left_at.fill_null("")) & stays.ends_at.notnull() & stays.time.notnull()
+        (stays.open_since > stays.last_discharge.fill_null(""))
+        & stays.ends_at.notnull()
+        & stays.time.notnull()
     ).fill_null(False)
-    return stays.filter(stays.place == 1).select(
+    return stays.filter(stays.event_order == 1).select(
         "subject_id",
         "time",
         "code",

@@ -10,7 +10,7 @@ from ehr_bert.codes import CodeSystem
 from ehr_bert.codes.naming import system_by_shape, system_named
 from ehr_bert.schemas import PATIENTS
 from ehr_bert.sources.checks import RejectionReason
-from ehr_bert.sources.records import ColumnNames, StoreRecords, agreed, diagnosis_rows
+from ehr_bert.sources.records import ColumnNames, StoreRecords, diagnosis_rows, one_row_per_key
 from ehr_bert.sources.store import Store, StoreOption
 from ehr_bert.sources.tables import RawTables, without_decimals
 
@@ -19,7 +19,7 @@ OMOP_PREFIX = "OMOP_"
 
 
 class OmopCodes(StrEnum):
-    """Which code of a condition is used."""
+    """Codes of a condition to use: the source codes or the standard concepts."""
 
     SOURCE = "source"
     STANDARD = "standard"
@@ -139,7 +139,7 @@ def _with_visit_of_detail(rows: ir.Table, tables: RawTables) -> ir.Table:
     details = details.select(
         detail_id=without_decimals(details.visit_detail_id), detail_visit=details.visit_occurrence_id
     )
-    visit_of = agreed(details, "detail_id", ["detail_visit"]).select("detail_id", "detail_visit")
+    visit_of = one_row_per_key(details, "detail_id", ["detail_visit"]).select("detail_id", "detail_visit")
     joined = rows.left_join(visit_of, without_decimals(rows.visit_detail_id) == visit_of.detail_id)
     return joined.mutate(visit_occurrence_id=joined.visit_occurrence_id.coalesce(joined.detail_visit)).drop(
         "detail_id", "detail_visit"
@@ -153,7 +153,7 @@ def _with_concepts(rows: ir.Table, tables: RawTables) -> ir.Table:
     concepts = tables.read("concept", ["concept_id", "vocabulary_id", "concept_code"])
     columns = ["vocabulary_id", "concept_code"]
     concepts = concepts.select(*columns, known_id=without_decimals(concepts.concept_id))
-    known = agreed(concepts.filter(concepts.known_id != "0"), "known_id", columns).select(
+    known = one_row_per_key(concepts.filter(concepts.known_id != "0"), "known_id", columns).select(
         "known_id", *columns
     )
     return rows.left_join(known, rows.concept_id == known.known_id).drop("known_id")

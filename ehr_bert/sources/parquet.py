@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES
-from ehr_bert.sources.checks import ORDERING, Diagnoses, checked
+from ehr_bert.sources.checks import ORDERING, Diagnoses, check_rows
 
 
 def read_diagnosis_parquet(engine: Engine, path: Path) -> Diagnoses:
@@ -36,7 +36,7 @@ def read_diagnosis_parquet(engine: Engine, path: Path) -> Diagnoses:
     fields = texts.select(**{name: texts[name].strip().nullif("") for name in texts.columns})
     return Diagnoses(
         path=path,
-        rows=checked(fields, ibis.null("string")),
+        rows=check_rows(fields, ibis.null("string")),
         rejected=_rejected(texts),
     )
 
@@ -45,7 +45,7 @@ def _rejected(texts: ir.Table) -> ir.Table:
     """Return the rejected rows. `line` is null, and `row` holds the columns, separated by tabs."""
     row = ibis.literal("\t").join([texts[name].fill_null("") for name in DIAGNOSES.names])
     fields = texts.select(**{name: texts[name].strip().nullif("") for name in texts.columns}, row=row)
-    rows = checked(fields, ibis.null("string"))
+    rows = check_rows(fields, ibis.null("string"))
     return (
         rows.filter(rows.reason.notnull())
         .select(line=ibis.null("int64"), reason="reason", row="row")

@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 
 from ehr_bert.codes import canonical
 from ehr_bert.schemas import PATIENTS
-from ehr_bert.sources.checks import ORDERING, RejectionReason, checked, day
+from ehr_bert.sources.checks import ORDERING, RejectionReason, check_rows, day
 
 
 class WithoutVisit(StrEnum):
@@ -41,7 +41,7 @@ class ColumnNames:
 class StoreRecords:
     """The records of a store, as its reader returns them.
 
-    Every column is a string, null if empty. An id is written in the same way in all tables.
+    Every column is a string, null if empty. An id has the same spelling in all tables.
 
     Attributes:
         names: Columns that rejection reasons name.
@@ -101,7 +101,7 @@ def checked_diagnoses(records: StoreRecords, without_visit: WithoutVisit, nested
 
     Returns:
         The columns of `Diagnoses.rows`; `is_one_day_visit`, whether the diagnosis has no visit and became a
-        one-day visit; `is_nested`, whether its visit lies within another and took the days of that visit;
+        one-day visit; `is_nested`, whether its visit lies within another and was given the days of that visit;
         and `record` and `row`.
     """
     rows = _with_days(records, nested)
@@ -132,8 +132,8 @@ def checked_diagnoses(records: StoreRecords, without_visit: WithoutVisit, nested
         is_one_day_visit=is_one_day_visit,
         rejection=rejection.coalesce(visit_rejection),
     )
-    typed = checked(fields, fields.rejection).drop("rejection")
-    return typed.mutate(reason=_with_place(typed.reason, records.names))
+    typed = check_rows(fields, fields.rejection).drop("rejection")
+    return typed.mutate(reason=_with_column(typed.reason, records.names))
 
 
 def patient_rows(records: StoreRecords) -> ir.Table:
@@ -149,7 +149,7 @@ def patient_rows(records: StoreRecords) -> ir.Table:
     typed = rows.filter(rows.patient_id.notnull()).mutate(
         sex=_sex(rows.sex), **{name: day(rows[name]) for name in columns if name != "sex"}
     )
-    patients = agreed(typed, "patient_id", columns)
+    patients = one_row_per_key(typed, "patient_id", columns)
     conflicts = [patients[_differs(name)].cast("int32") for name in columns]
     return patients.select("patient_id", *columns, conflicts=sum(conflicts[1:], conflicts[0]))
 
@@ -164,8 +164,12 @@ def _with_days(records: StoreRecords, nested: NestedVisits) -> ir.Table:
             is_nested=ibis.literal(False),
         )
     columns = ("patient_id", "admit_date", "discharge_date")
-    visits = agreed(records.visits.filter(records.visits.visit_id.notnull()), "visit_id", columns)
-    visits = _merged(visits) if nested == NestedVisits.MERGE else visits.mutate(is_nested=ibis.literal(False))
+    visits = one_row_per_key(records.visits.filter(records.visits.visit_id.notnull()), "visit_id", columns)
+    visits = (
+        _merge_nested(visits)
+        if nested == NestedVisits.MERGE
+        else visits.mutate(is_nested=ibis.literal(False))
+    )
     visits = visits.rename(lambda name: f"visit_{name}")
     joined = rows.drop("admit_date", "discharge_date").left_join(
         visits, rows.visit_id == visits.visit_visit_id
@@ -191,7 +195,7 @@ def _with_days(records: StoreRecords, nested: NestedVisits) -> ir.Table:
 
 
 def _with_patients(rows: ir.Table, patients: ir.Table | None) -> ir.Table:
-    """Add `is_known`, whether the table of patients contains the patient."""
+    """Add `is_known`, whether the patient table contains the patient."""
     if patients is None:
         return rows.mutate(is_known=ibis.literal(True))
     known = patients.select(known_id="patient_id").distinct()
@@ -206,7 +210,7 @@ def _with_canonical_codes(rows: ir.Table) -> ir.Table:
     return rows.left_join(known, (rows.code == known.written) & (rows.system == known.of))
 
 
-def agreed(rows: ir.Table, key: str, columns: Sequence[str]) -> ir.Table:
+def one_row_per_key(rows: ir.Table, key: str, columns: Sequence[str]) -> ir.Table:
     """Return one row per key. A value in which its rows differ is null, and `<column>_differs` is true."""
     spans = rows.group_by(key).aggregate(
         **{f"{name}_least": rows[name].min() for name in columns},
@@ -227,11 +231,11 @@ def _differs(column: str) -> str:
     return f"{column}_differs"
 
 
-def _merged(visits: ir.Table) -> ir.Table:
-    """Give each nested visit the days of the visit around it, and add `is_nested`.
+def _merge_nested(visits: ir.Table) -> ir.Table:
+    """Give each nested visit the days of the enclosing visit, and add `is_nested`.
 
     Visits are sorted by first day, and by last day in descending order. A visit that ends no later than an
-    earlier one is nested. The visit around it is the last one before it that is not nested.
+    earlier one is nested. The enclosing visit is the last one before it that is not nested.
     """
     first, last = (day(visits[name]).cast("string") for name in ("admit_date", "discharge_date"))
     is_span = (first <= last).fill_null(False)
@@ -263,9 +267,9 @@ def _merged(visits: ir.Table) -> ir.Table:
     )
 
 
-def _with_place(reason: ir.StringValue, names: ColumnNames) -> ir.StringValue:
+def _with_column(reason: ir.StringValue, names: ColumnNames) -> ir.StringValue:
     """Add the table and column that cause the rejection to the reason."""
-    places = {
+    columns = {
         RejectionReason.NO_CODE: names.code,
         RejectionReason.ADMIT_DATE: names.admit_date,
         RejectionReason.DISCHARGE_DATE: names.discharge_date,
@@ -277,7 +281,7 @@ def _with_place(reason: ir.StringValue, names: ColumnNames) -> ir.StringValue:
         RejectionReason.OTHER_PATIENT: names.visit_id,
     }
     return ibis.cases(
-        *((reason == known.value, f"{known}: {place}") for known, place in places.items()), else_=reason
+        *((reason == known.value, f"{known}: {column}") for known, column in columns.items()), else_=reason
     )
 
 

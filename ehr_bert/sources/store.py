@@ -17,7 +17,7 @@ class StoreOption:
         name: Keyword argument of the reader, such as `condition_types` for the option `--condition-types`.
         help: Description for `ehr-bert extract --help`.
         metavar: Placeholder of the value in the help.
-        choices: Allowed values; None allows any text.
+        choices: Allowed values. None allows any text.
         convert: Converts the text to what the reader expects. It may raise a `UserError`.
         required: Whether the store cannot be read without the option.
     """

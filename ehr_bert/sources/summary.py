@@ -22,7 +22,7 @@ class Tally:
         rejected: Number of rejected rows by reason.
         unreadable: Number of unreadable ordering values of usable rows, which are treated as missing.
         one_day_visits: Number of usable rows without a visit id, which became one-day visits.
-        nested: Number of usable rows whose visit took the days of the visit around it.
+        nested: Number of usable rows whose visit was given the days of the enclosing visit.
     """
 
     read: int
@@ -114,13 +114,13 @@ def extraction_text(summary: dict[str, Any]) -> str:
     lines = [
         line("rows read", rows["read"]),
         line("  kept", rows["kept"]),
-        line("  duplicates merged", rows["merged_duplicates"]),
+        line("  merged duplicates", rows["merged_duplicates"]),
         *(line("  rejected", count, reason) for reason, count in rows["rejected"].items()),
         line("patients", patients["with_diagnoses"], f"of {patients['in_store']:,} in the store"),
         line("visits", summary["visits"]),
         line(f"  longer than {PROLONGED_STAY_DAYS} days", summary["prolonged_stays"]),
         line("distinct codes", summary["distinct_codes"]),
-        *(line("  rows of", count, system) for system, count in summary["rows_by_system"].items()),
+        *(line(f"  rows in {system}", count) for system, count in summary["rows_by_system"].items()),
         f"{'':28}" + "".join(f"{name:>9}" for name in summary["visits_a_patient"]),
         *(
             f"{title:28}" + "".join(f"{value:>9,}" for value in summary[key].values())
@@ -138,7 +138,7 @@ def extraction_text(summary: dict[str, Any]) -> str:
         "conflicting patient values": patients["conflicting_values"],
     }
     lines += [line(name, count) for name, count in notes.items() if count]
-    lines += [line(f"patients of {split}", count) for split, count in summary.get("splits", {}).items()]
+    lines += [line(f"patients in {split}", count) for split, count in summary.get("splits", {}).items()]
     return "\n".join(lines)
 
 

@@ -34,7 +34,7 @@ class RawTables:
     Attributes:
         where: Path or URL of the store, for messages.
         readers: Function that returns each table, by lower-case name.
-        copy: Moves a table to the engine, if it is stored elsewhere.
+        copy: Copies a table to the engine, if it is stored elsewhere.
     """
 
     where: str
@@ -54,7 +54,8 @@ class RawTables:
         if len(self.readers) != 1:
             raise UserError(
                 "ambiguous-table",
-                f"{self.where} has {len(self.readers)} tables instead of one. Name the table to read.",
+                f"{self.where} has {len(self.readers)} tables instead of one. Name the table in the file of "
+                '--columns: table = "name".',
             )
         return next(iter(self.readers))
 
@@ -62,7 +63,7 @@ class RawTables:
         """Return the lower-case names of the columns of a table.
 
         Raises:
-            UserError: The table is missing (key `missing-table`) or cannot be read.
+            UserError: The table is missing (key `missing-table`) or cannot be read (`unreadable-file`).
         """
         return {column.lower() for column in self._stored(name).columns}
 
@@ -71,7 +72,7 @@ class RawTables:
 
         Args:
             name: Name of the table in lower case.
-            columns: Columns that the table must have.
+            columns: Required columns.
             optional: Columns that are null if the table does not have them.
 
         Raises:
@@ -103,7 +104,7 @@ class RawTables:
         return UserError(
             "missing-table",
             f"{self.where} has no table {', '.join(names)}. Its tables: "
-            f"{', '.join(sorted(self.readers)) or 'none'}. Check the path of the store, or add the table.",
+            f"{', '.join(sorted(self.readers)) or 'none'}. Check the path and --from, or add the table.",
         )
 
 
@@ -198,7 +199,9 @@ def _database_tables(engine: Engine, url: str, folder: Path) -> RawTables:
                     writer.write_batch(batch)
         except Exception as error:
             raise UserError(
-                "unreadable-table", f"cannot read a table of {where}: {_first_line(error, url)}."
+                "unreadable-table",
+                f"cannot read a table of {where}: {_first_line(error, url)}. Check the connection and the "
+                "permissions.",
             ) from error
         return engine.read_parquet(path)
 

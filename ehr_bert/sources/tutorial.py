@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 from ehr_bert.engines import LINE, LINE_NUMBER, Engine, header_line
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES
-from ehr_bert.sources.checks import Diagnoses, RejectionReason, checked
+from ehr_bert.sources.checks import Diagnoses, RejectionReason, check_rows
 
 COLUMNS = tuple(DIAGNOSES.names)
 """Columns of the table by position. Their names in the header are ignored."""
@@ -57,7 +57,7 @@ def _split(lines: ir.Table) -> ir.Table:
         (fields[LINE].fill_null("").re_search(r"\S"), RejectionReason.FIELDS.value),
         else_=RejectionReason.BLANK.value,
     )
-    return checked(fields, rejection).drop("field_count")
+    return check_rows(fields, rejection).drop("field_count")
 
 
 def _check_header(path: Path) -> None:

@@ -1,7 +1,7 @@
 # Covers: ehr_bert.codes.headings, ehr_bert.codes.roll_up
 import pytest
 
-from ehr_bert.codes import RollUp, rolled_up
+from ehr_bert.codes import RollUp, roll_up_targets
 from ehr_bert.codes.headings import ancestors, category, parent, with_headings
 from ehr_bert.codes.maps import ccs_categories, titles
 
@@ -74,11 +74,11 @@ CODES = [
 def test_codes_are_rolled_up_and_codes_without_a_target_are_excluded(
     to: RollUp, expected: dict[str, str]
 ) -> None:
-    assert rolled_up(CODES, to) == expected
+    assert roll_up_targets(CODES, to) == expected
 
 
 def test_ccs_categories_of_all_rolled_up_codes_have_a_title() -> None:
-    targets = set(rolled_up(ccs_categories(), RollUp.CCS).values())
+    targets = set(roll_up_targets(ccs_categories(), RollUp.CCS).values())
     assert len(targets) > 270
     assert targets <= titles().keys()
 

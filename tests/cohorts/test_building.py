@@ -333,7 +333,7 @@ def test_age_needs_patients(engine, tmp_path):
     rows = messy_rows(5, seed=1)
     folder = write_extracted(tmp_path / "store", rows) / "diagnoses"
     values = {"index": {"kind": "nth_visit"}, "history": {"min_age": 18}, "outcomes": [OUTCOME]}
-    with raises_user_error("missing-patients", "history.min_age"):
+    with raises_user_error("missing-patients-table", "history.min_age"):
         build(engine, folder, tmp_path / "out", values)
 
 

@@ -152,12 +152,12 @@ def test_a_cohort_from_labels(engine, tmp_path):
     assert risks.to_pydict() == {"risk": [risk for *_, risk in expected]}
     steps = {step["rule"]: step["rows"] for step in summary["flow"]}
     assert list(steps) == [
-        "rows of the table of labels",
+        "rows of the label table",
         "patient in the diagnosis table",
         "at least 1 visit of history",
         "at least one label",
     ]
-    assert steps["rows of the table of labels"] == 93
+    assert steps["rows of the label table"] == 93
     assert steps["patient in the diagnosis table"] == 3 * rows["patient_id"].nunique()
     assert steps["at least one label"] == len(expected) < steps["at least 1 visit of history"]
     for row in examples[::7]:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ehr_bert.schemas import SpecialToken
-from ehr_bert.sequences.mixed_vocabulary import Survival, mixed_vocabulary, survival
+from ehr_bert.sequences.mixed_vocabulary import VocabularyCoverage, mixed_vocabulary
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 from tests.user_errors import raises_user_error
 
@@ -36,9 +36,9 @@ def test_amplification_keeps_codes_of_a_small_corpus():
     assert codes(plain) == ["a", "b", "c", "d"]
     assert codes(amplified) == ["a", "b", "x", "y"]
     assert amplified.patients[SPECIAL:] == (1005, 500, 20, 9)  # as they are
-    assert survival(SMALL, plain) == Survival(codes=4, kept=1, occurrences=5 / 35)
-    assert survival(SMALL, amplified) == Survival(codes=4, kept=3, occurrences=34 / 35)
-    assert str(survival(LARGE, amplified)) == "2 of 4 codes, 93.17% of occurrences"
+    assert vocabulary_coverage(SMALL, plain) == VocabularyCoverage(codes=4, kept=1, occurrences=5 / 35)
+    assert vocabulary_coverage(SMALL, amplified) == VocabularyCoverage(codes=4, kept=3, occurrences=34 / 35)
+    assert str(vocabulary_coverage(LARGE, amplified)) == "2 of 4 codes, 93.17% of occurrences"
 
 
 def test_the_minimum_of_patients_applies_before_amplification():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ehr_bert.codes import RollUp, rolled_up
+from ehr_bert.codes import RollUp, roll_up_targets
 from ehr_bert.engines import DuckDBEngine, quantiles
 from ehr_bert.sequences.building import SequenceOptions
 from ehr_bert.sequences.folder import write_sequences_folder
@@ -27,7 +27,7 @@ def test_rolled_up_codes_are_merged_within_a_visit(engine: DuckDBEngine, tmp_pat
     table = write_tutorial_table(tmp_path / "table.tsv", rows)
     for to in RollUp:
         patients, _, _ = sequences_of(engine, table, SequenceOptions(roll_up=to))
-        targets = rolled_up(CODES, to)
+        targets = roll_up_targets(CODES, to)
         assert patients == reference(rows.replace({"code": targets}))
 
 

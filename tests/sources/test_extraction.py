@@ -176,7 +176,7 @@ def test_an_extracted_folder_with_errors_is_refused(engine: DuckDBEngine, tmp_pa
         (
             splits,
             pa.table({"patient_id": ["a", "a"], "split": ["train", "test"]}),
-            "patient-in-two-splits",
+            "patients-in-two-splits",
         ),
         (patients, table.drop_columns("sex"), "missing-column"),
         (patients, pa.concat_tables([table, table]), "duplicate-patient"),
