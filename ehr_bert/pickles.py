@@ -54,8 +54,8 @@ def read_pickles(path: Path) -> Iterator[Any]:
     except pickle.UnpicklingError as error:
         raise UserError(
             "invalid-pickle",
-            f"{path} is damaged or is not a pickle file (pickle {count + 1}: {str(error).rstrip('.')}). Choose "
-            "another file, or write it again.",
+            f"{path} is damaged or is not a pickle file (pickle {count + 1}: {str(error).rstrip('.')}). "
+            "Choose another file, or write it again.",
         ) from error
     except (EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
         raise UserError(

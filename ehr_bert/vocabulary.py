@@ -152,7 +152,8 @@ class Vocabulary:
         if by_id.get(0) != SpecialToken.PAD:
             raise UserError(
                 "invalid-types-file",
-                f"id 0 of the .types file is {by_id.get(0)!r} instead of {TUTORIAL_PAD!r}. Number the codes from 1.",
+                f"id 0 of the .types file is {by_id.get(0)!r} instead of {TUTORIAL_PAD!r}. Number the "
+                "codes from 1.",
             )
         tokens = [by_id.get(index, f"[unused{index}]") for index in range(max(by_id) + 1)]
         tokens += [token.value for token in SpecialToken if token not in tokens]
@@ -223,7 +224,8 @@ def read_types(path: Path) -> dict[str, int] | None:
         if not isinstance(types, dict):
             raise UserError(
                 "invalid-types-file",
-                f"{path} contains a {type(types).__name__} instead of a dict from codes to ids. Choose a vocabulary or .types file.",
+                f"{path} contains a {type(types).__name__} instead of a dict from codes to ids. Choose a "
+                "vocabulary or a .types file.",
             )
         return types
     tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")

@@ -64,8 +64,8 @@ class DuckDBEngine:
             self._folder.cleanup()
             raise UserError(
                 "invalid-engine-setting",
-                f"DuckDB does not accept {', '.join(_given(memory_limit, threads))}: {_first_line(error)}. Write "
-                "a memory limit such as 8GB.",
+                f"DuckDB does not accept {', '.join(_given(memory_limit, threads))}: {_first_line(error)}. "
+                "Write a memory limit such as 8GB.",
             ) from error
 
     def __enter__(self) -> "DuckDBEngine":

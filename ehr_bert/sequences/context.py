@@ -15,7 +15,7 @@ AGE_TOKEN_BANDS = tuple(range(0, 100, 10))
 """Lower bounds of the bands of age at admission, in completed years. The last band is open."""
 
 GAP_BANDS = (0, 8, 31, 91, 181, 366, 731)
-"""Lower bounds of the bands of days since the previous discharge. The last band is open; overlaps count as 0."""
+"""Lower bounds of the bands of days since the previous discharge. The last is open; overlaps count as 0."""
 
 
 @dataclass(frozen=True)

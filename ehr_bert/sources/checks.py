@@ -11,7 +11,7 @@ from ehr_bert.schemas import DIAGNOSES, SpecialToken
 from ehr_bert.vocabulary import TUTORIAL_PAD
 
 ORDERING = {"present_on_admission": 2**15 - 2, "third_party": 2**15 - 2, "priority": 2**31 - 2}
-"""Columns that order the codes of a visit, in order of precedence, with the largest absolute value of each."""
+"""Columns that order the codes of a visit, by precedence, with the largest absolute value of each."""
 
 _RESERVED = (*(token.value for token in SpecialToken), TUTORIAL_PAD)
 

@@ -101,8 +101,8 @@ def checked_diagnoses(records: StoreRecords, without_visit: WithoutVisit, nested
 
     Returns:
         The columns of `Diagnoses.rows`; `is_one_day_visit`, whether the diagnosis has no visit and became a
-        one-day visit; `is_nested`, whether its visit lies within another and was given the days of that visit;
-        and `record` and `row`.
+        one-day visit; `is_nested`, whether its visit lies within another and was given its days; and
+        `record` and `row`.
     """
     rows = _with_days(records, nested)
     rows = _with_canonical_codes(_with_patients(rows, records.patients))

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ehr_bert.schemas import SpecialToken
-from ehr_bert.sequences.mixed_vocabulary import VocabularyCoverage, mixed_vocabulary
+from ehr_bert.sequences.mixed_vocabulary import VocabularyCoverage, mixed_vocabulary, vocabulary_coverage
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 from tests.user_errors import raises_user_error
 
