@@ -217,7 +217,9 @@ def read_types(path: Path) -> dict[str, int] | None:
             is_text = file.read(len(SpecialToken.PAD)) == SpecialToken.PAD.encode()
     except OSError as error:
         raise UserError(
-            "unreadable-file", f"vocabulary {path} cannot be read: {error.strerror}. Check the path."
+            "unreadable-file",
+            f"vocabulary {path} cannot be read: {error.strerror}. Check the path; `ehr-bert preprocess` "
+            "writes this file.",
         ) from error
     if not is_text:
         types = next(read_pickles(path))

@@ -63,7 +63,7 @@ def build_examples(source: Source, definition: Definition, seed: int) -> Labelle
     if known is None and (history.min_age is not None or history.max_age is not None):
         raise UserError(
             "missing-patients-table",
-            f"{source.path} has no patient table, which history.min_age and max_age need. Create the "
+            f"{source.path} has no patient table, which history.min_age and max_age require. Create the "
             "folder with `ehr-bert extract`.",
         )
     code_sets = _code_sets(source, definition)

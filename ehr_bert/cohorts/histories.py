@@ -38,8 +38,8 @@ def cohort_parts(
     if kinds - {ContextKind.GAP} and patients is None:
         raise UserError(
             "missing-patients-table",
-            f"{source.path} has no patient table, which tokens of sex and age need. Create the folder "
-            "with `ehr-bert extract`.",
+            f"{source.path} has no patient table, which the tokens sex and age require. Create the "
+            "folder with `ehr-bert extract`.",
         )
     table = examples.table
     key = table.patient_id + _SEPARATOR + table.index_date.cast("string")

@@ -129,7 +129,8 @@ def _cast(table: pa.Table, name: str, type_: pa.DataType, path: Path) -> pa.Chun
         return pc.cast(table[name], type_)
     except pa.ArrowException as error:
         raise UserError(
-            "column-type", f"{path}: the column {name} has the type {table[name].type} and needs {type_}."
+            "column-type",
+            f"{path}: the column {name} has the type {table[name].type} instead of {type_}. Convert it.",
         ) from error
 
 

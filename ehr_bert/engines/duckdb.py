@@ -222,7 +222,7 @@ def _given(memory_limit: str | None, threads: int | None) -> Iterator[str]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return str(error).splitlines()[0].rstrip(".")
 
 
 @contextmanager

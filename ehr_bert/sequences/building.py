@@ -194,8 +194,8 @@ def build_histories(
     if options.context - {ContextKind.GAP} and diagnoses.patients is None:
         raise UserError(
             "missing-patients-table",
-            f"{diagnoses.path} has no patient table, which tokens of sex and age need. Create the folder "
-            "with `ehr-bert extract`.",
+            f"{diagnoses.path} has no patient table, which the tokens sex and age require. Create the "
+            "folder with `ehr-bert extract`.",
         )
     usable = usable_rows(engine, diagnoses)
     materialised = [usable.all_rows]

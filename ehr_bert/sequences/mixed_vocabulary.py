@@ -51,8 +51,8 @@ def mixed_vocabulary(
     if len(amplified) != len(corpora):
         raise UserError(
             "factor-count",
-            f"{len(amplified)} amplification factors are given for {len(corpora)} corpora. "
-            "Give one per corpus.",
+            f"the number of amplification factors is {len(amplified)}, but there are {len(corpora)} corpora. "
+            "Give one factor per corpus.",
         )
     if min(amplified) <= 0:
         raise UserError("invalid-setting", f"amplification must be above 0, not {min(amplified):g}.")

@@ -183,7 +183,7 @@ def _database_tables(engine: Engine, url: str, folder: Path) -> RawTables:
         raise UserError(
             "connection-failed",
             f"cannot connect to {where}: {_first_line(error, url)}. "
-            "Check the URL, and that the Ibis backend is installed.",
+            f"Check the URL, and install the Ibis backend: pip install 'ibis-framework[{url.partition('://')[0]}]'.",
         ) from error
 
     def copy(table: ir.Table) -> ir.Table:
@@ -225,7 +225,9 @@ def _without_password(url: str) -> str:
 
 
 def _first_line(error: Exception, url: str) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].replace(url, _without_password(url))
+    return (
+        (str(error) or type(error).__name__).splitlines()[0].rstrip(".").replace(url, _without_password(url))
+    )
 
 
 def without_decimals(number: ir.StringValue) -> ir.StringValue:

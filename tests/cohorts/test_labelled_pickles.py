@@ -44,8 +44,8 @@ def test_a_cohort_from_pickles(engine, tmp_path, infix):
 @pytest.mark.parametrize(
     ("key", "mentioned", "train"),
     [
-        ("invalid-pickle", "dhf.train, pickle 1", [[[1, 1, [1]]]]),
-        ("invalid-pickle", "pickle 2", [[], [[1, 1, [1, 2], [1]]]]),
+        ("invalid-record", "dhf.train, pickle 1", [[[1, 1, [1]]]]),
+        ("invalid-record", "pickle 2", [[], [[1, 1, [1, 2], [1]]]]),
         ("unknown-code-ids", "pickle 1", [[[1, 1, [3], [1]]]]),
         ("unknown-code-ids", "pickle 1", [[[1, 1, [0], [1]]]]),
         ("unknown-code-ids", "pickle 1", [[[1, 1, [99], [1]]]]),

@@ -136,12 +136,12 @@ def test_an_extracted_folder_is_a_diagnosis_table(engine: DuckDBEngine, tmp_path
         (
             {"patient": [None] * 6},
             "no-usable-diagnosis",
-            "all 6 rows of t are rejected, 5 of them because of: no patient id (first rows: code=",
+            "all 6 rows of t are rejected, 5 of them for the reason 'no patient id' (first rows: code=",
         ),
         (
             {"code": [None] * 6},
             "no-usable-diagnosis",
-            "4 of them because of: no code: t.code (first rows: code= priority=1; code= ",
+            "4 of them for the reason 'no code: t.code' (first rows: code= priority=1; code= ",
         ),
         ({name: [] for name in DIAGNOSED}, "no-diagnosis", "t contains no diagnosis"),
     ],
