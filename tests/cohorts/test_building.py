@@ -201,7 +201,7 @@ def test_matching_keeps_all_cases_and_matched_controls(engine, tmp_path, data):
     }
 
 
-@pytest.mark.parametrize("name", ["cases", "place", "by_sex", "person"])
+@pytest.mark.parametrize("name", ["cases", "position", "by_sex", "person"])
 def test_a_task_may_have_the_name_of_an_intermediate_column(engine, tmp_path, data, name):
     values = {"index": {"kind": "each_discharge"}, "matching": {"controls": 1, "by": ["sex"]}}
     labelled = {"codes": FAILURE, "follow_up_days": 100}
