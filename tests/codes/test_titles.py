@@ -13,7 +13,7 @@ from tests.user_errors import raises_user_error
         ("CCS_108", "Congestive heart failure; nonhypertensive"),
         ("SEX_F", "sex F"),
         ("AGE_60-69", "age 60 to 69"),
-        ("GAP_731+", "731+ days since the last visit"),
+        ("GAP_731+", "731+ days since the previous visit"),
         ("SNOMED_44054006", ""),
         ("[UNK]", ""),
     ],
