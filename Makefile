@@ -1,6 +1,6 @@
 # make demo   the whole pipeline on example_data/, in a separate virtual environment
 # make test   all fast tests, in the same environment (`make test TESTS="-m slow"` runs the slow ones)
-# make lint   ruff and mypy
+# make lint   ruff, mypy and the check of discouraged words
 # make prose  lists discouraged words and vague names (tests/style/discouraged.txt)
 
 PYTHON ?= python3
@@ -43,8 +43,6 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-
-prose: $(INSTALLED)
 	$(BIN)/python tests/style/check_prose.py
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt

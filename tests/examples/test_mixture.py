@@ -1,4 +1,4 @@
-"""Mixtures of two corpora whose codes don't overlap: a window tells which of them it is from."""
+"""Mixtures of two corpora without common codes, so that the codes of a window show its corpus."""
 
 from collections import Counter
 from fractions import Fraction
@@ -59,7 +59,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def corpora(files):
-    return {name: open_examples(each) for name, each in files.items()}
+    return {name: open_examples(paths) for name, paths in files.items()}
 
 
 def updates_of(mixture, micro_batch_tokens=10**6, replicas=1, batch=None, seed=(3, 0)):
@@ -127,10 +127,10 @@ def test_what_is_counted_is_what_the_cells_hold(mixed, corpora):
 
 
 def test_each_corpus_has_epochs_of_its_own(mixed, steps, files):
-    found = [window for (cell,) in steps[:58] for window in unmasked(cell, mixed.layout)]
-    of_a = [window for window in found if is_of_a(window[1])]
+    windows = [window for (cell,) in steps[:58] for window in unmasked(cell, mixed.layout)]
+    of_a = [window for window in windows if is_of_a(window[1])]
     assert Counter(of_a) == Counter(6 * stored(files["A"]))
-    times = Counter(window for window in found if not is_of_a(window[1]))
+    times = Counter(window for window in windows if not is_of_a(window[1]))
     assert set(times) == set(stored(files["B"]))
     assert set(times.values()) <= {29, 30}  # 29.8 epochs
 

@@ -23,20 +23,20 @@ def parsed(columns):
 def packed(patients, settings, seed=0):
     features = PackedFeatures(settings, vocabulary())
     columns, accounts = features.by_length(batch_of(patients), np.random.default_rng(seed))
-    return {length: parsed(each) for length, each in columns.items()}, accounts
+    return {length: parsed(column) for length, column in columns.items()}, accounts
 
 
 def one_by_one(windows):
     """The patients of all windows: tokens, visits and longest stay."""
-    found = []
+    patients = []
     for window in (window for of_length in windows.values() for window in of_length):
         at = 0
         for length, stay in zip(window["patient_lengths"], window["longest_stays"], strict=True):
             tokens, visits = (window[name][at : at + length] for name in ("token_ids", "visit_ids"))
-            found.append((tokens, visits, stay))
+            patients.append((tokens, visits, stay))
             at += length
         assert at == len(window["token_ids"]) == len(window["visit_ids"])
-    return found
+    return patients
 
 
 def test_every_patient_is_there_once_led_by_cls():

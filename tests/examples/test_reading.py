@@ -120,13 +120,17 @@ def packed(tmp_path):
 
 def test_packed_windows_are_described(packed):
     info = describe(packed)
-    told = [find_sidecar(file).files[file.name] for file in packed]
+    facts = [find_sidecar(file).files[file.name] for file in packed]
     assert info.kind == "packed"
-    assert info.examples == sum(each.records for each in told) == sum(count for count, _ in info.windows)
+    assert (
+        info.examples
+        == sum(file_facts.records for file_facts in facts)
+        == sum(count for count, _ in info.windows)
+    )
     assert [length for _, length in info.windows] == [16, 64]
     assert info.patients == 58
-    assert info.real_tokens == sum(each.real_tokens for each in told)
-    assert info.longest == max(each.longest for each in told)
+    assert info.real_tokens == sum(file_facts.real_tokens for file_facts in facts)
+    assert info.longest == max(file_facts.longest for file_facts in facts)
     assert (info.max_seq_length, info.max_predictions_per_seq) == (64, None)
     assert (info.mask_id, info.cls_id, info.max_id) == (MASK, CLS, 305)
     assert len(info.fingerprint) == 64
@@ -179,11 +183,17 @@ def test_describe_merges_the_sidecars(files):
 
 def test_describe_reads_files_that_have_no_sidecar(files, tmp_path):
     bare = write([tmp_path / "B0", tmp_path / "B1"], bare=True)
-    info, told = describe(bare), describe(files)
+    info, described = describe(bare), describe(files)
     assert (info.kind, info.mask_id, info.cls_id, info.vocabulary) == (None, None, None, None)
     assert (
         replace(
-            told, files=info.files, max_id=info.max_id, kind=None, mask_id=None, cls_id=None, vocabulary=None
+            described,
+            files=info.files,
+            max_id=info.max_id,
+            kind=None,
+            mask_id=None,
+            cls_id=None,
+            vocabulary=None,
         )
         == info
     )
@@ -255,8 +265,8 @@ def test_no_examples_are_refused(tmp_path):
 def test_globs_expand_sorted_and_without_sidecars(tmp_path):
     write([tmp_path / name for name in ("F10", "F2", "G")])
     (tmp_path / "Folder").mkdir()
-    found = expand(f"{tmp_path}/G, {tmp_path}/F*")
-    assert [file.name for file in found] == ["G", "F10", "F2"]
+    matches = expand(f"{tmp_path}/G, {tmp_path}/F*")
+    assert [file.name for file in matches] == ["G", "F10", "F2"]
 
 
 @pytest.mark.parametrize("pattern", ["F*", "nothing", "A.examples.json"])

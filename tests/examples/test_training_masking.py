@@ -23,11 +23,11 @@ def rows_of(windows, width):
 def masked(windows, masking=None, places=7, seed=(1, 2), width=T, patients=S):
     masker = TrainingMasker(masking or TrainingMasking(), vocabulary(), places, patients)
     tokens, patient_ids = rows_of(windows, width)
-    found = masker(tf.constant(tokens), tf.constant(patient_ids), tf.constant(seed, tf.int64))
+    result = masker(tf.constant(tokens), tf.constant(patient_ids), tf.constant(seed, tf.int64))
     return (
         tokens,
         patient_ids,
-        *(each.numpy() for each in (found.token_ids, found.places, found.ids, found.weights)),
+        *(tensor.numpy() for tensor in (result.token_ids, result.places, result.ids, result.weights)),
     )
 
 

@@ -73,7 +73,7 @@ def take(updates, steps, first_step=0, replicas=None):
 
 def windows_of(cell, layout):
     """The windows of a cell that hold anything, each as what the model sees of it, by its length."""
-    found, offset = [], 0
+    collected, offset = [], 0
     masked = {
         place: (id_, 1)
         for place, id_, weight in zip(
@@ -99,9 +99,9 @@ def windows_of(cell, layout):
                 at = range(offset, offset + length)
                 hidden = [(place - offset, *masked[place]) for place in at if place in masked]
                 labels = [(place - offset, patients[place]) for place in at if place in patients]
-                found.append(str((length, flat, hidden, labels)))
+                collected.append(str((length, flat, hidden, labels)))
             offset += length
-    return found
+    return collected
 
 
 def unmasked(cell, layout):
@@ -109,14 +109,14 @@ def unmasked(cell, layout):
     tokens = cell["token_ids"].copy()
     chosen = cell["masked_weights"] > 0
     tokens[cell["masked_places"][chosen]] = cell["masked_ids"][chosen]
-    found, offset = [], 0
+    collected, offset = [], 0
     for count, length in layout.windows:
         for start in range(offset, offset + count * length, length):
             window = tokens[start : start + length][cell["patient_ids"][start : start + length] > 0]
             if len(window):
-                found.append((length, tuple(window.tolist())))
+                collected.append((length, tuple(window.tolist())))
         offset += count * length
-    return found
+    return collected
 
 
 def stored(files):
@@ -265,7 +265,7 @@ def test_shapes_are_static_and_told_by_the_layout(examples):
     layout = updates.layout
     sizes = {"masked": layout.masked, "patient": layout.patients, "stay": layout.patients}
     spec = updates.dataset().element_spec
-    assert {name: tuple(each.shape) for name, each in spec.items()} == {
+    assert {name: tuple(tensor.shape) for name, tensor in spec.items()} == {
         name: ()
         if name.endswith("total")
         else (
@@ -275,9 +275,9 @@ def test_shapes_are_static_and_told_by_the_layout(examples):
         )
         for name in spec
     }
-    floats = {name for name, each in spec.items() if each.dtype == tf.float32}
+    floats = {name for name, tensor in spec.items() if tensor.dtype == tf.float32}
     assert floats == {"masked_weights", "patient_weights", "masked_total", "patient_total"}
-    assert all(each.dtype == tf.int32 for name, each in spec.items() if name not in floats)
+    assert all(tensor.dtype == tf.int32 for name, tensor in spec.items() if name not in floats)
 
 
 def test_seed_and_phase_set_order_and_masking_and_the_global_seed_does_not(examples, whole):
@@ -312,8 +312,8 @@ def test_an_evaluation_holds_every_window_once(examples, folder, batch_tokens, r
     assert evaluation.layout.positions <= max(batch_tokens, 16 + 64)
     cells = [{name: values.numpy() for name, values in cell.items()} for cell in evaluation.dataset()]
     assert len(cells) == evaluation.steps * replicas
-    found = [window for cell in cells for window in unmasked(cell, evaluation.layout)]
-    assert Counter(found) == Counter(stored(expand(f"{folder}/train-*")))
+    windows = [window for cell in cells for window in unmasked(cell, evaluation.layout)]
+    assert Counter(windows) == Counter(stored(expand(f"{folder}/train-*")))
     totals = [cell["patient_total"] for cell in cells[::replicas]]
     assert sum(totals) == 58
 
@@ -321,8 +321,8 @@ def test_an_evaluation_holds_every_window_once(examples, folder, batch_tokens, r
 def test_an_evaluation_is_in_stored_order_and_always_alike(examples, folder):
     evaluation = examples.evaluation(Reading(max_visits=100), batch_tokens=1, replicas=1)
     steps = take(evaluation, evaluation.steps)
-    found = [window for (cell,) in steps for window in unmasked(cell, evaluation.layout)]
-    assert sorted(found, key=lambda window: window[0]) == sorted(
+    windows = [window for (cell,) in steps for window in unmasked(cell, evaluation.layout)]
+    assert sorted(windows, key=lambda window: window[0]) == sorted(
         stored(expand(f"{folder}/train-*")), key=lambda window: window[0]
     )
     assert_equal_steps(steps, take(evaluation, evaluation.steps))
@@ -336,9 +336,9 @@ def test_the_smallest_number_that_fits(most, limit, windows):
     def size(number):
         return -(-windows // number)
 
-    found = smallest_fitting(most, limit, size)
+    smallest = smallest_fitting(most, limit, size)
     fitting = [number for number in range(1, most + 1) if size(number) <= max(limit, size(most))]
-    assert found == fitting[0]
+    assert smallest == fitting[0]
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(1, 10**5), st.integers(0, 10**8))
@@ -350,15 +350,15 @@ def test_quotas_stay_exact(windows, patients, batch, step):
 
 
 def test_a_window_is_masked_alike_in_whatever_batch_of_an_evaluation(examples):
-    found = []
+    collected = []
     for batch_tokens, replicas in ((10**6, 1), (200, 1), (150, 2)):
         updates = examples.evaluation(Reading(max_visits=100), batch_tokens=batch_tokens, replicas=replicas)
         cells = [
             cell | {"dropout_keys": 0 * cell["dropout_keys"]}
             for cell in itertools.chain(*take(updates, updates.steps))
         ]
-        found.append(Counter(window for cell in cells for window in windows_of(cell, updates.layout)))
-    assert found[0] == found[1] == found[2]
+        collected.append(Counter(window for cell in cells for window in windows_of(cell, updates.layout)))
+    assert collected[0] == collected[1] == collected[2]
 
 
 @pytest.mark.parametrize("values", [{}, {"patients": 3, "tokens": 4}, {"patients": 0}, {"tokens": -1}])

@@ -65,7 +65,7 @@ def random_batch(seed: int = 0, layout: Layout = LAYOUT) -> BatchTensors:
 
 
 def alone(batch: BatchTensors, length: int = 8) -> tuple[BatchTensors, Layout]:
-    """The same patients, each in a window of its own."""
+    """The same patients, each in a separate window."""
     first = batch["patient_places"][batch["patient_weights"] > 0]
     moved = np.zeros(len(batch["token_ids"]), "int32")
     names = ("token_ids", "visit_ids", "position_ids", "patient_ids", "dropout_keys")

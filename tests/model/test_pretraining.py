@@ -22,16 +22,16 @@ def outputs(config, batch, layout=LAYOUT, seed=3, **kwargs):
     return {name: value.numpy() for name, value in model(batch, layout=layout, **kwargs).items()}
 
 
-def assert_equal_where_used(found, expected, batch, atol=1e-6):
+def assert_equal_where_used(actual, expected, batch, atol=1e-6):
     for name, weights in (("masked_lm_logits", "masked_weights"), ("stay_logits", "patient_weights")):
         used = batch[weights] > 0
-        np.testing.assert_allclose(found[name][used], expected[name][used], atol=atol, err_msg=name)
+        np.testing.assert_allclose(actual[name][used], expected[name][used], atol=atol, err_msg=name)
 
 
 def test_scores_have_the_shapes_of_masked_places_and_patients():
-    found = outputs(SMALL, random_batch())
-    assert found["masked_lm_logits"].shape == (LAYOUT.masked, VOCABULARY)
-    assert found["stay_logits"].shape == (LAYOUT.patients, 2)
+    actual = outputs(SMALL, random_batch())
+    assert actual["masked_lm_logits"].shape == (LAYOUT.masked, VOCABULARY)
+    assert actual["stay_logits"].shape == (LAYOUT.patients, 2)
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another():
@@ -66,8 +66,8 @@ def test_a_visit_and_a_position_matter():
         ("visit_ids", np.where(batch["visit_ids"] == 2, 3, batch["visit_ids"])),
         ("position_ids", np.where(batch["position_ids"] == 1, 9, batch["position_ids"])),
     ):
-        found = outputs(SMALL, {**batch, name: values})["masked_lm_logits"]
-        assert np.abs(found - expected).max() > 1e-4
+        actual = outputs(SMALL, {**batch, name: values})["masked_lm_logits"]
+        assert np.abs(actual - expected).max() > 1e-4
 
 
 def test_first_pooling_reads_the_first_code_whether_or_not_there_is_a_cls():
@@ -76,8 +76,8 @@ def test_first_pooling_reads_the_first_code_whether_or_not_there_is_a_cls():
     hidden = first.encoder(batch, layout=LAYOUT).numpy()
     used = batch["patient_places"][batch["patient_weights"] > 0]
     expected = first.stay.relationship(first.stay.pooler(hidden[used + 1])).numpy()
-    found = first(batch, layout=LAYOUT)["stay_logits"].numpy()
-    np.testing.assert_allclose(found[: len(used)], expected, atol=1e-6)
+    actual = first(batch, layout=LAYOUT)["stay_logits"].numpy()
+    np.testing.assert_allclose(actual[: len(used)], expected, atol=1e-6)
     without = {**batch, "visit_ids": np.maximum(batch["visit_ids"], 1)}
     cls = build_model(SMALL, 3)
     np.testing.assert_allclose(
@@ -90,8 +90,8 @@ def test_bfloat16_products_change_little():
     expected = outputs(SMALL, batch)
     model = build_model(SMALL, 3, precision="bfloat16")
     assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
-    found = {name: np.asarray(value, "float32") for name, value in model(batch, layout=LAYOUT).items()}
-    assert_equal_where_used(found, expected, batch, atol=0.02)
+    actual = {name: np.asarray(value, "float32") for name, value in model(batch, layout=LAYOUT).items()}
+    assert_equal_where_used(actual, expected, batch, atol=0.02)
 
 
 def test_dropout_follows_from_its_keys_alone():
@@ -134,9 +134,9 @@ def under_tensorflow():
 def test_the_model_computes_the_same_under_other_keras_backends(under_tensorflow, backend):
     if backend == "jax":
         pytest.importorskip("jax")
-    expected, found = under_tensorflow, forward_under(backend)
+    expected, actual = under_tensorflow, forward_under(backend)
     for name in ("masked_lm_logits", "stay_logits"):
-        np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
+        np.testing.assert_allclose(actual[name], expected[name], atol=1e-4)
 
 
 def test_a_layout_counts_its_positions():

@@ -35,11 +35,11 @@ def plainly(vectors, table, bias, labels, weights):
 def test_loss_and_gradients_are_those_of_plain_cross_entropy(rows, compiled, monkeypatch):
     monkeypatch.setattr(module, "PIECE_ROWS", rows)
 
-    def found():
+    def computed():
         with fused_chains():
             return vocabulary_loss(*arguments())
 
-    values = tf.function(found)() if compiled else vocabulary_loss(*arguments())
+    values = tf.function(computed)() if compiled else vocabulary_loss(*arguments())
     for value, expected in zip(values, plainly(*arguments()), strict=True):
         np.testing.assert_allclose(value, expected, atol=2e-5)
 

@@ -54,12 +54,12 @@ def scored(model):
 
 
 def test_the_figures_of_masked_codes_are_those_of_plain_numpy(whole):
-    model, found = whole
+    model, result = whole
     ids, scores, _, _ = scored(model)
     shifted = scores - scores.max(axis=1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(ids)), ids]
     ranks = (scores > scores[np.arange(len(ids)), ids][:, None]).sum(axis=1)
-    codes = found.objectives["masked_codes"].metrics
+    codes = result.objectives["masked_codes"].metrics
     assert codes["loss"] == pytest.approx(losses.mean(), rel=1e-5)
     assert codes["perplexity"] == pytest.approx(np.exp(losses.mean()), rel=1e-5)
     assert codes["accuracy"] == pytest.approx((ranks < 1).mean())
@@ -69,10 +69,10 @@ def test_the_figures_of_masked_codes_are_those_of_plain_numpy(whole):
 
 
 def test_the_figures_of_prolonged_stays_are_those_of_their_definitions(whole):
-    model, found = whole
+    model, result = whole
     _, _, labels, risks = scored(model)
-    stay = found.objectives["prolonged_stay"].metrics
-    assert found.patients == len(labels)
+    stay = result.objectives["prolonged_stay"].metrics
+    assert result.patients == len(labels)
     assert stay["loss"] == pytest.approx(-np.log(np.where(labels, risks, 1 - risks)).mean(), rel=1e-5)
     assert stay["accuracy"] == pytest.approx(((risks > 0.5) == labels).mean())
     over = risks[labels == 1][:, None] - risks[labels == 0]
@@ -83,34 +83,34 @@ def test_the_figures_of_prolonged_stays_are_those_of_their_definitions(whole):
 
 
 def test_the_baselines_know_how_frequent_codes_and_prolonged_stays_are(whole):
-    model, found = whole
+    model, result = whole
     ids, _, labels, _ = scored(model)
     counts = np.array(CODES.occurrences) + 1
-    assert found.objectives["masked_codes"].baseline["loss"] == pytest.approx(
+    assert result.objectives["masked_codes"].baseline["loss"] == pytest.approx(
         -np.log(counts[ids] / counts.sum()).mean()
     )
-    assert found.objectives["masked_codes"].baseline["accuracy"] == pytest.approx((ids == 5).mean())
-    assert found.objectives["masked_codes"].baseline["accuracy_top_5"] == pytest.approx(
+    assert result.objectives["masked_codes"].baseline["accuracy"] == pytest.approx((ids == 5).mean())
+    assert result.objectives["masked_codes"].baseline["accuracy_top_5"] == pytest.approx(
         np.isin(ids, range(5, 10)).mean()
     )
-    assert found.objectives["masked_codes"].baseline["accuracy_top_10"] == pytest.approx(
+    assert result.objectives["masked_codes"].baseline["accuracy_top_10"] == pytest.approx(
         np.isin(ids, range(5, 15)).mean()
     )
     share = labels.mean()
-    assert found.objectives["prolonged_stay"].baseline["loss"] == pytest.approx(
+    assert result.objectives["prolonged_stay"].baseline["loss"] == pytest.approx(
         -(labels * np.log(share) + (1 - labels) * np.log(1 - share)).mean()
     )
-    assert found.objectives["prolonged_stay"].baseline["accuracy"] == max(share, 1 - share)
+    assert result.objectives["prolonged_stay"].baseline["accuracy"] == max(share, 1 - share)
     assert (
-        found.objectives["prolonged_stay"].baseline["auroc"],
-        found.objectives["prolonged_stay"].baseline["average_precision"],
+        result.objectives["prolonged_stay"].baseline["auroc"],
+        result.objectives["prolonged_stay"].baseline["average_precision"],
     ) == (0.5, share)
 
 
 def test_the_loss_is_that_of_training_and_names_are_the_tutorial_s(whole):
-    _, found = whole
-    assert found.loss == pytest.approx(sum(result.metrics["loss"] for result in found.objectives.values()))
-    assert list(found.published()) == [
+    _, result = whole
+    assert result.loss == pytest.approx(sum(part.metrics["loss"] for part in result.objectives.values()))
+    assert list(result.published()) == [
         "global_step",
         "loss",
         "masked_lm_accuracy",
@@ -119,12 +119,12 @@ def test_the_loss_is_that_of_training_and_names_are_the_tutorial_s(whole):
         "next_sentence_auroc",
         "next_sentence_loss",
     ]
-    assert {name: found.figures()[name] for name in list(found.published())[1:]} == {
-        name: value for name, value in found.published().items() if name != "global_step"
+    assert {name: result.figures()[name] for name in list(result.published())[1:]} == {
+        name: value for name, value in result.published().items() if name != "global_step"
     }
-    assert "next_sentence_average_precision" in found.figures()
-    codes = found.objectives["masked_codes"]
-    assert f"loss {codes.metrics['loss']:.4f} ({codes.baseline['loss']:.4f})" in str(found)
+    assert "next_sentence_average_precision" in result.figures()
+    codes = result.objectives["masked_codes"]
+    assert f"loss {codes.metrics['loss']:.4f} ({codes.baseline['loss']:.4f})" in str(result)
 
 
 @pytest.mark.parametrize(
@@ -151,23 +151,23 @@ def test_the_loss_is_that_of_training_and_names_are_the_tutorial_s(whole):
     ],
 )
 def test_an_objective_that_is_not_trained_has_no_figures(whole, recipe, absent):
-    _, found = evaluated(recipe)
+    _, result = evaluated(recipe)
     baseline = {"next": "prevalence", "masked": "code_frequencies"}[absent]
-    assert not [name for name in found.figures() if name.startswith((absent, baseline))]
-    assert not [name for name in found.published() if name.startswith(absent)]
-    ((name, kept),) = found.objectives.items()
+    assert not [name for name in result.figures() if name.startswith((absent, baseline))]
+    assert not [name for name in result.published() if name.startswith(absent)]
+    ((name, kept),) = result.objectives.items()
     assert kept.metrics == whole[1].objectives[name].metrics
-    assert found.loss == pytest.approx(2 * kept.metrics["loss"])
+    assert result.loss == pytest.approx(2 * kept.metrics["loss"])
 
 
 def test_without_counts_the_baseline_knows_the_masked_codes_themselves():
     uncounted = dataclasses.replace(CODES, occurrences=(0,) * len(CODES))
-    _, found = evaluated(vocabulary=uncounted)
+    _, result = evaluated(vocabulary=uncounted)
     _, alone = evaluated(vocabulary=None)
-    assert found.figures() == alone.figures()
+    assert result.figures() == alone.figures()
     ids = np.concatenate([cell["masked_ids"][cell["masked_weights"] > 0] for cell in CELLS])
     shares = np.bincount(ids)[np.unique(ids)] / len(ids)
-    assert found.objectives["masked_codes"].baseline["loss"] == pytest.approx(
+    assert result.objectives["masked_codes"].baseline["loss"] == pytest.approx(
         -(shares * np.log(shares)).sum()
     )
 
@@ -175,10 +175,10 @@ def test_without_counts_the_baseline_knows_the_masked_codes_themselves():
 def test_where_all_patients_agree_no_ranking_is_told():
     batches = RandomUpdates(steps=1)
     batches.updates[0][0]["stay_labels"][:] = 0
-    _, found = evaluated(batches=batches)
-    assert math.isnan(found.published()["next_sentence_auroc"])
-    assert not [name for name in found.figures() if name.endswith(("auroc", "average_precision"))]
-    assert found.objectives["prolonged_stay"].baseline["loss"] == 0
+    _, result = evaluated(batches=batches)
+    assert math.isnan(result.published()["next_sentence_auroc"])
+    assert not [name for name in result.figures() if name.endswith(("auroc", "average_precision"))]
+    assert result.objectives["prolonged_stay"].baseline["loss"] == 0
 
 
 @given(
@@ -187,10 +187,10 @@ def test_where_all_patients_agree_no_ranking_is_told():
 )
 def test_no_guess_by_frequency_beats_that_of_the_masked_codes_themselves(masked, frequencies):
     own = code_frequencies(np.array(masked), np.zeros(12, int))
-    found = code_frequencies(np.array(masked), np.array(frequencies))
-    assert own["loss"] <= found["loss"] + 1e-12
-    assert own["accuracy"] >= found["accuracy"]
-    assert found["accuracy"] <= found["accuracy_top_5"] <= found["accuracy_top_10"] <= 1
+    result = code_frequencies(np.array(masked), np.array(frequencies))
+    assert own["loss"] <= result["loss"] + 1e-12
+    assert own["accuracy"] >= result["accuracy"]
+    assert result["accuracy"] <= result["accuracy_top_5"] <= result["accuracy_top_10"] <= 1
 
 
 def test_a_patient_with_a_prolonged_stay_each_is_certain():
@@ -199,8 +199,8 @@ def test_a_patient_with_a_prolonged_stay_each_is_certain():
 
 
 def test_an_evaluation_alone_is_recorded_in_the_folder(tmp_path):
-    found = EvaluationResult(6, 23, 2.5, {})
-    record_evaluation(TrainingFolder(tmp_path), found)
+    result = EvaluationResult(6, 23, 2.5, {})
+    record_evaluation(TrainingFolder(tmp_path), result)
     assert (tmp_path / "eval_results.txt").read_text() == "global_step = 6\nloss = 2.5\n"
     line = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert line == {"step": 6, "eval/loss": 2.5, "eval/patients": 23}

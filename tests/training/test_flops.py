@@ -50,18 +50,18 @@ def forward_products(config, layout):
 def test_the_formula_counts_the_products_in_tensorflow_s_graph(windows, shape):
     config = dataclasses.replace(SMALL, **shape)
     layout = Layout(windows, masked=13, patients=17)
-    found = training_flops(
+    actual = training_flops(
         config, layout, BOTH.values(), sums(layout.positions, layout.masked, layout.patients)
     )
-    assert found == 3 * forward_products(config, layout)
+    assert actual == 3 * forward_products(config, layout)
 
 
 def test_work_grows_with_each_of_its_parts_alone():
     layout = Layout(((5, 7),), 13, 17)
     steps = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)]
-    found = [training_flops(SMALL, layout, BOTH.values(), sums(*step)) for step in steps]
-    assert found[0] == 0
-    assert all(one < other for one, other in pairwise(found))
+    actual = [training_flops(SMALL, layout, BOTH.values(), sums(*step)) for step in steps]
+    assert actual[0] == 0
+    assert all(one < other for one, other in pairwise(actual))
 
 
 def test_the_fastest_product_of_this_device_is_measured():

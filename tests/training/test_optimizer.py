@@ -50,7 +50,7 @@ def test_twenty_updates_equal_those_of_the_paper_s_formulas(name, rule):
 @pytest.mark.parametrize("name", ["adamw", "lamb"])
 @pytest.mark.parametrize("carry_over", ["weights", "nothing"])
 def test_moments_that_begin_anew_are_those_of_a_fresh_optimizer(name, carry_over):
-    """At constant rates, so that a phase of its own differs in nothing but the moments of before."""
+    """Constant rates, so that a separate phase differs only in the moments."""
     rng = np.random.default_rng(1)
     gradients = [[rng.normal(size=shape).astype("float32") for shape in SHAPES.values()] for _ in range(7)]
     settings = Optimizer(name=name, weight_decay=DECAY)
@@ -59,12 +59,12 @@ def test_moments_that_begin_anew_are_those_of_a_fresh_optimizer(name, carry_over
 
     def optimizer_of(phases, weights):
         variables = [keras.Variable(value, name=name) for name, value in zip(SHAPES, weights, strict=True)]
-        steps = [each.steps for each in phases]
+        steps = [stage.steps for stage in phases]
         return build_optimizer(Recipe(phases=phases, optimizer=settings), steps, variables), variables
 
     def apply(optimizer, variables, chosen):
-        for each in chosen:
-            optimizer.apply([keras.ops.convert_to_tensor(gradient) for gradient in each], variables)
+        for update in chosen:
+            optimizer.apply([keras.ops.convert_to_tensor(gradient) for gradient in update], variables)
         return [variable.numpy() for variable in variables]
 
     optimizer, variables = optimizer_of(
@@ -73,9 +73,9 @@ def test_moments_that_begin_anew_are_those_of_a_fresh_optimizer(name, carry_over
     between = apply(optimizer, variables, gradients[:4])
     clear_moments(optimizer)
     assert int(optimizer.iterations) == 4
-    found = apply(optimizer, variables, gradients[4:])
+    actual = apply(optimizer, variables, gradients[4:])
     fresh = apply(*optimizer_of((Phase(steps=3, **phase),), between), gradients[4:])
-    for ours, theirs in zip(found, fresh, strict=True):
+    for ours, theirs in zip(actual, fresh, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
@@ -116,8 +116,8 @@ def test_twenty_updates_of_adamw_equal_torch_s():
 def test_the_learning_rate_is_that_of_the_update_to_come():
     variables = [keras.Variable(np.ones(2, "float32"), name="kernel")]
     optimizer = build_optimizer(Recipe(phases=(Phase(learning_rate=4.0, warmup_steps=2),)), [8], variables)
-    found = []
+    actual = []
     for _ in range(3):
-        found.append(float(optimizer.learning_rate))
+        actual.append(float(optimizer.learning_rate))
         optimizer.apply([keras.ops.zeros(2)], variables)
-    assert found == [0, 2, 3]
+    assert actual == [0, 2, 3]

@@ -13,8 +13,8 @@ def rates(phases, phase_steps, updates):
 
 
 def test_the_learning_rate_rises_linearly_then_falls_to_nothing():
-    found = rates([Phase(learning_rate=2.0, warmup_steps=4)], [10], 12)
-    np.testing.assert_allclose(found, [0, 0.5, 1, 1.5, 1.2, 1, 0.8, 0.6, 0.4, 0.2, 0, 0], atol=1e-6)
+    actual = rates([Phase(learning_rate=2.0, warmup_steps=4)], [10], 12)
+    np.testing.assert_allclose(actual, [0, 0.5, 1, 1.5, 1.2, 1, 0.8, 0.6, 0.4, 0.2, 0, 0], atol=1e-6)
 
 
 def test_without_warm_up_the_first_update_has_the_peak():
@@ -22,14 +22,14 @@ def test_without_warm_up_the_first_update_has_the_peak():
 
 
 def test_warm_up_is_a_tenth_where_it_is_not_stated():
-    found = rates([Phase(learning_rate=3.0, decay="constant")], [30], 33)
-    np.testing.assert_allclose(found, [0, 1, 2, *[3] * 30], atol=1e-6)
+    actual = rates([Phase(learning_rate=3.0, decay="constant")], [30], 33)
+    np.testing.assert_allclose(actual, [0, 1, 2, *[3] * 30], atol=1e-6)
 
 
 def test_cosine_decay_begins_where_the_warm_up_ends():
-    found = rates([Phase(learning_rate=2.0, warmup_steps=3, decay="cosine")], [8], 10)
+    actual = rates([Phase(learning_rate=2.0, warmup_steps=3, decay="cosine")], [8], 10)
     falling = [1 + math.cos(math.pi * done / 5) for done in range(6)]
-    np.testing.assert_allclose(found, [0, 2 / 3, 4 / 3, *falling, 0], atol=1e-6)
+    np.testing.assert_allclose(actual, [0, 2 / 3, 4 / 3, *falling, 0], atol=1e-6)
 
 
 def test_each_phase_warms_up_and_decays_on_its_own():
@@ -60,5 +60,5 @@ def test_the_rate_is_exact_after_years_of_steps():
 
 @pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])
 def test_a_warm_up_longer_than_the_phase_never_reaches_its_peak(decay):
-    found = rates([Phase(learning_rate=1.0, warmup_steps=10, decay=decay)], [5], 5)
-    np.testing.assert_allclose(found, [0, 0.1, 0.2, 0.3, 0.4], atol=1e-6)
+    actual = rates([Phase(learning_rate=1.0, warmup_steps=10, decay=decay)], [5], 5)
+    np.testing.assert_allclose(actual, [0, 0.1, 0.2, 0.3, 0.4], atol=1e-6)

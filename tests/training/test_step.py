@@ -25,7 +25,7 @@ def tensors(batch):
 
 
 def after_one_update(cells, layout, objectives=BOTH, config=SMALL, clip_norm=0.0, compiled=False, name="sgd"):
-    """The weights after one update, by plain gradient descent if not told, and the update's sums."""
+    """The weights after one update, by plain gradient descent by default, and the update's sums."""
     model = build_model(config, seed=1)
     optimizer = optimizer_of(name, model.trainable_variables)
     strategy = tf.distribute.get_strategy()
@@ -48,8 +48,8 @@ def optimizer_of(name, variables):
     return optimizer
 
 
-def assert_close(found, expected, atol=1e-6):
-    (weights, sums), (other_weights, other_sums) = found, expected
+def assert_close(actual, expected, atol=1e-6):
+    (weights, sums), (other_weights, other_sums) = actual, expected
     for value, other in zip(weights, other_weights, strict=True):
         np.testing.assert_allclose(value, other, atol=atol)
     for name, value in other_sums.items():
@@ -100,8 +100,8 @@ def test_micro_batches_of_unequal_counts_make_the_update_of_the_big_batch():
 def test_sixty_four_micro_batches_make_the_update_of_one_huge_batch(name):
     cells, big, layout = with_their_whole([random_batch(seed, ROWS) for seed in range(64)])
     assert len({cell["masked_weights"].sum() for cell in cells}) > 5
-    found = after_one_update(cells, ROWS, clip_norm=1.0, name=name)
-    assert_close(found, after_one_update([big], layout, clip_norm=1.0, name=name), atol=1e-5)
+    actual = after_one_update(cells, ROWS, clip_norm=1.0, name=name)
+    assert_close(actual, after_one_update([big], layout, clip_norm=1.0, name=name), atol=1e-5)
 
 
 def test_compiled_or_not_the_update_is_the_same():

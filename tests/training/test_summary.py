@@ -39,7 +39,7 @@ UNREPORTED = {"seconds": 0.5, "skipped": 1.0, "skipped_in_a_row": 1.0}
 def summarised(path, lines, outcome):
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     phase = Phase(steps=22)
-    found = summarise_training(
+    summary = summarise_training(
         TrainingFolder(path),
         outcome,
         SMALL,
@@ -48,11 +48,13 @@ def summarised(path, lines, outcome):
         precision="float32",
         corrupt_records=3,
     )
-    return found, json.loads((path / "summary.json").read_text())
+    return summary, json.loads((path / "summary.json").read_text())
 
 
 def test_a_summary_covers_all_reports_of_all_processes(tmp_path):
-    found, written = summarised(tmp_path, LINES, TrainingOutcome(22, StopReason.EARLY_STOP, None, UNREPORTED))
+    summary, written = summarised(
+        tmp_path, LINES, TrainingOutcome(22, StopReason.EARLY_STOP, None, UNREPORTED)
+    )
     assert (written["reason"], written["steps"], written["seconds"]) == ("early stop", 22, 16.5)
     assert written["real_tokens_per_second"] == 7
     assert written["padding_fraction"] == 0.1
@@ -64,14 +66,14 @@ def test_a_summary_covers_all_reports_of_all_processes(tmp_path):
     assert 10**8 < written["peak_memory_bytes"] < 10**12
     assert written["evaluation"] == {"step": 20, "loss": 3.0}
     assert written["best_evaluation"] == {"step": 10, "loss": 2.0}
-    assert str(found).startswith("early stop: 22 steps, 2 skipped in 16 s on ")
+    assert str(summary).startswith("early stop: 22 steps, 2 skipped in 16 s on ")
 
 
 def test_the_docs_tell_what_is_reported():
-    told = (Path(__file__).parent.parent.parent / "docs" / "training.md").read_text()
+    documentation = (Path(__file__).parent.parent.parent / "docs" / "training.md").read_text()
     names = {name.removeprefix("train/") for line in LINES for name in line if name.startswith("train/")}
-    assert [name for name in names if f"`{name}`" not in told] == []
-    assert all(f"`{reason}`" in told for reason in StopReason)
+    assert [name for name in names if f"`{name}`" not in documentation] == []
+    assert all(f"`{reason}`" in documentation for reason in StopReason)
 
 
 def test_told_to_stop_it_takes_no_time_to_measure_the_device(tmp_path):
@@ -81,7 +83,7 @@ def test_told_to_stop_it_takes_no_time_to_measure_the_device(tmp_path):
 
 
 def test_what_was_not_measured_is_null(tmp_path):
-    found, written = summarised(tmp_path, [], TrainingOutcome(0, StopReason.FINISHED, None, {}))
+    summary, written = summarised(tmp_path, [], TrainingOutcome(0, StopReason.FINISHED, None, {}))
     for name in ("real_tokens_per_second", "padding_fraction", "model_flops_utilisation", "evaluation"):
         assert written[name] is None
-    assert "tokens/s" not in str(found)
+    assert "tokens/s" not in str(summary)
