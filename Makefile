@@ -1,7 +1,6 @@
 # make demo   the whole pipeline on example_data/, in a separate virtual environment
 # make test   all fast tests, in the same environment (`make test TESTS="-m slow"` runs the slow ones)
 # make lint   ruff, mypy and the check of discouraged words
-# make prose  lists discouraged words and vague names (tests/style/discouraged.txt)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 EHR_BERT := $(BIN)/ehr-bert
 
-.PHONY: demo test lint prose clean
+.PHONY: demo test lint clean
 
 demo: $(INSTALLED)
 	rm -rf $(DEMO)
