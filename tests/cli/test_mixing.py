@@ -69,7 +69,7 @@ def test_from_two_corpora_to_an_export_of_each_phase(tmp_path, capsys, monkeypat
     training = tmp_path / "D"
     recipe = str(tmp_path / "my.toml")
     assert main(["pretrain", "--features", *features, "--recipe", recipe, "--output", str(training)]) == 0
-    assert capsys.readouterr().out.count("exported ") == 2
+    assert capsys.readouterr().out.count("Exported model.ckpt-") == 2
     for phase, step in ((1, 3), (2, 5)):
         assert newest_checkpoint(training / f"phase-{phase}").endswith(f"model.ckpt-{step}")
         summary = json.loads((training / "exports" / f"phase-{phase}" / "summary.json").read_text())
