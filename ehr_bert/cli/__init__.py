@@ -24,7 +24,7 @@ COMMAND_GROUPS = {
         "plan": "Estimate the updates, tokens, operations, memory and time of a recipe without training",
         "bench": "Pretrain several recipes under several seeds, and compare them in a table",
         "launch": "Pretrain on several machines with Slurm, or with several workers on this machine",
-        "ancestry": "Print the trainings and corpora that a model comes from",
+        "ancestry": "Print the training runs and corpora that a model comes from",
         "convert": "Export a pretrained model to a Hugging Face folder, and verify that it computes the same",
         "fill-mask": "Print the most probable codes at a [MASK] in a patient's history",
     },

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the trainings behind a model, the newest first."""
+    """Print the training runs behind a model, the newest first."""
     from ehr_bert.quiet import import_tensorflow
 
     import_tensorflow()

@@ -14,23 +14,23 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("recipes", type=Path, nargs="+", help="recipes to compare (TOML)")
-    add_features(parser, "examples of all trainings, as for `ehr-bert pretrain`")
+    add_features(parser, "examples of all training runs, as for `ehr-bert pretrain`")
     add_path(
         parser,
         "--output",
-        "folder for the trainings and the table; if it contains trainings, the missing ones are added",
+        "folder for the training runs and the table; only runs that it does not contain are added",
     )
     parser.add_argument(
         "--seeds",
         type=count,
         default=5,
         metavar="N",
-        help="number of trainings per recipe, with seeds 1 to N",
+        help="number of training runs per recipe, with seeds 1 to N",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the trainings one after another, then write and print their table."""
+    """Run the recipes one after another, then write and print their table."""
     from ehr_bert.files import atomic_files, write_json
     from ehr_bert.launching.grid import plan_trials, run_trials
     from ehr_bert.report.comparison import Comparison

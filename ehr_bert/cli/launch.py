@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(
         parser,
         "--output",
-        "training folder on a disk shared by all workers; if it contains a training, that is resumed",
+        "training folder on a disk shared by all workers; if it contains a training run, that is resumed",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--slurm", action="store_true", help="submit a Slurm job with one worker per node")

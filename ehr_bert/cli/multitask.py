@@ -16,13 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tasks", type=Path, help="TOML file with the tasks and their training settings")
     add_path(parser, "--model", "pretrained model, as exported by `ehr-bert convert`")
     add_path(
-        parser, "--output", "folder for trainings and results; trainings that it contains are not repeated"
+        parser,
+        "--output",
+        "folder for training runs and results; training runs that it contains are not repeated",
     )
     parser.add_argument(
         "--head", choices=tuple(HEADS), default="mean", help="prediction head, except for labels per visit"
     )
     parser.add_argument(
-        "--seeds", type=count, default=3, metavar="N", help="repeat all trainings with the seeds 1 to N"
+        "--seeds", type=count, default=3, metavar="N", help="repeat all training runs with the seeds 1 to N"
     )
     parser.add_argument(
         "--max-length",

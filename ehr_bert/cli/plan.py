@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the estimated work, memory and time of a training."""
+    """Print the estimated work, memory and time of a training run."""
     from ehr_bert.errors import UserError
     from ehr_bert.quiet import import_tensorflow
     from ehr_bert.training.recipe import Recipe

@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "output of `ehr-bert features`; several folders if the phases of the recipe have different window "
         "lengths; NAME=FOLDER names a corpus for the mixtures of the recipe",
     )
-    add_path(parser, "--output", "training folder; if it contains a training, that is resumed")
+    add_path(parser, "--output", "training folder; if it contains a training run, that is resumed")
     _add_optional(
         parser, "--recipe", Path, "settings of the training (TOML); default: shape and objectives of Med-BERT"
     )
     parser.add_argument(
-        "--force", action="store_true", help="resume a training that has another recipe or other examples"
+        "--force", action="store_true", help="resume a training run that has another recipe or other examples"
     )
     parser.add_argument("--profile", action="store_true", help="profile a few updates for TensorBoard")
 

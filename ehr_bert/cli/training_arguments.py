@@ -1,4 +1,4 @@
-"""Arguments shared by the commands that train or plan a training."""
+"""Arguments shared by the commands that run or plan a training."""
 
 import argparse
 import re

@@ -133,7 +133,7 @@ class Portion:
 
 
 class UpdateBatches:
-    """The updates of a training, or the batches of an evaluation.
+    """The updates of a training run, or the batches of an evaluation.
 
     Args:
         portions: Portion of each corpus in an update.

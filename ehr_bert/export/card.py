@@ -152,7 +152,7 @@ def _ancestry(facts: TrainingFacts) -> str:
         return ""
     return f"""## Ancestry
 
-Trainings, newest first. Weights, vocabularies, recipes and corpora are identified by fingerprints.
+Training runs, newest first. Weights, vocabularies, recipes and corpora are identified by fingerprints.
 
 ```
 {facts.ancestry}

@@ -4,7 +4,7 @@ config.json        the model's shape     tokenizer_config.json,        the token
 model.safetensors  its weights           history_tokenizer.py, vocab.json,
 README.md          the model card        tokenizer.json
 summary.json       the checkpoint, and the largest differences of logits
-ancestry.json      the trainings it comes from, if known
+ancestry.json      the training runs it comes from, if known
 model.onnx         the same model for ONNX Runtime, if requested
 heads.safetensors  heads of objectives that stock BERT does not have, if there are any
 """

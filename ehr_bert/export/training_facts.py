@@ -20,7 +20,7 @@ class TrainingFacts:
         examples: Descriptions of the training examples, as `ExamplesInfo.to_dict` returns them.
         recipe: The recipe as TOML, without the path of the initial weights.
         figures: Results of the evaluation of this checkpoint, by name.
-        ancestry: The trainings that the weights come from.
+        ancestry: The training runs that the weights come from.
     """
 
     examples: tuple[Mapping[str, Any], ...] = ()

@@ -1,1 +1,1 @@
-"""Launch trainings: local workers, Slurm jobs, and grids of recipes and seeds."""
+"""Launch training runs: local workers, Slurm jobs, and grids of recipes and seeds."""

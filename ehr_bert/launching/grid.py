@@ -1,4 +1,4 @@
-"""A grid of trainings, recipes by seeds, run one after another. An interrupted grid resumes."""
+"""A grid of training runs, recipes by seeds, run one after another. An interrupted grid resumes."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -48,16 +48,16 @@ class Trial:
 
 
 def plan_trials(recipes: Sequence[Path], seeds: int, folder: Path) -> list[Trial]:
-    """Return the trainings of a grid, ordered by seed and then by recipe, and copy the recipes to the grid.
+    """Return the training runs of a grid, ordered by seed and then by recipe, and copy the recipes.
 
     Args:
-        recipes: TOML files. The name of a file identifies its trainings.
-        seeds: Number of trainings per recipe, with seeds 1, 2, ...
+        recipes: TOML files. The name of a file identifies its training runs.
+        seeds: Number of training runs per recipe, with seeds 1, 2, ...
         folder: Folder of the grid.
 
     Raises:
         UserError: A recipe is invalid, two recipes have the same name (key `duplicate-recipe`), or the folder
-            has trainings with other settings (`output-of-other-settings`).
+            has training runs with other settings (`output-of-other-settings`).
     """
     by_name = {path.stem: Recipe.read(path) for path in recipes}
     if len(by_name) < len(recipes):
@@ -78,15 +78,15 @@ def plan_trials(recipes: Sequence[Path], seeds: int, folder: Path) -> list[Trial
 
 
 def run_trials(trials: Sequence[Trial], features: Sequence[str]) -> Iterator[tuple[Trial, dict[str, Any]]]:
-    """Run the trainings that are not complete, and yield each one with its summary.
+    """Start the training runs that are not complete, and yield each one with its summary.
 
     Args:
-        trials: Trainings of the grid.
-        features: Values of `--features` for all trainings.
+        trials: Training runs of the grid.
+        features: Values of `--features` for all training runs.
 
     Raises:
         UserError: A training failed (key `training-failed`).
-        SystemExit: A training was interrupted and saved. Running the grid again resumes it.
+        SystemExit: A training run was interrupted and saved. Running the grid again resumes it.
     """
     for trial in trials:
         summary = trial.summary()

@@ -1,4 +1,4 @@
-"""Comparison of trainings: held-out metrics of each recipe over its seeds."""
+"""Comparison of training runs: held-out metrics of each recipe over its seeds."""
 
 import statistics
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ class Comparison:
     """Held-out metrics of several recipes.
 
     Attributes:
-        by_seed: Metrics of the last evaluation of each training, by recipe and seed.
+        by_seed: Metrics of the last evaluation of each training run, by recipe and seed.
     """
 
     by_seed: Mapping[str, Mapping[int, Figures]]
@@ -123,7 +123,7 @@ class Comparison:
         return table if same else f"{table}\n\n{NOT_COMPARABLE}"
 
     def _updates(self, recipe: str) -> str:
-        """Return the number of updates of a recipe's trainings, or their range after early stopping."""
+        """Return the number of updates of a recipe's training runs, or their range after early stopping."""
         updates = [int(figures["step"]) for figures in self.by_seed[recipe].values()]
         return " to ".join(f"{count:,}" for count in sorted({min(updates), max(updates)}))
 

@@ -1,4 +1,4 @@
-"""What a training folder records of its training, and the refusal of a folder with another training."""
+"""What a training folder records of its training, and the refusal of a folder with another training run."""
 
 import hashlib
 from pathlib import Path
@@ -20,7 +20,7 @@ SHOWN_DIFFERENCES = 4
 
 
 def check_folder(folder: TrainingFolder, inputs: PretrainingInputs) -> None:
-    """Refuse a folder that contains another training.
+    """Refuse a folder that contains another training run.
 
     Raises:
         UserError: The training in the folder has another recipe or other examples (key

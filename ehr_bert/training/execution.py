@@ -82,7 +82,7 @@ def pretrain(request: PretrainingRequest) -> PretrainingResult:
 
 
 def _parent(request: PretrainingRequest) -> Pretrained | None:
-    """Return the model to initialise from, unless a training is resumed."""
+    """Return the model to initialise from, unless a training run is resumed."""
     if not request.recipe.init or (request.train and has_checkpoint(request.output)):
         return None
     return read_pretrained(Path(request.recipe.init), request.init_config)

@@ -1,4 +1,4 @@
-"""Initialisation from another model, such as a training, an export or a TensorFlow 1 checkpoint."""
+"""Initialisation from another model, such as a training run, an export or a TensorFlow 1 checkpoint."""
 
 import dataclasses
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Inputs of a training: opened examples, and a recipe that fits them."""
+"""Inputs of a training run: opened examples, and a recipe that fits them."""
 
 import dataclasses
 import logging

@@ -1,4 +1,4 @@
-"""Interruption of a training: by SIGTERM, which batch systems send before they kill a job, or by Ctrl-C."""
+"""Interruption of a training run: by SIGTERM (sent by batch systems before they kill a job) or Ctrl-C."""
 
 import signal
 import threading

@@ -45,7 +45,7 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """The outcome of a training.
+    """The outcome of a training run.
 
     Attributes:
         steps: Updates that the model has had, over all processes.
@@ -73,7 +73,7 @@ def train(
 ) -> TrainingOutcome:
     """Train `model` in place, and resume from the newest checkpoint in `folder` if there is one.
 
-    A training that is killed at any time and resumed ends with the same weights as an uninterrupted one. If
+    A run that is killed at any time and resumed ends with the same weights as an uninterrupted one. If
     several workers train together, all of them call this function and one writes.
 
     Args:

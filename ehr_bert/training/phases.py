@@ -1,4 +1,4 @@
-"""The phases of a training: their batches, what is read from the examples, and how many updates they take."""
+"""Phases of a training run: their batches, what is read from the examples, and the number of updates."""
 
 import logging
 import math

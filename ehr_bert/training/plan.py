@@ -1,4 +1,4 @@
-"""Estimates of the work, memory and time of a training, made before it starts.
+"""Estimates of the work, memory and time of a training run, made before it starts.
 
 The memory is a lower bound of the peak per device, in bytes. P positions of a micro-batch, M masked
 positions, T tokens of a window and A, H, I, V as in the legend of the library:
@@ -90,7 +90,7 @@ class PhaseWork:
 
 @dataclass(frozen=True)
 class Plan:
-    """Work and memory of a training.
+    """Work and memory of a training run.
 
     Attributes:
         config: Shape of the model.
@@ -190,7 +190,7 @@ def plan_from_features(recipe: Recipe, features: Sequence[FeatureSource], device
 
     Args:
         recipe: Recipe.
-        features: Examples, as for a training.
+        features: Examples, as for a training run.
         devices: Number of devices that share an update.
 
     Raises:
@@ -226,7 +226,7 @@ def plan_from_features(recipe: Recipe, features: Sequence[FeatureSource], device
 
 
 def device_flops_per_second(summary_file: Path) -> float:
-    """Return the speed per device of another training, from its `summary.json`.
+    """Return the speed per device of another training run, from its `summary.json`.
 
     Raises:
         UserError: The file has no speed (key `no-speed`).

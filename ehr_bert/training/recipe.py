@@ -145,7 +145,7 @@ class EvaluationSettings(Settings):
 
 @dataclass(frozen=True)
 class Checkpointing(Settings):
-    """Settings of the checkpoints. One is also saved at the end, and when a training is interrupted.
+    """Settings of the checkpoints. One is also saved at the end, and when a training run is interrupted.
 
     Attributes:
         every_steps: Updates between checkpoints.
@@ -349,7 +349,7 @@ class Recipe(Settings):
             temporary.write_text(toml_text(self.to_dict()), encoding="utf-8")
 
     def differences(self, other: "Recipe") -> dict[str, tuple[Any, Any]]:
-        """Return the settings that differ and change the result of a training.
+        """Return the settings that differ and change the result of a training run.
 
         Returns:
             This value and the other, by key with dots. Phases are numbered from 1. A missing value is None.

@@ -18,7 +18,7 @@ class PretrainingRequest:
         output: Training folder. It is created if it is missing; a training in it is resumed.
         recipe: How to train.
         devices: Where to train.
-        force: Whether to resume a training that has another recipe or other examples.
+        force: Whether to resume a training run that has another recipe or other examples.
         profile: Whether to profile a few updates for TensorBoard.
         vocabulary: Vocabulary that sets the model's `vocab_size`. If None, the one next to the examples.
         init_config: Config of an `init` that is a TensorFlow 1 checkpoint. If None, the one next to it.

@@ -1,4 +1,4 @@
-"""Summary of a training: its speed, memory and last evaluation."""
+"""Summary of a training run: its speed, memory and last evaluation."""
 
 import os
 import platform
@@ -43,7 +43,7 @@ class CorpusShare:
 
 @dataclass(frozen=True)
 class Summary:
-    """Contents of `summary.json`, over all processes of a training.
+    """Contents of `summary.json`, over all processes of a training run.
 
     Speeds are medians over the reports; None if no report has one.
 

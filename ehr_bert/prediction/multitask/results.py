@@ -14,12 +14,12 @@ from ehr_bert.schemas import Split
 
 
 def multitask_results(data: Sequence[TaskData], seeds: int, output: Path) -> dict[str, Any]:
-    """Return the results of all trainings.
+    """Return the results of all training runs.
 
     Args:
         data: The tasks.
-        seeds: Number of seeds of each training.
-        output: Folder of the finished trainings.
+        seeds: Number of seeds of each training run.
+        output: Folder of the finished training runs.
 
     Returns:
         Values for JSON. `tasks` describes the examples of each task, and `records` has the metrics of each

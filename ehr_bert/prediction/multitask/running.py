@@ -1,4 +1,4 @@
-"""All trainings of a task file. Finished trainings are not repeated."""
+"""All training runs of a task file. Finished training runs are not repeated."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,7 +20,7 @@ from ehr_bert.prediction.reading import ModelVocabulary
 from ehr_bert.settings import differences
 
 SETTINGS_FILE = "settings.json"
-"""Settings that all trainings of a folder share."""
+"""Settings that all training runs of a folder share."""
 
 
 def run_tasks(
@@ -37,11 +37,11 @@ def run_tasks(
     Args:
         path: The task file.
         model: Export folder of the pretrained model.
-        output: Output folder. Trainings that an earlier call finished are kept.
+        output: Output folder. Training runs that an earlier call finished are kept.
         head: Name of the heads.
         seeds: Number of times that everything is trained, with the seeds 1, 2, ...
         max_length: Maximum number of tokens of a history, by default the model's limit.
-        progress: Iterates over the trainings that are left, for example with a progress bar.
+        progress: Iterates over the training runs that are left, for example with a progress bar.
 
     Returns:
         The content of `RESULTS_FILE`; None in all processes but the first.

@@ -68,7 +68,7 @@ class TaskRun:
 
 
 def runs_of(file: TaskFile, seeds: int) -> list[TaskRun]:
-    """Return all trainings, each after those that it needs."""
+    """Return all training runs, each after those that it needs."""
     task_seeds = [(task.name, seed) for seed in range(1, seeds + 1) for task in file.tasks]
     return [
         *(TaskRun(Stage.SINGLE, task, seed) for task, seed in task_seeds),
@@ -88,7 +88,7 @@ def make_run(
         data: Tasks of the file.
         model: Export folder of the pretrained model.
         head: Name of the heads.
-        output: Output folder of all trainings.
+        output: Output folder of all training runs.
 
     Raises:
         UserError: The model cannot be read, or the loss is not finite (key `loss-not-finite`).

@@ -46,7 +46,7 @@ class TaskFile(Settings):
         tasks: The tasks, of which at least two take part in the joint training.
         power: The joint training draws a task in proportion to its number of training examples to this power:
             1 is proportional to size, 0 draws all tasks equally often.
-        fit: Settings of all trainings: of each task alone, of the joint training, and of the fine-tuning
+        fit: Settings of all training runs: of each task alone, of the joint training, and of the fine-tuning
             after it.
     """
 

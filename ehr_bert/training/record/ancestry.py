@@ -1,4 +1,4 @@
-"""The ancestry of a model: the trainings, and their corpora, that its weights come from.
+"""The ancestry of a model: the training runs, and their corpora, that its weights come from.
 
 `ancestry.json` is part of a training folder and of an export. It identifies weights, vocabularies, recipes
 and corpora by fingerprints.
@@ -122,7 +122,7 @@ def record_ancestry(folder: Path, own: Generation, parent: Pretrained | None, re
 
     Args:
         folder: Training folder.
-        own: Entry of this training.
+        own: Entry of this training run.
         parent: Model that it is initialised from, if there is one.
         resumed: Whether the training in the folder is resumed. Its corpora are kept and new ones are added.
     """

@@ -112,7 +112,7 @@ class Checkpoints:
         prefix = newest_checkpoint(self._folder)
         values = read_checkpoint(prefix, lambda name: True)
         state = {name: float(values.pop(name)) for name in list(values) if name.startswith("state/")}
-        _assign(self._variables, values, prefix, "Use the checkpoint of this training.")
+        _assign(self._variables, values, prefix, "Use the checkpoint of this training run.")
         return int(self._iterations.numpy()), {name.removeprefix("state/"): state[name] for name in state}
 
     def save(self, step: int, state: Mapping[str, float]) -> None:

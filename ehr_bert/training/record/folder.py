@@ -5,7 +5,7 @@ vocabulary.tsv    tokens by id, if known     checkpoint, best    names of the ne
 recipe.toml       settings of the training   metrics.jsonl       one line per report and per evaluation
 examples.json     training examples          events/             the same for TensorBoard
 summary.json      course of the training     eval_results.txt    the last evaluation
-ancestry.json     earlier trainings
+ancestry.json     earlier training runs
 """
 
 from dataclasses import dataclass
