@@ -72,7 +72,7 @@ def take(updates, steps, first_step=0, replicas=None):
 
 
 def windows_of(cell, layout):
-    """The windows of a cell that hold anything, each as what the model sees of it, by its length."""
+    """Return the used windows of a cell, with what the model sees of each and its length."""
     collected, offset = [], 0
     masked = {
         place: (id_, 1)
@@ -352,7 +352,8 @@ def test_quotas_stay_exact(windows, patients, batch, step):
 def test_a_window_is_masked_alike_in_whatever_batch_of_an_evaluation(examples):
     collected = []
     for batch_tokens, replicas in ((10**6, 1), (200, 1), (150, 2)):
-        updates = examples.evaluation(Reading(max_visits=100), batch_tokens=batch_tokens, replicas=replicas)
+        reading = Reading(max_visits=100, labels=(stay_objective(),))
+        updates = examples.evaluation(reading, batch_tokens=batch_tokens, replicas=replicas)
         cells = [
             cell | {"dropout_keys": 0 * cell["dropout_keys"]}
             for cell in itertools.chain(*take(updates, updates.steps))
