@@ -110,6 +110,12 @@ class Objective(ABC, Generic[_S]):
         self.name = name
         self.settings = settings
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and (other.name, other.settings) == (self.name, self.settings)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.name, self.settings))
+
     @property
     def title(self) -> str:
         """Name in messages and tables."""
