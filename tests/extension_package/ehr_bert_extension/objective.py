@@ -74,4 +74,5 @@ class VisitCount(Objective[VisitCountSettings]):
     def baseline(self, sums, predictions, occurrences):
         """Return the metrics of predicting the prevalence."""
         shares = np.array([predictions["labels"].mean(), 1 - predictions["labels"].mean()])
+        shares = shares[shares > 0]
         return {"loss": float(-(shares * np.log(shares)).sum()), "accuracy": float(shares.max())}

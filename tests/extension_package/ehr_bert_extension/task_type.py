@@ -16,7 +16,7 @@ from ehr_bert.schemas import Split
 
 
 class NumbersTask(TaskType):
-    """Lists of numbers of equal length, with the squared error as loss and the mean error as metric."""
+    """Lists of numbers of equal length, with the squared error as the loss."""
 
     name = "numbers"
     column_type = pa.list_(pa.float64())
