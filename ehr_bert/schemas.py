@@ -41,8 +41,59 @@ class Split(StrEnum):
     TEST = "test"
 
 
+class EventKind(StrEnum):
+    """Kinds of events, in the order in which a visit lists them."""
+
+    DIAGNOSIS = "diagnosis"
+    PROCEDURE = "procedure"
+    MEDICATION = "medication"
+    LAB = "lab"
+    VITAL = "vital"
+    CHART = "chart"
+    OTHER = "other"
+
+
+class ObservationEndReason(StrEnum):
+    """Reason why the observation of a patient ends. Each is administrative; death is not one of them."""
+
+    EXTRACTION = "extraction"
+    """The records were extracted, or the study ended."""
+
+    ENROLMENT = "enrolment"
+    """The patient left the insurance, the practice or the register."""
+
+    OBSERVATION_PERIOD = "observation_period"
+    """The source states the last day, but not why it is the last."""
+
+
 PROLONGED_STAY_DAYS = 7
 """A stay of more than this many days is prolonged (Rasmy et al. 2021)."""
+
+EVENTS = pa.schema(
+    [
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("admit_date", pa.date32(), nullable=False),
+        pa.field("discharge_date", pa.date32(), nullable=False),
+        pa.field("date", pa.date32()),
+        pa.field("time", pa.timestamp("us")),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("unit", pa.string()),
+        pa.field("value_text", pa.string()),
+        pa.field("present_on_admission", pa.int32()),
+        pa.field("priority", pa.int32()),
+        pa.field("third_party", pa.int32()),
+    ]
+)
+"""Event table: one row per recorded event.
+
+`admit_date` and `discharge_date` are the days of its visit; `discharge_date` is never before `admit_date`.
+`date` is the day of the event itself, null if only the visit is known. `time` is its local time on that day,
+to the second and without a time zone, null if only the day is known. `kind` is an `EventKind`. `code` starts
+with its system (`ICD9_250.00`, `ICD10_E11.9`). `value` and `unit`, or `value_text`, are what was measured. The
+last three columns order the codes of a visit, in ascending order with missing values last.
+"""
 
 DIAGNOSES = pa.schema(
     [
