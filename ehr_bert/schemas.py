@@ -91,8 +91,8 @@ EVENTS = pa.schema(
 `admit_date` and `discharge_date` are the days of its visit; `discharge_date` is never before `admit_date`.
 `date` is the day of the event itself, null if only the visit is known. `time` is its local time on that day,
 to the second and without a time zone, null if only the day is known. `kind` is an `EventKind`. `code` starts
-with its system (`ICD9_250.00`, `ICD10_E11.9`). `value` and `unit`, or `value_text`, are what was measured. The
-last three columns order the codes of a visit, in ascending order with missing values last.
+with its system (`ICD9_250.00`, `ICD10_E11.9`). `value` and `unit`, or `value_text`, are what was measured.
+The last three columns order the codes of a visit, in ascending order with missing values last.
 """
 
 DIAGNOSES = pa.schema(
