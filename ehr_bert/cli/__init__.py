@@ -1,4 +1,4 @@
-"""The command `ehr-bert`; each module `ehr_bert.cli.<command>` defines the arguments of one and runs it."""
+"""The program `ehr-bert`. Each module `ehr_bert.cli.<command>` defines and runs one command."""
 
 import argparse
 import importlib
@@ -16,7 +16,7 @@ COMMAND_GROUPS = {
         "extract": "Extract the diagnoses from a store of health records",
         "preprocess": "Convert a diagnosis table to patient sequences and a vocabulary",
         "cohort": "Build a cohort for prediction: index dates, labels, and the histories before them",
-        "vocabulary": "Merge the vocabularies of several corpora, with a weight per corpus",
+        "vocabulary": "Merge the vocabularies of several corpora, with one weight per corpus",
         "features": "Convert patient sequences to TFRecord examples",
     },
     "Pretraining": {
@@ -30,7 +30,7 @@ COMMAND_GROUPS = {
     },
     "Prediction": {
         "finetune": "Fine-tune a model on a cohort, and compare it with baselines at several training sizes",
-        "evaluate": "Write the tables and plots of a finished fine-tuning again",
+        "evaluate": "Write the tables and plots of a comparison again from its finished runs",
         "predict": "Predict each patient's risk with a fine-tuned model",
         "explain": "Write a page that explains the predicted risk of one patient",
         "multitask": "Train several tasks on one encoder, and compare with separate training",

@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         type=Path,
-        help="training folder (for its newest checkpoint), `best` or a checkpoint in one, or an export",
+        help="training folder, for its newest checkpoint; DIR/best or a checkpoint in it; or an export",
     )
 
 

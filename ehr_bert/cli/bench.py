@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(
         parser,
         "--output",
-        "folder for the training runs and the table; only runs that it does not contain are added",
+        "folder for the training runs and the table; runs that it already contains are not repeated",
     )
     parser.add_argument(
         "--seeds",
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     for number, (trial, summary) in enumerate(run_trials(trials, arguments.features), 1):
         evaluation = evaluations.setdefault(trial.name, {})[trial.seed] = summary["evaluation"]
         logger.info(
-            f"training {number} of {len(trials)}: {trial.name}, seed {trial.seed}: "
+            f"training run {number} of {len(trials)}: {trial.name}, seed {trial.seed}: "
             f"loss {evaluation['loss']:.4f} after {summary['seconds']:,.0f} s"
         )
         comparison = Comparison(evaluations)

@@ -19,12 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocab-file",
         type=Path,
-        help="vocabulary, if the training folder has none, or one without counts",
+        help="vocabulary, if the training folder has none or only one without counts",
     )
     parser.add_argument(
         "--examples",
         metavar="FILES",
-        help="TFRecord files (commas, globs) to compare both models on; by default those of the training",
+        help="TFRecord files (commas, globs) to compare both models on; by default those of the training run",
     )
     parser.add_argument(
         "--min-patients",

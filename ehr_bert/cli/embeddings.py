@@ -9,7 +9,11 @@ from ehr_bert.cli.path_arguments import add_titles
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", type=Path, help="export folder of `ehr-bert convert`, or fine-tuned model")
+    parser.add_argument(
+        "model",
+        type=Path,
+        help="export folder of `ehr-bert convert`, or fine-tuned model of `ehr-bert finetune`",
+    )
     parser.add_argument("output", type=Path, help="output folder for the map and the neighbours")
     parser.add_argument(
         "--neighbours",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of a command that computes on tables."""
     group = parser.add_argument_group("engine")
     group.add_argument(
         "--engine", choices=("duckdb", "spark"), default="duckdb", help="DuckDB in this process, or Spark"

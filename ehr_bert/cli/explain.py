@@ -10,7 +10,7 @@ from ehr_bert.cli.path_arguments import add_path, add_titles
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_path(parser, "--model", "fine-tuned model, as for `ehr-bert predict`")
-    add_path(parser, "--input", "cohort folder of `ehr-bert cohort`", "COHORT")
+    add_path(parser, "--input", "output folder of `ehr-bert cohort`", "COHORT")
     example = parser.add_mutually_exclusive_group(required=True)
     example.add_argument("--row", type=natural, metavar="N", help="row of the cohort table, counted from 0")
     example.add_argument(

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the command."""
+    """Extract the diagnoses of the store, and print a summary."""
     from ehr_bert.sources.extraction import write_extracted_folder
     from ehr_bert.sources.records import NestedVisits, WithoutVisit
     from ehr_bert.sources.registry import STORES
@@ -126,5 +126,5 @@ def _source(arguments: argparse.Namespace) -> str:
     if arguments.source and arguments.source_url:
         raise UserError("conflicting-options", "SOURCE and --source-url are both given. Remove one of them.")
     if not (arguments.source or arguments.source_url):
-        raise UserError("missing-option", "no store is given. Add SOURCE or --source-url.")
+        raise UserError("missing-option", "the store is missing. Add SOURCE or --source-url.")
     return arguments.source or arguments.source_url

@@ -18,12 +18,12 @@ PROGRESS_LOG_SECONDS = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add_path(parser, "--cohort", "the cohort, as `ehr-bert cohort` writes it")
+    add_path(parser, "--cohort", "output folder of `ehr-bert cohort`")
     parser.add_argument(
         "--model",
         type=Path,
         metavar="FOLDER",
-        help="pretrained model, as `ehr-bert convert` exports it; not needed without BERT contenders",
+        help="pretrained model: export folder of `ehr-bert convert`; not needed without BERT contenders",
     )
     add_path(
         parser,
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         help=f"contenders to compare, with those that they need, from {', '.join(CONTENDERS)}; "
-        "by default all, with HEAD as given by --head",
+        "by default all, where HEAD is the value of --head",
     )
     parser.add_argument(
         "--train-sizes",

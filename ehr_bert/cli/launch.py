@@ -10,12 +10,12 @@ from ehr_bert.cli.training_arguments import add_features
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("recipe", type=Path, help="settings of the training (TOML)")
+    parser.add_argument("recipe", type=Path, help="recipe with the settings of the training run (TOML)")
     add_features(parser, "examples, as for `ehr-bert pretrain`")
     add_path(
         parser,
         "--output",
-        "training folder on a disk shared by all workers; if it contains a training run, that is resumed",
+        "training folder on a disk shared by all workers; a training run in it is resumed",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--slurm", action="store_true", help="submit a Slurm job with one worker per node")

@@ -18,19 +18,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(
         parser,
         "--output",
-        "folder for training runs and results; training runs that it contains are not repeated",
+        "folder for the training runs and results; runs that it already contains are not repeated",
     )
     parser.add_argument(
         "--head", choices=tuple(HEADS), default="mean", help="prediction head, except for labels per visit"
     )
     parser.add_argument(
-        "--seeds", type=count, default=3, metavar="N", help="repeat all training runs with the seeds 1 to N"
+        "--seeds",
+        type=count,
+        default=3,
+        metavar="N",
+        help="number of training runs per stage and task, with seeds 1 to N",
     )
     parser.add_argument(
         "--max-length",
         type=count,
         metavar="N",
-        help="maximum tokens of a history, from its latest visits (default: the limit of the model)",
+        help="maximum number of tokens of a history; the latest visits are kept (default: the limit of the "
+        "model)",
     )
 
 
@@ -48,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     def progress(runs: list[TaskRun]) -> Iterator[TaskRun]:
         is_hidden = not runs or not logger.isEnabledFor(logging.INFO)
-        with tqdm(runs, unit="training", dynamic_ncols=True, disable=is_hidden) as bar:
+        with tqdm(runs, unit="run", dynamic_ncols=True, disable=is_hidden) as bar:
             for task_run in bar:
                 parts = (task_run.stage, task_run.task, f"seed {task_run.seed}")
                 bar.set_description(" ".join(filter(None, parts)))

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("recipe", type=Path, help="settings of the training (TOML)")
+    parser.add_argument("recipe", type=Path, help="recipe with the settings of the training run (TOML)")
     add_features(
         parser,
-        "as for `ehr-bert pretrain`; default: each example fills one window of the phase",
+        "examples, as for `ehr-bert pretrain`; default: each example fills one window of the phase",
         required=False,
     )
     parser.add_argument(
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--summary",
         type=Path,
         metavar="FILE",
-        help="summary.json of another training on the same kind of device, to take its speed from",
+        help="summary.json of another training run on the same kind of device, to take its speed from",
     )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "table",
         type=Path,
@@ -79,7 +79,7 @@ def add_history_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the command."""
+    """Write the sequences and the vocabulary, and print a summary."""
     from ehr_bert.codes import RollUp
     from ehr_bert.sequences.building import SequenceOptions
     from ehr_bert.sequences.eligibility import Eligibility

@@ -21,9 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "output of `ehr-bert features`; several folders if the phases of the recipe have different window "
         "lengths; NAME=FOLDER names a corpus for the mixtures of the recipe",
     )
-    add_path(parser, "--output", "training folder; if it contains a training run, that is resumed")
+    add_path(parser, "--output", "training folder; a training run in it is resumed")
     _add_optional(
-        parser, "--recipe", Path, "settings of the training (TOML); default: shape and objectives of Med-BERT"
+        parser,
+        "--recipe",
+        Path,
+        "recipe with the settings of the training run (TOML); default: shape and objectives of Med-BERT",
     )
     parser.add_argument(
         "--force", action="store_true", help="resume a training run that has another recipe or other examples"
@@ -58,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train on the training split and evaluate on the validation split.
 
-    After a training with several phases, export the model at the end of each phase.
+    After a training run with several phases, export the model at the end of each phase.
     """
     from ehr_bert.quiet import import_tensorflow
     from ehr_bert.training.recipe import Recipe

@@ -1,4 +1,4 @@
-"""Arguments shared by the commands that run or plan a training."""
+"""Arguments shared by the commands that run or plan a training run."""
 
 import argparse
 import re
@@ -21,7 +21,7 @@ def add_features(parser: argparse.ArgumentParser, purpose: str, required: bool =
 
 
 def named_features(given: Sequence[str]) -> "list[FeatureSource]":
-    """Return the features named as `FOLDER`, or as `NAME=FOLDER` for a named corpus.
+    """Return the sources of examples that are given as `FOLDER`, or as `NAME=FOLDER` for a named corpus.
 
     Raises:
         UserError: A folder has no examples.

@@ -7,7 +7,7 @@ from ehr_bert.cli.counts import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "sequences",
         type=Path,
