@@ -1,4 +1,4 @@
 """Export of a pretrained Keras model to a stock Hugging Face folder, with a check that both are equal."""
 
 MIN_PATIENTS = 5
-"""By default an export omits codes that fewer patients of the training split have."""
+"""Default for codes: an export omits those of fewer patients of the training split."""

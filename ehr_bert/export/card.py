@@ -93,13 +93,13 @@ not support, so `trust_remote_code=True` runs `history_tokenizer.py` from this f
 
 The prolonged-stay head reads {STAY_READS[config.stay_pooling]}.
 {ONNX if onnx else ""}{heads_text(heads)}
-Intended use: fine-tuning, in research on patients similar to those of the training, with records in the same
-code systems. Out of scope: decisions about individual patients, and identification of patients.
+Intended use: fine-tuning, in research on patients similar to the training patients, with records in the
+same code systems. Out of scope: decisions about individual patients, and identification of patients.
 
 {"".join(sections)}## Limits
 
 The model reflects the coding practice and the biases of its training records. Its weights may reveal
-information about the patients of the training, so the rules for sharing their records apply to the model.
+information about the training patients, so the rules for sharing their records apply to the model.
 
 {_rare_codes(kept)}
 A code outside the vocabulary is read as the nearest heading above it in the vocabulary, else as `[UNK]`.
@@ -190,7 +190,7 @@ def _rare_codes(kept: KeptTokens) -> str:
     if kept.min_patients is None:
         return "The vocabulary had no counts. Its codes may include codes of few patients."
     if kept.min_patients == 0:
-        return "All codes were kept, also codes of few patients."
+        return "All codes were kept, including codes of few patients."
     if kept.omitted == 0:
         return f"Each code occurs in {kept.min_patients} patients or more."
     return (

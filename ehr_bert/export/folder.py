@@ -47,7 +47,7 @@ from ehr_bert.weights.tensorflow1 import is_tensorflow1
 logger = logging.getLogger(__name__)
 
 COMPARED_BATCHES, COMPARED_TOKENS = 4, 2048
-"""Number of batches of real examples on which the models are compared, and of tokens of each."""
+"""Number of batches of real examples on which the models are compared, and of tokens per batch."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def export(
         training: A training folder, for its newest checkpoint, or a checkpoint `folder/model.ckpt-<step>`,
             also one of google-research/bert or Med-BERT.
         output: The export folder. An earlier export is replaced.
-        vocabulary_file: The vocabulary, if the training folder has none, or one without counts.
-        examples: TFRecord files on which the models are compared, by default those of the training that
-            still exist. The models are always compared on random examples too.
+        vocabulary_file: The vocabulary, if the training folder has none or only one without counts.
+        examples: TFRecord files on which the models are compared, by default those of the training run
+            that still exist. The models are always compared on random examples too.
         min_patients: Codes that fewer patients of the training split have are omitted from the vocabulary.
         config_file: The config of a TensorFlow 1 checkpoint, if its folder contains none.
         onnx: Whether to write `model.onnx` too.
@@ -198,6 +198,6 @@ def _real_batches(config: ModelConfig, files: Sequence[Path]) -> Iterator[tuple[
             raise UserError(
                 "ids-out-of-range",
                 f"the examples contain the id {largest}, but the model has {config.vocab_size} tokens. "
-                "Choose examples with the vocabulary of the training.",
+                "Choose examples with the vocabulary of the training run.",
             )
         yield batch, batches.layout

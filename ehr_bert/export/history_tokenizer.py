@@ -63,7 +63,7 @@ class HistoryTokenizer(PreTrainedTokenizer):
         return [] if self.cls_token_id is None else [self.cls_token_id]
 
     def get_vocab(self) -> dict[str, int]:
-        """The id of each token."""
+        """Return the id of each token."""
         return self._ids | self.added_tokens_encoder
 
     def tokenize(self, text: str, **_: Any) -> list[str]:
@@ -152,7 +152,7 @@ class HistoryTokenizer(PreTrainedTokenizer):
         return ids, [min(number, last) for number, codes in enumerate(visits, 1) for _ in codes]
 
     def prepare_for_model(self, *_: Any, **__: Any) -> BatchEncoding:
-        """Not supported, because ids do not contain the visits.
+        """Refuse ids, because they do not contain the visits.
 
         Raises:
             NotImplementedError: Always.
@@ -162,7 +162,7 @@ class HistoryTokenizer(PreTrainedTokenizer):
         )
 
     def create_token_type_ids_from_sequences(self, *_: Any, **__: Any) -> list[int]:
-        """Not supported, as `prepare_for_model`."""
+        """Refuse ids, as `prepare_for_model` does."""
         return self.prepare_for_model()
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:

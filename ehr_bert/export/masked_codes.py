@@ -64,6 +64,6 @@ def _tokenizer(folder: Path) -> HistoryTokenizer:
     if not config.exists() or "type_vocab_size" not in read_json(config):
         raise UserError(
             "not-an-export",
-            f"{folder} is not an export folder. Export a training with `ehr-bert convert` first.",
+            f"{folder} is not an export folder. Export the training folder with `ehr-bert convert` first.",
         )
     return HistoryTokenizer.from_pretrained(folder)

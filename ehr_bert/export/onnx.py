@@ -79,7 +79,7 @@ def write_onnx(exported: BertForPreTraining, file: Path) -> float:
         ) from error
     model = Logits(exported).eval()
     axes = {0: "batch_size", 1: "sequence_length"}
-    # The exporter reports its steps whatever `verbose` is.
+    # The exporter reports its steps even if `verbose` is false.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
         program: Any = torch.onnx.export(

@@ -82,7 +82,10 @@ def check_parity(
         for name, used in is_used.items():
             differences[name].append(_largest(expected[name][used] - logits[name]))
     if patients == 0:
-        raise UserError("no-examples", "there are no examples on which the models can be compared.")
+        raise UserError(
+            "no-examples",
+            "there are no examples on which the models can be compared. Name others (--examples).",
+        )
     largest = {name: float(np.max(values)) for name, values in differences.items()}
     for name, value in largest.items():
         if not value <= PARITY_TOLERANCE:

@@ -44,8 +44,8 @@ def read_tensorflow1_training(
     if source.vocabulary is None or source.mask_id is None:
         raise UserError(
             "missing-vocabulary",
-            f"the folder of {checkpoint} contains no vocabulary. Name the vocabulary of the training with "
-            "--vocab-file (--vocab_file in the tutorial).",
+            f"the folder of {checkpoint} contains no vocabulary. Name the vocabulary of the training run "
+            "with --vocab-file (--vocab_file in the tutorial).",
         )
     tokens = row_names(source.vocabulary, source.config.vocab_size or 0)
     first = "a code" if source.cls_id is None else tokens[source.cls_id]
@@ -117,7 +117,7 @@ def export_tensorflow1(folder: Path, output: Path) -> Path:
 
 
 def _differences_from_published(model: Pretrained) -> list[str]:
-    """List how this model differs from what the published programs compute whatever their config says."""
+    """Return the differences between this model and the fixed behaviour of the published programs."""
     config = model.config
     differences = []
     if config.hidden_act == "gelu":

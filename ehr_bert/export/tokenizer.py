@@ -66,7 +66,7 @@ def row_tokens(config: ModelConfig, vocabulary: Vocabulary) -> list[str]:
             raise UserError(
                 "vocabulary-too-large",
                 f"the model has {size} tokens, but the vocabulary has {len(vocabulary)}, such as {token!r}. "
-                "Name the vocabulary of the training.",
+                "Name the vocabulary of the training run.",
             )
     unused = [f"[unused{index}]" for index in range(len(vocabulary), size)]
     return [*vocabulary.tokens[:size], *unused]

@@ -26,7 +26,7 @@ class TrainedModel:
         vocabulary: The tokens that it was trained with.
         mask_id: Id of the token that replaced masked codes.
         cls_id: Id of the token before each patient, None if there was none.
-        examples: TFRecord files of the training that still exist.
+        examples: TFRecord files of the training run that still exist.
         facts: How the model was trained.
         heads: Weights of heads that stock BERT does not have, by name, in the layout of Keras.
     """
@@ -46,11 +46,11 @@ def read_trained_model(checkpoint: Path, vocabulary_file: Path | None = None) ->
 
     Args:
         checkpoint: The prefix `folder/model.ckpt-<step>` in a training folder.
-        vocabulary_file: The vocabulary, if the training folder has none, or one without counts.
+        vocabulary_file: The vocabulary, if the training folder has none or only one without counts.
 
     Raises:
-        UserError: There is no vocabulary (key `missing-vocabulary`), or `vocabulary_file` is not the one of
-            the training (`other-vocabulary`).
+        UserError: There is no vocabulary (key `missing-vocabulary`), or `vocabulary_file` is not that of the
+            training run (`other-vocabulary`).
     """
     folder = TrainingFolder(checkpoint.parent)
     vocabulary = _vocabulary(folder, vocabulary_file)
@@ -73,12 +73,12 @@ def _vocabulary(folder: TrainingFolder, file: Path | None) -> Vocabulary:
     if named is None:
         raise UserError(
             "missing-vocabulary",
-            f"{folder.path} has no vocabulary. Name the vocabulary of the training with --vocab-file "
+            f"{folder.path} has no vocabulary. Name the vocabulary of the training run with --vocab-file "
             "(--vocab_file in the tutorial).",
         )
     if own and own.sha256 != named.sha256:
         raise UserError(
             "other-vocabulary",
-            f"{file} is not the vocabulary that {folder.path} was trained with. Omit it.",
+            f"{file} is not the vocabulary that {folder.path} was trained with. Omit --vocab-file.",
         )
     return named

@@ -1,4 +1,4 @@
-"""What the model card says about the training: no patient, no date and no path."""
+"""Facts about a training run for the model card, without patients, dates and paths."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from ehr_bert.training.record.metrics_log import read_metrics
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """How a model was trained. What is unknown is empty.
+    """Facts about the training run of a model. Unknown facts are empty.
 
     Attributes:
         examples: Descriptions of the training examples, as `ExamplesInfo.to_dict` returns them.

@@ -124,7 +124,7 @@ def averaged(
 
 
 def _draw_weights(patient: np.ndarray, replicates: int, random: np.random.Generator) -> np.ndarray:
-    """Number of times that each example is drawn with its patient: float32 `[N, R]`."""
+    """Draw how often each example counts with its patient: float32 `[N, R]`."""
     patients = patient.max(initial=-1) + 1
     drawn = random.integers(0, patients, size=(replicates, patients))
     drawn += np.arange(replicates)[:, None] * patients
@@ -133,7 +133,7 @@ def _draw_weights(patient: np.ndarray, replicates: int, random: np.random.Genera
 
 
 def _interval(values: np.ndarray) -> Interval:
-    """Interval of the value on the examples themselves and those of the replicates: `[1 + R]`."""
+    """Return the interval of the value on the examples (the first) and on the replicates: `[1 + R]`."""
     replicates = values[1:][~np.isnan(values[1:])]
     if np.isnan(values[0]) or len(replicates) == 0:
         return Interval(float(values[0]), np.nan, np.nan)

@@ -26,10 +26,10 @@ class Calibration:
     """A function from logits to risks: a temperature and a shift, or piecewise linear.
 
     Attributes:
-        method: Method that it was fitted by.
+        method: Method with which it was fitted.
         temperature: Divisor of the logits; None for the isotonic method.
-        shift: Summand of the divided logits.
-        logits: Knots of the isotonic method in rising order.
+        shift: Term added to the divided logits.
+        logits: Knots of the isotonic method in ascending order.
         risks: Risk at each knot.
     """
 
@@ -108,7 +108,7 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, method: str = Method
 
 
 def _platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Logistic regression of the labels on the logits, or a temperature if that would reverse their order.
+    """Fit a logistic regression on the logits, or a temperature if the regression would reverse their order.
 
     The targets are slightly above 0 and below 1 (Platt 1999), so that few cases give no extreme risks.
     """
@@ -121,7 +121,7 @@ def _platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 
 
 def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Temperature with the smallest cross entropy."""
+    """Return the temperature with the lowest cross entropy."""
 
     def cross_entropy(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)

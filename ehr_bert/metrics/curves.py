@@ -22,7 +22,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class CalibrationBins:
-    """Groups of about equal size by rising probability.
+    """Groups of about equal size by ascending probability.
 
     Attributes:
         predicted: Mean probability of each group.
@@ -47,7 +47,7 @@ def roc_curve(labels: np.ndarray, probabilities: np.ndarray) -> Curve:
 
 
 def precision_recall_curve(labels: np.ndarray, probabilities: np.ndarray) -> Curve:
-    """Return precision over recall, in the order of rising recall.
+    """Return precision over recall, in ascending order of recall.
 
     Args:
         labels: 0 or 1: `[N]`.

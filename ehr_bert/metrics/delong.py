@@ -1,6 +1,6 @@
 """DeLong's paired test of the AUROCs of two models on the same examples (DeLong et al. 1988).
 
-It is computed from midranks (Sun and Xu 2014), which needs a sort instead of all pairs of examples.
+It is computed from midranks (Sun and Xu 2014), which requires sorting instead of comparing all pairs.
 """
 
 from dataclasses import asdict, dataclass
@@ -53,8 +53,8 @@ def delong(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> DeLong:
     if min(positives, negatives) < 2:
         raise UserError(
             "too-few-cases",
-            f"AUROCs cannot be compared with {positives} cases and {negatives} controls. At least two of "
-            "each are needed.",
+            f"AUROCs cannot be compared with {positives} cases and {negatives} controls. Use a cohort "
+            "with at least two of each.",
         )
     placements = [_placements(positive, np.atleast_2d(np.asarray(scores, float))) for scores in (one, other)]
     above, below = map(np.stack, zip(*placements, strict=True))  # [2, cases], [2, controls]
@@ -75,7 +75,7 @@ def delong(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> DeLong:
 
 
 def _placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the examples with the other label that each example is ranked correctly against.
+    """Return the share of examples with the other label against which each example is ranked correctly.
 
     Args:
         positive: Whether each example is a case: bool `[N]`.

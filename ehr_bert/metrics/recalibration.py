@@ -21,8 +21,8 @@ _LARGEST_LOG_ODDS = 60.0
 
 def logit(probabilities: np.ndarray) -> np.ndarray:
     """Return log odds, which are finite for 0 and 1 as well."""
-    kept = np.clip(np.asarray(probabilities, float), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    return np.log(kept) - np.log1p(-kept)
+    clipped = np.clip(np.asarray(probabilities, float), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return np.log(clipped) - np.log1p(-clipped)
 
 
 def calibration_slope(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -75,8 +75,8 @@ def logistic_fits(
     Args:
         labels: 0 or 1: `[N]`.
         features: `[N, F]`, with a constant 1 first.
-        offset: Summand of the log odds: `[N]`.
-        weights: `[N, R]`. Sums have their precision.
+        offset: Term added to the log odds: `[N]`.
+        weights: `[N, R]`. Sums are computed in their precision.
 
     Returns:
         Coefficients: float64 `[R, F]`, NaN where the likelihood has no finite maximum.
@@ -92,8 +92,10 @@ def logistic_fits(
     products = (features[:, :, None] * features[:, None, :]).reshape(-1, width**2)  # [N, F * F]
     outcomes = weights.T @ (labels[:, None] * features).astype(weights.dtype)  # [R, F]
     for step_number in range(_STEPS):
-        at = coefficients[:1] if step_number == 0 else coefficients
-        risk = _expit(offset + features @ at.T.astype(weights.dtype))  # [N, R], or [N, 1] in the first step
+        current = coefficients[:1] if step_number == 0 else coefficients
+        risk = _expit(
+            offset + features @ current.T.astype(weights.dtype)
+        )  # [N, R], or [N, 1] in the first step
         expected = weights * risk  # [N, R]
         gradient = (outcomes - expected.T @ features).astype(float)  # [R, F]
         expected *= 1 - risk
@@ -119,7 +121,7 @@ def logistic_fits(
 
 
 def _expit(log_odds: np.ndarray) -> np.ndarray:
-    """Logistic function, in place."""
+    """Apply the logistic function in place."""
     np.clip(log_odds, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS, out=log_odds)
     np.exp(np.negative(log_odds, out=log_odds), out=log_odds)
     log_odds += 1

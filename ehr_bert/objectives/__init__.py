@@ -1,4 +1,4 @@
-"""Pretraining objectives, one per file. Further ones come from other packages (`ehr_bert.objectives`)."""
+"""Pretraining objectives, one per file. Other packages can add objectives (group `ehr_bert.objectives`)."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ OBJECTIVES: Registry[type[Objective[Any]]] = Registry(
 
 
 def default_objectives() -> list[Objective[Any]]:
-    """Return all known objectives, with their default settings."""
+    """Return all registered objectives with their default settings."""
     return [kind(name, kind.settings_type()) for name, kind in OBJECTIVES.items()]
 
 
 DEFAULT_OBJECTIVES = ("masked_codes", "prolonged_stay")
-"""Objectives that are trained unless a recipe disables them. Others are trained if the recipe has their
-table."""
+"""Objectives that are trained unless a recipe disables them. Other objectives are trained if the recipe has
+their table."""

@@ -32,13 +32,13 @@ TOP_RANKS = (5, 10)
 class MaskedCodesSettings(ObjectiveSettings):
     """Settings of the masked-code objective.
 
-    Packed examples are masked anew in every epoch, also if the objective is disabled. The tutorial's examples
+    Packed examples are masked anew in every epoch, even if the objective is disabled. The tutorial's examples
     were masked when they were written.
 
     Attributes:
         probability: Share of a window's codes that are masked.
         mask_share: Share of the masked codes that become `[MASK]`.
-        random_share: Share of the masked codes that become a random code. The rest is unchanged.
+        random_share: Share of the masked codes that become a random code. The others are unchanged.
     """
 
     probability: PositiveShare = 0.15
@@ -104,7 +104,7 @@ class MaskedCodes(Objective[MaskedCodesSettings]):
         return self.settings.probability * (real_tokens - patients)
 
     def flops(self, config: ModelConfig) -> float:
-        """Count the transform and the scores of all tokens."""
+        """Return the operations of the transform and of the scores of all tokens, per masked code."""
         return 2 * config.hidden_size**2 + 2 * config.hidden_size * (config.vocab_size or 0)
 
     def loss_with_gradients(
@@ -168,7 +168,7 @@ def code_frequencies(masked: np.ndarray, occurrences: np.ndarray) -> dict[str, f
         masked: How often each code was masked, int64 `[V]`.
         occurrences: Occurrences of each code in the training split, int64 `[V]`. One is added to each
             (Laplace smoothing), since the softmax of a model gives each code a share too. If all are 0,
-            `masked` is used as it is: no other baseline of this kind is better.
+            `masked` itself is used: no other code frequencies give a lower loss.
     """
     counts = occurrences + 1 if occurrences.any() else masked
     shares = counts[masked > 0] / counts.sum()

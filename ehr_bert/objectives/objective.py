@@ -44,7 +44,7 @@ _S = TypeVar("_S", bound=ObjectiveSettings)
 
 @dataclass(frozen=True)
 class ObjectiveMetric:
-    """How a metric of an objective is shown.
+    """Presentation of a metric of an objective.
 
     Attributes:
         key: Name of the metric, as in `Objective.metrics`.
@@ -81,15 +81,16 @@ class Objective(ABC, Generic[_S]):
 
     Args:
         name: The registered name.
-        settings: Settings of the recipe's table with this name.
+        settings: Settings from the table of this name in a recipe.
 
     Attributes:
         settings_type: Class of the settings.
         used_when_disabled: Settings that have an effect although the objective is disabled.
-        stock_head: Whether the head is one of `BertForPreTraining`. Every model has these heads.
+        stock_head: Whether `BertForPreTraining` has the head. Every model has these heads.
         head_inputs: Tensors of a batch that the head reads, apart from those that every batch has.
         weights: Tensor of a batch that holds the weights of the predictions.
         sum_names: Names of the sums that `loss` returns.
+        computes_gradients: Whether `loss_with_gradients` is called instead of `loss`.
         shown_metrics: Metrics in messages and tables.
         published_metrics: Metrics in `eval_results.txt`; all if None.
     """
@@ -142,10 +143,10 @@ class Objective(ABC, Generic[_S]):
         return f"{self.weights.removesuffix('_weights')}_total"
 
     def check_examples(self, info: "ExamplesInfo") -> None:
-        """Refuse examples that do not fit the settings, enabled or not.
+        """Refuse examples that do not fit the settings, whether or not the objective is enabled.
 
         Raises:
-            UserError: They do not.
+            UserError: The examples do not fit.
         """
 
     def labels(self, windows: "StoredWindows") -> TensorsByName:
@@ -165,16 +166,16 @@ class Objective(ABC, Generic[_S]):
 
         Args:
             real_tokens: Number of tokens, without padding.
-            patients: Number of patients that have them.
+            patients: Number of patients with these tokens.
             info: Description of the examples, if they are known.
         """
         return patients
 
     def head(self, config: ModelConfig, **layer_arguments: Any) -> "keras.Layer":
-        """Make the head, unless it is a stock one.
+        """Build the head, unless it is a stock head.
 
         The layer is called with the hidden states, float `[P, H]`, the batch, and `layout=`. Its weights are
-        exported as they are: none may have one row per token, since the export drops rare codes.
+        exported unchanged. None may have one row per token, since the export omits rare codes.
 
         Args:
             config: Shape of the model.
@@ -202,7 +203,7 @@ class Objective(ABC, Generic[_S]):
     def loss_with_gradients(
         self, model: "PretrainingModel", outputs: "tf.Tensor", batch: "BatchTensors", scale: "tf.Tensor"
     ) -> LossWithGradients:
-        """Return the loss and its gradients; called in place of `loss` if `computes_gradients`.
+        """Return the loss and its gradients. Called instead of `loss` if `computes_gradients` is true.
 
         Args:
             model: The model.
@@ -215,7 +216,10 @@ class Objective(ABC, Generic[_S]):
     def evaluation_sums(
         self, model: "PretrainingModel", outputs: "tf.Tensor", batch: "BatchTensors"
     ) -> TensorsByName:
-        """Return sums over a batch for an evaluation, of any shape. The arguments are as above."""
+        """Return sums over a batch for an evaluation, of any shape.
+
+        The arguments are those of `loss_with_gradients`.
+        """
         return self.loss(outputs, batch)
 
     def predictions(self, outputs: "tf.Tensor", batch: "BatchTensors") -> TensorsByName:

@@ -56,7 +56,7 @@ class ProlongedStay(Objective[ProlongedStaySettings]):
         """Refuse a threshold that the tutorial's examples were not written with.
 
         Raises:
-            UserError: The threshold is not theirs (key `stay-threshold-fixed`).
+            UserError: The examples have another threshold (key `stay-threshold-fixed`).
         """
         from ehr_bert.examples.packed import PACKED
 
@@ -78,7 +78,7 @@ class ProlongedStay(Objective[ProlongedStaySettings]):
         return {"stay_labels": tf.cast((windows.patient_weights > 0) & prolonged, tf.int32)}
 
     def flops(self, config: ModelConfig) -> float:
-        """Count the pooler and two scores."""
+        """Return the operations of the pooler and of two scores, per patient."""
         return 2 * config.hidden_size**2 + 4 * config.hidden_size
 
     def loss(self, outputs: "tf.Tensor", batch: "BatchTensors") -> TensorsByName:

@@ -1,9 +1,9 @@
-"""Cross-entropy over the vocabulary, with its gradients, piece by piece.
+"""Cross-entropy over the vocabulary with its gradients, computed in pieces.
 
-The scores, masked codes times vocabulary, are the largest array of a step, and their three products most of
-its work. A piece of rows is scored and differentiated before the next piece. The softmax is divided by its
-sum after the products, where arrays are small, and the part of the label is added exactly. The scores of a
-piece are read twice: for the maximum, and for the exponentials.
+The scores, masked codes times vocabulary, are the largest array of a step, and their three matrix products
+take most of its time. Each piece of rows is scored and differentiated before the next one. The softmax is
+divided by its sum after the products, where arrays are small, and the part of the label is added exactly. The
+scores of a piece are read twice: for the maximum and for the exponentials.
 
 Legend: M masked codes, H hidden size, V vocabulary, N rows of a piece.
 """
@@ -15,7 +15,7 @@ import tensorflow as tf
 from ehr_bert.model.fusing import fused
 
 PIECE_ROWS = 1024
-"""Largest number of rows of a piece. Fewer rows need more passes over the table, more only need memory."""
+"""Maximum number of rows of a piece. With fewer rows, the table is read more often; more need more memory."""
 
 
 class VocabularyLoss(NamedTuple):
@@ -58,7 +58,7 @@ def vocabulary_loss(
     d_vectors: list[tf.Tensor] = []
     for start in range(0, rows, PIECE_ROWS):
         piece = slice(start, min(start + PIECE_ROWS, rows))
-        # One piece after the other: otherwise the executor could keep the scores of several at a time.
+        # Pieces are computed one after another. Otherwise the scores of several could be in memory at a time.
         with tf.control_dependencies([d_table, d_bias, *d_vectors[-1:]]):
             x = tf.identity(vectors[piece])  # [N, H]
         label, weight = labels[piece], weights[piece]  # [N]

@@ -62,7 +62,7 @@ def rows_by_length(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
 
     Args:
         lengths: Number of tokens of each history: int64 `[N]`.
-        batch_tokens: Most tokens of a batch, padding included. A longer history is a batch by itself.
+        batch_tokens: Maximum number of tokens of a batch, with padding. A longer history is a separate batch.
 
     Returns:
         The rows of each batch: int64 `[B]`.
@@ -81,7 +81,7 @@ def shuffled_rows(lengths: np.ndarray, batch_examples: int, rng: np.random.Gener
 
     Args:
         lengths: Number of tokens of each history: int64 `[N]`.
-        batch_examples: Most histories of a batch. Batch sizes differ by at most one.
+        batch_examples: Maximum number of histories of a batch. Batch sizes differ by at most one.
         rng: Random generator of the order.
 
     Returns:

@@ -26,7 +26,7 @@ from ehr_bert.prediction.predictor import Predictor
 from ehr_bert.prediction.reading import Encoded
 
 EVALUATION_TOKENS = FitSettings().batch_tokens
-"""Most tokens that are computed at a time during prediction, by default."""
+"""Maximum number of tokens that are computed at a time during prediction, by default."""
 
 Score = Callable[[np.ndarray], dict[str, float]]
 """Computes measures by name from the logits of the validation split, `[N, O]`. The first one is maximised."""
@@ -208,7 +208,7 @@ def predict_logits(
     Args:
         predictor: The predictor. Its dropout is turned off.
         inputs: `N` histories, or their `FrozenVectors`.
-        batch_tokens: Most tokens that are computed at a time.
+        batch_tokens: Maximum number of tokens that are computed at a time.
         runtime: Devices and precision; `Runtime()` by default.
     """
     runtime = runtime or Runtime()

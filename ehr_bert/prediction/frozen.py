@@ -101,7 +101,7 @@ def frozen_vectors(encoder: HistoryEncoder, head: Head, encoded: Encoded, batch_
         encoder: The encoder. Its dropout is turned off.
         head: The head that pools the vectors.
         encoded: `N` histories.
-        batch_tokens: Most tokens that are computed at a time.
+        batch_tokens: Maximum number of tokens that are computed at a time.
     """
     encoder.eval()
     device = encoder.token_embedding.weight.device

@@ -1,4 +1,4 @@
-"""Updates of a fine-tuning: learning rates by level, precision, and gradients over all processes.
+"""Updates of a fine-tuning run: learning rates by level, precision, and gradients over all processes.
 
 Under `accelerate launch -m ehr_bert ...`, each process computes its share of a batch, and the gradients are
 those of the whole batch.
@@ -36,10 +36,10 @@ class SearchFitSettings(Settings):
     Attributes:
         layer_decay: Ratio of the learning rate of each level of the encoder to that of the level above. The
             embeddings, the lowest level, have the smallest rate.
-        epochs: Most epochs, unless `least_updates` requires more.
-        least_updates: Least number of updates; small training sets are repeated for more epochs.
+        epochs: Maximum number of epochs, unless `least_updates` requires more.
+        least_updates: Minimum number of updates; small training sets are repeated for more epochs.
         batch_examples: Histories per update.
-        batch_tokens: Most tokens that are computed at a time during evaluation. A GPU is faster with more.
+        batch_tokens: Maximum number of tokens computed at a time during evaluation. A GPU is faster with more.
         evaluate_updates: Number of updates between two evaluations on the validation split.
         patience: Number of evaluations without an improvement after which the fit stops.
         warmup: Share of the updates during which the learning rate rises.
@@ -145,7 +145,7 @@ class OptimizerStep:
 
     Args:
         groups: The result of `parameter_groups`.
-        total: Most updates of the fit.
+        total: Maximum number of updates of the fit.
         settings: Provides the warm-up share.
         runtime: Devices and precision.
     """
@@ -200,7 +200,7 @@ def epochs_of(settings: SearchFitSettings, examples: int) -> range:
     """Return the numbers of the epochs of a fit, from 1: range(1, epochs + 1).
 
     Args:
-        settings: Provides the epochs and the least number of updates.
+        settings: Provides the epochs and the minimum number of updates.
         examples: Number of training histories.
     """
     updates = -(-examples // settings.batch_examples)

@@ -130,7 +130,7 @@ def save_predictor(
         source: The export folder with its tokenizer.
         calibration: Calibration of its logits.
         facts: Facts about its training, without patient ids.
-        max_length: Most tokens of a history in its fine-tuning; the limit of the model if None.
+        max_length: Maximum number of tokens of a history in its fine-tuning; the limit of the model if None.
 
     Raises:
         UserError: `folder` exists and was not written by `finetune` (key `output-not-empty`).

@@ -18,7 +18,7 @@ from ehr_bert.ragged import offsets_of, spans, starts_of
 from ehr_bert.schemas import SpecialToken, is_context
 
 MAX_LENGTH = 512
-"""Most tokens of a history for a model from scratch."""
+"""Maximum number of tokens of a history for a model from scratch."""
 
 MAX_VISITS = 1000
 """Number of distinct visit ids of a model from scratch, more than a history of `MAX_LENGTH` has."""
@@ -34,7 +34,7 @@ class ModelVocabulary:
         unk_id: Id of unknown codes; None if the model has no `[UNK]`.
         cls_id: Id of the token before each history; None if the model has no `[CLS]`.
         type_vocab_size: Number of distinct visit ids, including 0.
-        max_length: Most tokens of a history.
+        max_length: Maximum number of tokens of a history.
     """
 
     ids: Mapping[str, int]
@@ -170,7 +170,7 @@ def encode(histories: Histories, vocabulary: ModelVocabulary, max_length: int | 
     Args:
         histories: `N` histories.
         vocabulary: The vocabulary and the limits of the model.
-        max_length: Most tokens of a history, including `[CLS]`; the limit of the model if None.
+        max_length: Maximum number of tokens of a history, including `[CLS]`; the limit of the model if None.
 
     Raises:
         UserError: A code is unknown and the model has no `[UNK]` (key `unknown-code`), or `max_length`

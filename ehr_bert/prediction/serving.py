@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 SEQUENCES_FOLDER = "sequences"
 BATCH_TOKENS = FitSettings().batch_tokens
-"""Most tokens that are computed at a time."""
+"""Maximum number of tokens that are computed at a time."""
 
 PART = 10_000
 """Number of examples of a cohort that are read at a time."""

@@ -52,17 +52,20 @@ def write_embeddings(
         f"{len(tokens):,} codes: {agreement:.0%} of nearest neighbours belong to the same chapter "
         f"({chance:.0%} expected by chance)"
     )
-    places = project(embeddings, method, seed)
+    coordinates = project(embeddings, method, seed)
     with atomic_folder(output, "embeddings") as temporary:
         draw_map(
-            places,
+            coordinates,
             embeddings.chapters,
             [temporary / name for name in MAP_PICTURES],
             caption,
-            [(place, tokens[place]) for place in marked],
+            [(row, tokens[row]) for row in marked],
         )
         columns = {"code": tokens, "title": title, "chapter": embeddings.chapters}
-        _write(temporary / MAP_TABLE, columns | {"x": places[:, 0].round(4), "y": places[:, 1].round(4)})
+        _write(
+            temporary / MAP_TABLE,
+            columns | {"x": coordinates[:, 0].round(4), "y": coordinates[:, 1].round(4)},
+        )
         rank = np.tile(np.arange(1, neighbours.shape[1] + 1), len(tokens))
         similarity = similarities.astype(np.float64).round(4).ravel()
         columns = {"code": np.repeat(tokens, neighbours.shape[1]), "rank": rank, "cosine": similarity}
@@ -72,10 +75,10 @@ def write_embeddings(
         shares = {"neighbours_of_own_chapter": agreement, "by_chance": chance}
         write_json(temporary / SUMMARY_FILE, facts | shares)
     lines = []
-    for place in marked:
-        lines.append(f"{tokens[place]}  {title[place]}".rstrip())
-        for near, cosine in zip(neighbours[place], similarities[place], strict=True):
-            lines.append(f"  {cosine:5.2f}  {tokens[near]:<16} {title[near]}".rstrip())
+    for row in marked:
+        lines.append(f"{tokens[row]}  {title[row]}".rstrip())
+        for neighbour, cosine in zip(neighbours[row], similarities[row], strict=True):
+            lines.append(f"  {cosine:5.2f}  {tokens[neighbour]:<16} {title[neighbour]}".rstrip())
     return "\n".join([*lines, caption])
 
 

@@ -13,7 +13,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8
 """Colour-blind safe palette (Okabe and Ito 2008, with brown and grey instead of yellow and black)."""
 
 MARKERS = ("o", "^", "s")
-"""Markers: chapters use the first one until the colours repeat, and then the next one."""
+"""Markers. Chapters use the first marker until the colours repeat, and then the next marker."""
 
 _STYLES = {
     chapter: (COLOURS[n % len(COLOURS)], MARKERS[n // len(COLOURS)]) for n, chapter in enumerate(CHAPTERS)
@@ -40,18 +40,18 @@ def draw_map(
         figure = Figure(figsize=(10.5, 7.5), layout="constrained")
         axes = figure.subplots()
         for chapter in CHAPTERS:
-            here = places[chapters == chapter]
-            if len(here):
+            points = places[chapters == chapter]
+            if len(points):
                 colour, marker = _STYLES[chapter]
                 axes.scatter(
-                    here[:, 0],
-                    here[:, 1],
+                    points[:, 0],
+                    points[:, 1],
                     s=9,
                     c=colour,
                     marker=marker,
                     linewidths=0,
                     alpha=0.75,
-                    label=f"{chapter} ({len(here):,})",
+                    label=f"{chapter} ({len(points):,})",
                     rasterized=True,
                 )
         middle = (places[:, 0].min() + places[:, 0].max()) / 2

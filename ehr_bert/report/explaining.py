@@ -75,7 +75,7 @@ def row_of_patient(cohort: Cohort, patient: str) -> int:
 
 
 def _facts(example: Cohort, row: int, task: str) -> list[str]:
-    """Facts of an example, without the patient's id."""
+    """Return the facts of an example, without the patient's id."""
     facts = [f"row {row} of the cohort", f"{example.split[0]} split"]
     if not np.isnat(example.index_date[0]):
         facts.append(f"index date {example.index_date[0]}")

@@ -1,4 +1,4 @@
-"""Markdown tables of a multitask training: the metrics of each task after each stage."""
+"""Markdown tables of multitask training: the metrics of each task after each stage."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -66,7 +66,7 @@ def _table(task: Mapping[str, Any], rows: list[Mapping[str, Any]]) -> str:
 
 
 def _cell(interval: Mapping[str, float | None], sign: str = "") -> str:
-    """A value and its interval; empty if undefined."""
+    """Format a value and its interval; empty if undefined."""
     value, low, high = interval["value"], interval["low"], interval["high"]
     if value is None:
         return ""

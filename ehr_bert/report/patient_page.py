@@ -87,9 +87,9 @@ def _largest_contributions(explanation: Explanation, named: Mapping[str, str]) -
     order = np.argsort(-np.abs(sums), kind="stable")[:MOST]
     largest = float(np.abs(sums).max())
     rows = []
-    for place, added, count in zip(first[order], sums[order].tolist(), counts[order], strict=True):
-        where = f"visit {explanation.visits[place]}" if count == 1 else f"{count} visits"
-        rows.append(_row(explanation, place, named, where, added, largest))
+    for index, added, count in zip(first[order], sums[order].tolist(), counts[order], strict=True):
+        where = f"visit {explanation.visits[index]}" if count == 1 else f"{count} visits"
+        rows.append(_row(explanation, index, named, where, added, largest))
     return [
         element("h2", "Largest contributions"),
         element("table", _header("code", "title", "occurrence", "contribution", ""), *rows),
@@ -111,10 +111,10 @@ def _history(explanation: Explanation, named: Mapping[str, str]) -> list[Element
         stay = f"visit {visit}, {_date(explanation, visit)}{days} day{'s' * (days != 1)}"
         total = element("td", signed(contribution), class_="number")
         rows.append(element("tr", element("td", stay, colspan=3), total, element("td"), class_="visit"))
-        places = np.flatnonzero(explanation.visits == visit).tolist()
+        indices = np.flatnonzero(explanation.visits == visit).tolist()
         rows += [
-            _row(explanation, place, named, "", float(explanation.contributions[place]), largest)
-            for place in places
+            _row(explanation, index, named, "", float(explanation.contributions[index]), largest)
+            for index in indices
         ]
     return [
         element("h2", "History"),
@@ -126,8 +126,8 @@ def _attention(explanation: Explanation, named: Mapping[str, str]) -> list[Eleme
     reader = "the first token" if explanation.from_first else "all tokens (mean)"
     about = (
         f"Attention from {reader} to each code, by layer and head. Each column is a code, and a vertical "
-        "line marks the start of a visit. Each row has a separate colour scale. Attention shows what a layer "
-        "mixes, not what the risk depends on."
+        "line marks the start of a visit. Each row has a separate colour scale. Attention shows which "
+        "tokens a layer combines, not what the risk depends on."
     )
     has_cls = explanation.visit_attention.shape[-1] > len(explanation.visit_numbers)
     between = (
@@ -167,14 +167,14 @@ def _attention(explanation: Explanation, named: Mapping[str, str]) -> list[Eleme
 
 def _row(
     explanation: Explanation,
-    place: int,
+    index: int,
     named: Mapping[str, str],
     where: str,
     contribution: float,
     largest: float,
 ) -> Element:
     """Table row of a code with its contribution. `largest` is the largest contribution of the table."""
-    code, token = explanation.codes[place], explanation.read_as[place]
+    code, token = explanation.codes[index], explanation.read_as[index]
     read_as = "" if token == code else f" (read as {token}{' ' * bool(named[token])}{named[token]})"
     return element(
         "tr",

@@ -1,4 +1,4 @@
-"""Table of a training plan."""
+"""Table of the plan of a training run."""
 
 from collections.abc import Callable, Iterable
 
@@ -10,7 +10,7 @@ def plan_table(plan: Plan, seconds: Callable[[PhaseWork], float] | None = None) 
     """Return a Markdown table of work, memory and time, by phase and in total.
 
     Args:
-        plan: Plan of the training.
+        plan: Plan of the training run.
         seconds: Returns the duration of a phase. If None, the table has no time.
     """
     phases = plan.phases

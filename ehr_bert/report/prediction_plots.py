@@ -91,14 +91,14 @@ def _styles(models: list[str]) -> dict[str, dict[str, Any]]:
     """Style of each model in all plots."""
     return {
         model: {
-            "color": _COLOURS[place % len(_COLOURS)],
-            "linestyle": _LINES[place // len(_COLOURS) % len(_LINES)],
-            "marker": _MARKS[place % len(_MARKS)],
+            "color": _COLOURS[index % len(_COLOURS)],
+            "linestyle": _LINES[index // len(_COLOURS) % len(_LINES)],
+            "marker": _MARKS[index % len(_MARKS)],
             "markersize": 4,
             "linewidth": 1.0 if contender(model).is_baseline else 2.0,
             "label": model_title(model),
         }
-        for place, model in enumerate(dict.fromkeys(models))
+        for index, model in enumerate(dict.fromkeys(models))
     }
 
 
@@ -107,10 +107,10 @@ def _draw_learning_curve(axes: Axes, results: Results, styles: Mapping[str, dict
     table = results["table"]
     sizes, models = sizes_of(table), models_of(table)
     gap = min(np.diff(np.log(sizes)), default=1.0)
-    for place, model in enumerate(models):
+    for index, model in enumerate(models):
         rows = sorted((row for row in table if row["model"] == model), key=lambda row: row["size"])
         # Models are spread horizontally, so that their intervals do not overlap.
-        shift = np.exp(_SPREAD * gap * (place / max(1, len(models) - 1) - 0.5))
+        shift = np.exp(_SPREAD * gap * (index / max(1, len(models) - 1) - 0.5))
         positions = [row["size"] * shift for row in rows]
         value, low, high = (
             np.array([row["auroc"][key] for row in rows], float) for key in ("value", "low", "high")

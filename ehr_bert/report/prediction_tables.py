@@ -79,7 +79,7 @@ def _how_to_read(results: Results) -> str:
 
 
 def sizes_of(table: Iterable[Row]) -> list[int]:
-    """Return the training sizes in rising order."""
+    """Return the training sizes in ascending order."""
     return sorted({row["size"] for row in table})
 
 
@@ -89,7 +89,7 @@ def models_of(table: Iterable[Row]) -> list[str]:
 
 
 def model_title(model: str) -> str:
-    """Return the name of a model or task without underscores."""
+    """Return the name of a model or task with spaces instead of underscores."""
     return model.replace("_", " ")
 
 
@@ -223,7 +223,7 @@ def _distance(row: Row, metric: Metric) -> float:
 
 
 def _interval(row: Row | None, key: str) -> str:
-    """A value and its interval; empty if undefined."""
+    """Format a value and its interval; empty if undefined."""
     if row is None or _is_undefined(row[key]["value"]):
         return ""
     interval = row[key]
@@ -241,5 +241,5 @@ def _p_value(value: float) -> str:
 
 
 def _is_undefined(value: float | None) -> bool:
-    """Whether a value is NaN, which is null in JSON."""
+    """Return whether a value is NaN, which is null in JSON."""
     return value is None or math.isnan(value)

@@ -1,4 +1,4 @@
-"""What a training folder records of its training, and the refusal of a folder with another training run."""
+"""Records of a training run in its folder, and the check that the folder contains no other training run."""
 
 import hashlib
 from pathlib import Path
@@ -16,14 +16,14 @@ from ehr_bert.training.record.folder import TrainingFolder
 from ehr_bert.weights.pretrained import Pretrained
 
 SHOWN_DIFFERENCES = 4
-"""Largest number of differing keys that a refusal lists."""
+"""Maximum number of differing keys that the error lists."""
 
 
 def check_folder(folder: TrainingFolder, inputs: PretrainingInputs) -> None:
     """Refuse a folder that contains another training run.
 
     Raises:
-        UserError: The training in the folder has another recipe or other examples (key
+        UserError: The training run in the folder has another recipe or other examples (key
             `output-of-other-settings`).
     """
     if has_checkpoint(folder.path):
@@ -34,7 +34,7 @@ def check_folder(folder: TrainingFolder, inputs: PretrainingInputs) -> None:
 
 
 def claim_folder(folder: TrainingFolder, inputs: PretrainingInputs, parent: Pretrained | None) -> None:
-    """Record in the folder which model is trained, on what, how, and what it was initialised from."""
+    """Record the model, the examples, the recipe and the ancestry of a training run in its folder."""
     recipe, vocabulary = inputs.recipe, inputs.vocabulary
     folder.path.mkdir(parents=True, exist_ok=True)
     if vocabulary:
@@ -58,7 +58,7 @@ def _examples(inputs: PretrainingInputs) -> dict[str, Any]:
 
 
 def _generation(inputs: PretrainingInputs) -> Generation:
-    """Return the entry of this training in the model's ancestry."""
+    """Return the entry of this training run in the model's ancestry."""
     vocabulary = inputs.vocabulary
     return Generation(
         origin=TRAINING,
@@ -82,7 +82,7 @@ def _refuse(file: Path, differing: dict[str, tuple[Any, Any]]) -> None:
         more = ", ..." if len(listed) > SHOWN_DIFFERENCES else ""
         raise UserError(
             "output-of-other-settings",
-            f"{file.parent} contains a training with other settings ({file.name}): "
+            f"{file.parent} contains a training run with other settings ({file.name}): "
             f"{', '.join(listed[:SHOWN_DIFFERENCES])}{more}. Use the same settings, choose another --output, "
             "or resume with the new settings (--force).",
         )

@@ -11,7 +11,7 @@ from ehr_bert.errors import UserError
 
 @dataclass(frozen=True)
 class Tpu:
-    """A TPU, named by the flags of the original program. Without any name, the one of this machine."""
+    """A TPU, named by the flags of the original program. Without a name, the TPU of this machine."""
 
     name: str | None = None
     zone: str | None = None
@@ -72,7 +72,7 @@ def choose_strategy(devices: Devices) -> tf.distribute.Strategy:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether this process writes and logs. Of several that train together, one does."""
+    """Return whether this process writes and logs. One of several workers does."""
     cluster = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or cluster is None:
         return True
@@ -80,7 +80,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def is_chief_of_tf_config() -> bool:
-    """Return whether this process writes and logs, of those that `TF_CONFIG` names."""
+    """Return whether this process is the one of `TF_CONFIG` that writes and logs."""
     return _is_chief_of(tf.distribute.cluster_resolver.TFConfigClusterResolver())
 
 

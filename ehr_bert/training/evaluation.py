@@ -1,4 +1,4 @@
-"""Evaluation of a model on held-out examples. Each metric is shown with that of a trivial baseline."""
+"""Evaluation of a model on held-out examples. Each metric is shown with its value for a trivial baseline."""
 
 import math
 from collections import defaultdict
@@ -50,7 +50,7 @@ class EvaluationResult:
     """Result of an evaluation.
 
     Attributes:
-        global_step: Number of updates that the model has had.
+        global_step: Number of updates of the model.
         patients: Number of patients evaluated.
         loss: Sum of the objectives' losses, each multiplied by its weight, as in training.
         objectives: Results of the enabled objectives, by name.
@@ -89,12 +89,12 @@ class Evaluator:
     """Evaluates one model on the same batches at each call.
 
     Args:
-        strategy: Strategy under which the model was made.
+        strategy: Strategy under which the model was built.
         model: The model.
         batches: Batches of `ExampleSet.evaluation`.
         recipe: The recipe, for its objectives.
         vocabulary: Provides the number of occurrences of each token in training. If it is None or has no
-            counts, the baseline uses the frequencies of the masked codes themselves, which no other can beat.
+            counts, the baseline uses the frequencies of the masked codes themselves.
         compiled: As in `build_eval_step`.
     """
 
@@ -117,7 +117,7 @@ class Evaluator:
             self._occurrences[: len(vocabulary)] = vocabulary.occurrences
 
     def __call__(self, step: int) -> EvaluationResult:
-        """Evaluate the current model, which has had `step` updates."""
+        """Evaluate the current model after `step` updates."""
         patients = 0.0
         sums: dict[str, dict[str, Any]] = {name: defaultdict(float) for name in self._objectives}
         rows: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in self._objectives}

@@ -34,11 +34,11 @@ class PretrainingResult:
     """The result of a `PretrainingRequest`.
 
     Attributes:
-        steps: Updates that the model has had, over all processes.
-        reason: Why the training ended.
-        evaluation: The last evaluation. None if none was requested, or if the training was interrupted.
+        steps: Number of updates of the model, over all processes.
+        reason: Why the training run ended.
+        evaluation: The last evaluation. None if none was requested, or if the training run was interrupted.
         checkpoint: The newest checkpoint, or the model that was evaluated. None in workers that do not write.
-        summary: What the training took. None without training, and in workers that do not write.
+        summary: Speed and result of the training run. None without training and in workers that do not write.
     """
 
     steps: int
@@ -62,7 +62,7 @@ def pretrain(request: PretrainingRequest) -> PretrainingResult:
     if not (request.train or request.evaluate):
         raise UserError("nothing-to-do", "nothing to do. Set --do_train, --do_eval or both.")
     strategy = choose_strategy(request.devices)
-    # Workers that train together log the same. One of them is enough.
+    # All workers log the same messages, so only one of them logs.
     with log_level(None if is_chief(strategy) else logging.ERROR):
         parent = _parent(request)
         inputs = open_inputs(
@@ -89,7 +89,7 @@ def _parent(request: PretrainingRequest) -> Pretrained | None:
 
 
 def _recipe(request: PretrainingRequest) -> Recipe:
-    """Return the recipe. A resumed training keeps the shape that it took from its parent."""
+    """Return the recipe. A resumed training run keeps the shape of its parent."""
     recipe = request.recipe
     if request.train and recipe.init and has_checkpoint(request.output) and takes_shape(recipe.model):
         return dataclasses.replace(recipe, model=TrainingFolder(request.output).config())
@@ -142,7 +142,7 @@ def _evaluate(
     strategy: tf.distribute.Strategy,
     evaluator: Evaluator,
 ) -> PretrainingResult:
-    """Evaluate the model to initialise from or else the training in the folder."""
+    """Evaluate the model to initialise from, or else the newest checkpoint in the folder."""
     if parent:
         _initialise(inputs, parent, model)
         checkpoint, step = parent.source, ancestry_of(parent).generations[0].steps or 0

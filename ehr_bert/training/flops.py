@@ -30,7 +30,7 @@ from ehr_bert.model.config import ModelConfig
 from ehr_bert.objectives.objective import Objective
 
 RUNS, SECONDS = 3, 0.5
-"""Smallest number of runs, and smallest time in seconds, to measure a product."""
+"""Minimum number of runs, and minimum time in seconds, to measure a product."""
 
 OPERATIONS_A_RUN, PRODUCTS_A_RUN = 2e10, 64
 """Products are chained in a run up to this number of operations or products, so that overhead is small."""
@@ -98,15 +98,15 @@ def measured_flops_per_second(precision: str, shapes: Iterable[tuple[int, int, i
 
 def _rate(precision: str, shape: tuple[int, int, int], compiled: bool) -> float:
     rows, inner, columns = shape
-    there = tf.cast(tf.random.normal((inner, columns), stddev=columns**-0.5), precision)
+    matrix = tf.cast(tf.random.normal((inner, columns), stddev=columns**-0.5), precision)
     values = tf.cast(tf.random.normal((rows, inner)), precision)
-    operations = 4 * rows * inner * columns  # there and back
+    operations = 4 * rows * inner * columns  # of a product and the product back to the first shape
     pairs = max(1, min(int(OPERATIONS_A_RUN / operations), PRODUCTS_A_RUN // 2))
 
     @tf.function(jit_compile=compiled)
     def chain(values: tf.Tensor) -> tf.Tensor:
         for _ in range(pairs):  # Each product depends on the previous one, so that none is optimised away.
-            values = tf.matmul(tf.matmul(values, there), there, transpose_b=True)
+            values = tf.matmul(tf.matmul(values, matrix), matrix, transpose_b=True)
         return tf.reduce_sum(values)
 
     chain(values).numpy()

@@ -111,7 +111,7 @@ class UnknownCodes:
 
 @dataclass(frozen=True)
 class Initialisation:
-    """How a model was initialised from another one.
+    """Record of the initialisation of a model from another one.
 
     Attributes:
         parent: Model that it was initialised from.
@@ -167,7 +167,7 @@ def initialise_from(
         parent: Model to initialise from.
         model: Model with random weights.
         vocabulary: Tokens of the model, if they are known.
-        mask_id: Id that hides a code in the examples.
+        mask_id: Id of masked codes in the examples.
         cls_id: Id at the start of each patient in the examples.
         new_codes: How the rows of new codes are initialised.
         files: TFRecord files to train on, for the share of unknown codes.
@@ -179,13 +179,15 @@ def initialise_from(
     config = model.config
     variables = {variable.path.partition("/")[2]: variable for variable in model.trainable_variables}
     matching = match_rows(parent, vocabulary, config.vocab_size or 0, mask_id, cls_id)
-    own = {name: variable.numpy() for name, variable in variables.items()}
-    for name, value in fitted_weights(parent, config, matching, new_codes, own).items():
+    initial = {name: variable.numpy() for name, variable in variables.items()}
+    for name, value in fitted_weights(parent, config, matching, new_codes, initial).items():
         variables[name].assign(value)
-    fitting = {name for name, value in parent.heads.items() if name in own and own[name].shape == value.shape}
+    fitting = {
+        name for name, value in parent.heads.items() if name in initial and initial[name].shape == value.shape
+    }
     for name in fitting:
         variables[name].assign(parent.heads[name])
-    further = {name for name in own if is_further_head(name)}
+    further = {name for name in initial if is_further_head(name)}
     return Initialisation(
         parent,
         matching,

@@ -68,7 +68,7 @@ class PretrainingInputs:
 
     @property
     def mask_id(self) -> int:
-        """Id that hides a code. It is 0 in examples of the original program, which record no id."""
+        """Id of masked codes. It is 0 in examples of the original program, which record no id."""
         return self.trained_on[0].mask_id or 0
 
     @property
@@ -90,7 +90,7 @@ def open_inputs(
         recipe: Requested recipe.
         features: Examples. May have several window lengths, one per phase, and several corpora.
         vocabulary_file: Vocabulary that sets the model's `vocab_size`. If None, the one next to the examples.
-        max_predictions_per_seq: Largest number of masked codes used per tutorial example. If None, all.
+        max_predictions_per_seq: Maximum number of masked codes used per tutorial example. If None, all.
         parent: Model to initialise from. A recipe without a model shape takes the shape of the parent.
 
     Raises:
@@ -101,28 +101,28 @@ def open_inputs(
     ]
     offered = [(source.name, examples.info) for source, examples in zip(features, opened, strict=True)]
     chosen = [mixture_of(phase, number, offered) for number, phase in enumerate(recipe.phases, 1)]
-    place = _held_out_of(recipe, chosen[-1], offered)
-    held_out, held_out_files = opened[place], features[place].held_out
+    index = _held_out_of(recipe, chosen[-1], offered)
+    held_out, held_out_files = opened[index], features[index].held_out
     if held_out_files:
         held_out = open_examples(held_out_files, max_predictions_per_seq=max_predictions_per_seq)
     infos = [*(info for _, info in offered), held_out.info]
     labels = [source.name or str(source.train[0]) for source in features]
-    labels.append(str(held_out_files[0]) if held_out_files else labels[place])
+    labels.append(str(held_out_files[0]) if held_out_files else labels[index])
     vocabulary = _vocabulary(vocabulary_file, labels, infos)
     model = inherited_shape(recipe.model, parent, vocabulary) if parent else recipe.model
     model = _fitting(model, vocabulary_file, vocabulary, infos)
     recipe = dataclasses.replace(recipe, model=model)
-    for number, places in enumerate(chosen, 1):
-        for phase_place in places.values():
-            _check_phase(recipe, number, infos[phase_place])
+    for number, indices in enumerate(chosen, 1):
+        for phase_index in indices.values():
+            _check_phase(recipe, number, infos[phase_index])
     return PretrainingInputs(
         recipe=recipe,
         vocabulary=vocabulary,
         train=tuple(
-            Mixture({name: opened[place] for name, place in places.items()}, phase.mixture or {})
-            for phase, places in zip(recipe.phases, chosen, strict=True)
+            Mixture({name: opened[index] for name, index in indices.items()}, phase.mixture or {})
+            for phase, indices in zip(recipe.phases, chosen, strict=True)
         ),
-        files=tuple(file for last_place in chosen[-1].values() for file in features[last_place].train),
+        files=tuple(file for last_index in chosen[-1].values() for file in features[last_index].train),
         held_out=held_out,
         evaluates_training=not held_out_files,
     )
@@ -150,33 +150,33 @@ def mixture_of(phase: Phase, number: int, offered: Sequence[tuple[str, ExamplesI
                 f"phases.{number} has no mixture, but there are features of {', '.join(corpora)}. Add one, "
                 f"such as mixture = {{ {corpora[0]} = 1 }}.",
             )
-        place = features_of(phase, number, [info for _, info in offered])
-        return {offered[place][0]: place}
+        index = features_of(phase, number, [info for _, info in offered])
+        return {offered[index][0]: index}
     key = f"phases.{number}.mixture"
-    return {corpus: _place_of(corpus, key, phase, number, offered) for corpus in phase.mixture}
+    return {corpus: _index_of(corpus, key, phase, number, offered) for corpus in phase.mixture}
 
 
 def _held_out_of(recipe: Recipe, last: Mapping[str, int], offered: Sequence[tuple[str, ExamplesInfo]]) -> int:
     """Return the index of the examples to evaluate on. Without a name, the last phase has one corpus."""
     if recipe.evaluation.corpus is None:
-        (place,) = last.values()
-        return place
+        (index,) = last.values()
+        return index
     number = len(recipe.phases)
-    return _place_of(recipe.evaluation.corpus, "evaluation.corpus", recipe.phases[-1], number, offered)
+    return _index_of(recipe.evaluation.corpus, "evaluation.corpus", recipe.phases[-1], number, offered)
 
 
-def _place_of(
+def _index_of(
     corpus: str, key: str, phase: Phase, number: int, offered: Sequence[tuple[str, ExamplesInfo]]
 ) -> int:
-    places = [place for place, (name, _) in enumerate(offered) if name == corpus]
-    if not places:
+    indices = [index for index, (name, _) in enumerate(offered) if name == corpus]
+    if not indices:
         names = ", ".join(sorted({name for name, _ in offered if name})) or "no named corpus"
         raise UserError(
             "unknown-corpus",
             f"{key} names the corpus {corpus}, but the features are of {names}. Name its folder "
             f"(--features {corpus}=FOLDER).",
         )
-    return places[features_of(phase, number, [offered[place][1] for place in places])]
+    return indices[features_of(phase, number, [offered[index][1] for index in indices])]
 
 
 def features_of(phase: Phase, number: int, infos: Sequence[ExamplesInfo]) -> int:
@@ -201,14 +201,14 @@ def features_of(phase: Phase, number: int, infos: Sequence[ExamplesInfo]) -> int
                 "another output folder, and name both folders (--features A B).",
             )
         return 0
-    places = [place for place, length in enumerate(lengths) if length == requested]
-    if len(places) != 1:
+    indices = [index for index, length in enumerate(lengths) if length == requested]
+    if len(indices) != 1:
         raise UserError(
             "window-length-mismatch",
             f"phases.{number}.max_seq_length is {requested or 'not set'}, but the features have windows of "
             f"up to {', '.join(map(str, lengths))} tokens. Name exactly one folder of the same length.",
         )
-    return places[0]
+    return indices[0]
 
 
 def _vocabulary(file: Path | None, labels: Sequence[str], infos: Sequence[ExamplesInfo]) -> Vocabulary | None:

@@ -11,10 +11,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-    """Record signals within a `with` block, so that the training can save. A second Ctrl-C kills it.
+    """Record signals within a `with` block, so that the training run can save. A second Ctrl-C kills it.
 
     Args:
-        strategy: Strategy of the training. All its workers stop together.
+        strategy: Strategy of the training run. All its workers stop together.
 
     Attributes:
         signal_name: Name of the signal that this process received, or None.
@@ -48,7 +48,7 @@ class Interruption:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def requested(self) -> bool:
-        """Return whether this process or another worker was interrupted. All call it together."""
+        """Return whether this process or another worker was interrupted. All workers call it together."""
         interrupted = self.signal_name is not None
         if not self._several:
             return interrupted

@@ -31,7 +31,7 @@ from ehr_bert.training.streams import distributed_cells
 
 
 class StopReason(StrEnum):
-    """Why a training ended."""
+    """Reason why a training run ended."""
 
     FINISHED = "finished"
     EARLY_STOP = "early stop"
@@ -39,7 +39,7 @@ class StopReason(StrEnum):
 
     @property
     def exit_code(self) -> int:
-        """Exit status of the process: 0, or 75 if the training was interrupted and can be resumed."""
+        """Exit status of the process: 0, or 75 if the training run was interrupted and can be resumed."""
         return os.EX_TEMPFAIL if self == StopReason.INTERRUPTED else os.EX_OK
 
 
@@ -48,8 +48,8 @@ class TrainingOutcome:
     """The outcome of a training run.
 
     Attributes:
-        steps: Updates that the model has had, over all processes.
-        reason: Why the training ended.
+        steps: Number of updates of the model, over all processes.
+        reason: Why the training run ended.
         evaluation: Evaluation after the last update. None if none was requested, or after an interruption.
         unreported: Sums since the last report.
     """
@@ -78,10 +78,10 @@ def train(
 
     Args:
         model: Model, built under `strategy`.
-        recipe: How to train.
+        recipe: Settings of the training run.
         plans: Phases of the recipe.
         folder: Training folder.
-        strategy: Where to train.
+        strategy: Strategy under which the model was built.
         compiled: As in `build_train_step`.
         evaluate: Evaluates the model, given the number of updates so far.
         profile: Whether to profile a few updates for TensorBoard.
@@ -91,10 +91,12 @@ def train(
             (`checkpoint-mismatch`), or three consecutive updates had no finite loss and gradient
             (`not-finite`). The last checkpoint is valid in all cases.
     """
-    return _Training(model, recipe, plans, folder, strategy, compiled, evaluate).run(profile)
+    return _TrainingRun(model, recipe, plans, folder, strategy, compiled, evaluate).run(profile)
 
 
-class _Training:
+class _TrainingRun:
+    """One process of a training run."""
+
     def __init__(
         self,
         model: PretrainingModel,
@@ -192,7 +194,7 @@ class _Training:
                 step += 1
 
     def _begin_phase(self, number: int) -> None:
-        """Reset what a phase does not carry over from the previous one.
+        """Reset the state that a phase does not carry over from the previous phase.
 
         This happens at the first update of the phase, in whichever process that is.
         """
@@ -203,9 +205,9 @@ class _Training:
             clear_moments(self.optimizer)
 
     def _after(self, step: int) -> StopReason | None:
-        """Evaluate, save and mark as due after an update. Return why the training ends, if it does.
+        """Evaluate, save and mark checkpoints as due after an update. Return the reason to stop, if any.
 
-        This is also called when a training resumes, for what an earlier process did not complete.
+        This is also called when a training run is resumed, for what an earlier process did not complete.
         """
         last = step == self.total
         every, patience = self.recipe.evaluation.every_steps, self.recipe.early_stopping.patience
@@ -225,7 +227,7 @@ class _Training:
         elif patience and self.log.evaluations_since_best() >= patience:
             reason = StopReason.EARLY_STOP
             self.progress.log(f"early stop: {patience} consecutive evaluations without a lower loss")
-            if self.evaluation is None:  # an earlier process has ended the training
+            if self.evaluation is None:  # an earlier process has ended the training run
                 self._evaluate(step)
             self.progress.report(step)
         if reason or self._save_is_due(step):

@@ -16,8 +16,8 @@ class AdamW(keras.optimizers.AdamW):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable."""
-        place = self._get_variable_index(variable)
-        state = variable, self._momentums[place], self._velocities[place]
+        index = self._get_variable_index(variable)
+        state = variable, self._momentums[index], self._velocities[index]
         updated = fused(
             adamw_update,
             *(gradient, *state, gradients_in_moments(self), learning_rate),
@@ -63,8 +63,8 @@ class Lamb(keras.optimizers.Lamb):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable."""
-        place = self._get_variable_index(variable)
-        mean, square = self._momentums[place], self._velocities[place]
+        index = self._get_variable_index(variable)
+        mean, square = self._momentums[index], self._velocities[index]
         done = ops.cast(gradients_in_moments(self), variable.dtype)
         self.assign_add(mean, (gradient - mean) * (1 - self.beta_1))
         self.assign_add(square, (ops.square(gradient) - square) * (1 - self.beta_2))
@@ -81,7 +81,7 @@ class Lamb(keras.optimizers.Lamb):
 
 
 def gradients_in_moments(optimizer: keras.optimizers.Optimizer) -> Any:
-    """Return the number of gradients in the moments, including the next one, as a float32 tensor."""
+    """Return the number of gradients in the moments, including the next gradient, as a float32 tensor."""
     done = optimizer.iterations
     return ops.cast(ops.subtract(done + 1, optimizer.schedule.moments_begin(done)), "float32")
 

@@ -1,7 +1,8 @@
 """Estimates of the work, memory and time of a training run, made before it starts.
 
-The memory is a lower bound of the peak per device, in bytes. P positions of a micro-batch, M masked
-positions, T tokens of a window and A, H, I, V as in the legend of the library:
+The memory is a lower bound of the peak per device, in bytes. P is the number of positions of a micro-batch, M
+that of its masked positions, and T that of the tokens of a window. A, H, I and V are as in the legend of the
+library:
 
     weights       4 w, and 2 w for the copy in bfloat16, where w is the number of weights
     gradients     4 w, and another 4 w if micro-batches are accumulated
@@ -236,8 +237,8 @@ def device_flops_per_second(summary_file: Path) -> float:
     if not rate or not share:
         raise UserError(
             "no-speed",
-            f"{summary_file} has no speed, because its training was interrupted or too short. Name another "
-            "file, or use --tokens-per-second.",
+            f"{summary_file} has no speed, because its training run was interrupted or too short. Name "
+            "another file, or use --tokens-per-second.",
         )
     return float(rate["flops_per_second"] * share)
 

@@ -1,4 +1,4 @@
-"""The recipe of a pretraining. Together with the data it determines the weights.
+"""The recipe of a pretraining run. Together with the data it determines the weights.
 
 A recipe is a TOML file with the settings that differ from the defaults. `docs/recipes.md` describes each key.
 """
@@ -40,7 +40,7 @@ NO_CHANGE = (
     "compile",
     "report_every",
 )
-"""Keys that change the result of a training by rounding at most. `*` is any phase."""
+"""Keys that change the result of a training run by rounding at most. `*` is any phase."""
 
 _RESERVED_NAMES = ("encoder", "stay", "model", "optimizer", "evaluation", "checkpoints", "early_stopping")
 """Names of other parts of a model, and of other tables of a recipe."""
@@ -51,12 +51,12 @@ class Optimizer(Settings):
     """Settings of the optimizer.
 
     Attributes:
-        name: `adamw` (Loshchilov and Hutter 2019), or `lamb` (You et al. 2020) for batches of many thousands.
+        name: `adamw` (Loshchilov and Hutter 2019), or `lamb` (You et al. 2020) for very large batches.
         weight_decay: Decoupled weight decay, as a share of the weight per unit of the learning rate.
         beta_1: Decay of the moving average of gradients.
         beta_2: Decay of the moving average of squared gradients.
         epsilon: Term added to the root of that average, for numerical stability.
-        clip_norm: Largest global norm of the gradient; 0 to disable clipping.
+        clip_norm: Maximum global norm of the gradient; 0 to disable clipping.
         no_decay: Weights whose name contains one of these do not decay, and `lamb` does not scale their
             updates.
     """
@@ -133,7 +133,7 @@ class EvaluationSettings(Settings):
 
     Attributes:
         every_steps: Updates between evaluations; 0 for a single evaluation at the end.
-        max_batches: Largest number of batches per evaluation. By default, all.
+        max_batches: Maximum number of batches per evaluation. By default, all.
         corpus: Name of the corpus whose held-out patients are evaluated. Required if the last phase mixes
             several corpora. By default, the corpus of the last phase.
     """
@@ -163,8 +163,8 @@ class EarlyStopping(Settings):
     """Settings of early stopping.
 
     Attributes:
-        patience: Consecutive evaluations without a lower held-out loss after which the training stops; 0 to
-            disable early stopping.
+        patience: Consecutive evaluations without a lower held-out loss after which the training run stops;
+            0 to disable early stopping.
     """
 
     patience: Natural = 0
@@ -172,10 +172,10 @@ class EarlyStopping(Settings):
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """All settings of a pretraining. Tables of the TOML file are attributes; each objective has a table.
+    """All settings of a pretraining run. Tables of the TOML file are attributes; each objective has a table.
 
     Attributes:
-        init: Model to initialise from, such as a training or an export folder. By default, weights are
+        init: Model to initialise from, such as a training folder or an export. By default, weights are
             random.
         init_new_codes: How codes that `init` does not have are initialised: with the mean of its codes of the
             same `category` (of all codes if it has none), with the `mean` of all codes, or with `random`
@@ -258,20 +258,20 @@ class Recipe(Settings):
         """Add the objectives that are trained by default, and check all."""
         settings = {name: OBJECTIVES[name].settings_type() for name in DEFAULT_OBJECTIVES} | self.objectives
         object.__setattr__(self, "objectives", settings)
-        for name, own in settings.items():
+        for name, objective_settings in settings.items():
             kind = OBJECTIVES[name]
             if name in _RESERVED_NAMES:
                 raise UserError(
                     "reserved-objective", f"an objective cannot have the name {name}. Rename its entry point."
                 )
-            for key, value in own.to_dict().items():
-                has_effect = own.enabled or key in ("enabled", *kind.used_when_disabled)
+            for key, value in objective_settings.to_dict().items():
+                has_effect = objective_settings.enabled or key in ("enabled", *kind.used_when_disabled)
                 if not has_effect and value != getattr(kind.settings_type(), key):
                     raise UserError(
                         "setting-without-effect",
                         f"{name}.{key} has no effect, since {name}.enabled is false. Remove one of them.",
                     )
-        if not any(own.enabled for own in settings.values()):
+        if not any(objective_settings.enabled for objective_settings in settings.values()):
             raise UserError(
                 "no-objective", f"none of {', '.join(settings)} is enabled. Enable at least one objective."
             )
@@ -366,7 +366,7 @@ class Recipe(Settings):
 
 def _is_table(key: str, value: Any) -> bool:
     if not isinstance(value, Mapping):
-        raise UserError("invalid-setting", f"{key} must be a table.")
+        raise UserError("invalid-setting", f"{key} must be a table. Write [{key}] above its settings.")
     return True
 
 

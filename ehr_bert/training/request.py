@@ -15,14 +15,14 @@ class PretrainingRequest:
 
     Attributes:
         features: Examples. May have several window lengths, one per phase.
-        output: Training folder. It is created if it is missing; a training in it is resumed.
+        output: Training folder. It is created if it is missing; a training run in it is resumed.
         recipe: How to train.
         devices: Where to train.
         force: Whether to resume a training run that has another recipe or other examples.
         profile: Whether to profile a few updates for TensorBoard.
         vocabulary: Vocabulary that sets the model's `vocab_size`. If None, the one next to the examples.
         init_config: Config of an `init` that is a TensorFlow 1 checkpoint. If None, the one next to it.
-        max_predictions_per_seq: Largest number of masked codes used per tutorial example. If None, all.
+        max_predictions_per_seq: Maximum number of masked codes used per tutorial example. If None, all.
         eval_batch_size: Examples evaluated at a time per device. If None, a full micro-batch.
         train: Whether to train.
         evaluate: Whether to evaluate.

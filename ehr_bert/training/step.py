@@ -23,8 +23,8 @@ Sums = dict[str, tf.Tensor]
 `<prefix>_loss`; `real_tokens` and `patients`; of the corpora of a mixture `corpus_patients_<number>` and
 `corpus_tokens_<number>`.
 
-Those of an update have also its `gradient_norm`, before clipping, and `skipped`, which is 1 if it was not
-finite.
+The sums of an update also have its `gradient_norm`, before clipping, and `skipped`, which is 1 if the loss or
+the gradient was not finite.
 """
 
 Objectives = Mapping[str, Objective[Any]]
@@ -46,13 +46,13 @@ def build_train_step(
     An update whose loss or gradient is not finite is counted, but changes neither weights nor moments.
 
     Args:
-        strategy: Strategy under which the model was made.
+        strategy: Strategy under which the model was built.
         model: The model.
         optimizer: Optimizer, built for the variables of the model.
         layout: Shape of a replica's micro-batch.
         micro_batches: Number of micro-batches per update.
         objectives: Objectives to train.
-        clip_norm: Largest global norm of the gradient; 0 to disable clipping.
+        clip_norm: Maximum global norm of the gradient; 0 to disable clipping.
         compiled: Whether XLA compiles: on a CPU chains of elementwise operations, elsewhere the whole
             micro-batch.
 
@@ -80,7 +80,7 @@ def build_train_step(
         with fused_chains() if compiled else nullcontext():
             optimizer.apply(shares, variables)
 
-    def one(values: tf.distribute.DistributedValues) -> tf.Tensor:
+    def of_first_replica(values: tf.distribute.DistributedValues) -> tf.Tensor:
         return strategy.experimental_local_results(values)[0]
 
     def finish(gradients: list[tf.Tensor], sums: Sums) -> Sums:
@@ -96,7 +96,11 @@ def build_train_step(
             return tf.constant(0.0)
 
         total = {name: strategy.reduce("SUM", value, axis=None) for name, value in sums.items()}
-        return {**total, "gradient_norm": one(norm), "skipped": tf.cond(one(finite), update, skip)}
+        return {
+            **total,
+            "gradient_norm": of_first_replica(norm),
+            "skipped": tf.cond(of_first_replica(finite), update, skip),
+        }
 
     if micro_batches == 1:
 
@@ -108,21 +112,21 @@ def build_train_step(
         return lambda batches: whole(next(batches))
 
     with strategy.scope():
-        kept = [_accumulator(variable.shape) for variable in variables]
-        kept_sums = {name: _accumulator(()) for name in _sum_names(objectives, layout)}
+        gradient_totals = [_accumulator(variable.shape) for variable in variables]
+        sum_totals = {name: _accumulator(()) for name in _sum_names(objectives, layout)}
 
     def add(batch: BatchTensors) -> None:
         gradients, sums = gradients_of(batch)
-        for total, value in zip(kept, gradients, strict=True):
+        for total, value in zip(gradient_totals, gradients, strict=True):
             total.assign_add(value)
         for name, value in sums.items():
-            kept_sums[name].assign_add(value)
+            sum_totals[name].assign_add(value)
 
     def take() -> tuple[list[tf.Tensor], Sums]:
-        gradients = [tf.identity(total) for total in kept]
-        sums = {name: tf.identity(total) for name, total in kept_sums.items()}
+        gradients = [tf.identity(total) for total in gradient_totals]
+        sums = {name: tf.identity(total) for name, total in sum_totals.items()}
         with tf.control_dependencies([*gradients, *sums.values()]):
-            for total in (*kept, *kept_sums.values()):
+            for total in (*gradient_totals, *sum_totals.values()):
                 total.assign(tf.zeros(total.shape))
         return gradients, sums
 
@@ -267,7 +271,7 @@ def build_eval_step(
     """Build the function that evaluates one distributed batch.
 
     Args:
-        strategy: Strategy under which the model was made.
+        strategy: Strategy under which the model was built.
         model: The model.
         layout: Shape of a replica's batch.
         objectives: Objectives to evaluate.

@@ -48,14 +48,14 @@ class Summary:
     Speeds are medians over the reports; None if no report has one.
 
     Attributes:
-        reason: Why the training ended.
+        reason: Why the training run ended.
         steps: Number of updates.
         seconds: Time of all processes, without updates that were lost and repeated.
         real_tokens_per_second: Tokens per second, without padding.
         padding_fraction: Share of the computed positions that are padding.
         model_flops_utilisation: Speed of the model's products on all devices, as a share of `product_rate`.
-        product_rate: Speed of the fastest matrix product of this device. None after an interrupted training,
-            which leaves no time to measure it.
+        product_rate: Speed of the fastest matrix product of this device. None after an interruption, which
+            leaves no time to measure it.
         precision: Precision of the computation.
         device: Name of the device.
         devices: Number of devices.
@@ -114,10 +114,10 @@ def summarise_training(
 
     Args:
         folder: The training folder.
-        outcome: Outcome of the training.
+        outcome: Outcome of the training run.
         config: Shape of the model.
         plans: The phases.
-        strategy: Strategy of the training.
+        strategy: Strategy of the training run.
         precision: Precision of the computation, `float32` or `bfloat16`.
         corrupt_records: Number of damaged records of examples that were skipped.
 

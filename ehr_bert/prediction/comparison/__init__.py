@@ -1,1 +1,1 @@
-"""How models are compared: the grid of runs, held-out results and the best model."""
+"""Comparison of models: the grid of runs, held-out results and the best model."""

@@ -78,16 +78,16 @@ class Grid:
             about["model"] = _about_model(self.model)
         facts["tuning"] = json.loads(json.dumps(self.tuning.to_dict()))  # with lists, as JSON returns them
         path = self.folder / GRID_FILE
-        before = read_json(path) if path.exists() else {"about": {}}
-        if "tuning" in before:
-            before["tuning"] = without_ineffective(before["tuning"])
+        recorded = read_json(path) if path.exists() else {"about": {}}
+        if "tuning" in recorded:
+            recorded["tuning"] = without_ineffective(recorded["tuning"])
         refuse_foreign_folder(self.folder, "finetune", GRID_FILE)
-        # A folder has runs of one pretrained model at most, and of contenders that need none.
+        # A folder has runs of at most one pretrained model, and of contenders that need no such model.
         refuse_changed_settings(
-            self.folder, [key for key in facts if key in before and facts[key] != before[key]]
+            self.folder, [key for key in facts if key in recorded and facts[key] != recorded[key]]
         )
         if Runtime().accelerator.is_main_process:
-            write_json(path, {**before, **facts, "about": {**before["about"], **about}})
+            write_json(path, {**recorded, **facts, "about": {**recorded["about"], **about}})
             HeldOut.of(problem, self.cohort).write(self.folder)
 
 
@@ -228,13 +228,13 @@ def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
     """Return a hash of the contents of the files that match some patterns."""
     digest = hashlib.sha256()
     for path in (path for pattern in patterns for path in sorted(folder.glob(pattern))):
-        with open(path, "rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
 def _about_model(folder: Path) -> dict[str, Any]:
-    """Size of the pretrained model."""
+    """Return the shape of the pretrained model."""
     config = read_json(folder / "config.json")
     keys = (
         "hidden_size",

@@ -19,7 +19,7 @@ from ehr_bert.prediction.comparison.runs import ContenderRun, finished_runs
 from ehr_bert.prediction.contenders.contender import contender, table_position
 
 RESULTS_FILE = "results.json"
-"""File with all results of a comparison or of a multitask training."""
+"""File with all results of a comparison or of multitask training."""
 
 BOOTSTRAP_REPLICATES = 1000
 """Number of bootstrap replicates of the test patients."""
@@ -143,7 +143,7 @@ def _table_row(cell: Cell, baseline: Cell | None, test: HeldOut) -> dict[str, An
         BOOTSTRAP_REPLICATES,
         patients=None if test.patients_are_distinct else test.patients,
     )
-    # Not read from the records, which were written before metrics were installed that exist now.
+    # Computed again, because metrics may have been installed since the records were written.
     by_seed = [binary_metrics(test.labels, seed_probabilities) for seed_probabilities in probabilities]
     return {
         "model": cell.model,
@@ -163,7 +163,7 @@ def _table_row(cell: Cell, baseline: Cell | None, test: HeldOut) -> dict[str, An
 
 
 def _delong_test(cell: Cell, baseline: Cell | None, test: HeldOut) -> dict[str, Any] | None:
-    """DeLong's test against the baseline; None for the baseline, and where the test is not valid."""
+    """Return DeLong's test against the baseline; None for the baseline, and where the test is not valid."""
     has_enough = min(test.labels.sum(), (1 - test.labels).sum()) > 1
     if baseline is None or cell is baseline or not test.patients_are_distinct or not has_enough:
         return None
@@ -202,6 +202,6 @@ def _subgroup_rows(cells: Sequence[Cell], test: HeldOut) -> list[dict[str, Any]]
 
 
 def _standard_deviation(values: Sequence[float]) -> float | None:
-    """Sample standard deviation of the values that are not NaN."""
+    """Return the sample standard deviation of the values that are not NaN."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.std(known, ddof=1)) if len(known) > 1 else None

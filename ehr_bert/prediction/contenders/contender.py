@@ -1,4 +1,4 @@
-"""Contenders by name, and what each declares.
+"""Contenders by name, and the facts that each declares.
 
 A new contender is a `Contender` in a file of this package and one line in `CONTENDERS`, or in another
 installed package with an entry point in the group `ehr_bert.contenders`.
@@ -33,7 +33,7 @@ class Contender:
     Attributes:
         fit: Fits the model and computes its scores.
         needs: Names of the contenders whose scores it uses.
-        is_baseline: Whether it makes no use of the pretraining.
+        is_baseline: Whether it uses no pretrained weights.
         reads_export: Whether it takes its shape or its weights from the export folder.
         by_default: Whether it is compared unless the user names the contenders.
     """

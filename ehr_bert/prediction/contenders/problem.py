@@ -44,7 +44,7 @@ class Scores:
     Attributes:
         valid: Logits of the validation examples: float64, one per example.
         test: Logits of the test examples: float64, one per example.
-        chosen: What was selected on the validation split, in JSON types.
+        chosen: Selections on the validation split, in JSON types.
     """
 
     valid: np.ndarray
@@ -125,7 +125,7 @@ class Problem:
         """Check that the pretrained model can be read and can encode all codes of the cohort.
 
         Raises:
-            UserError: It cannot, as in `bert_encoder` and `ModelVocabulary.read_as`.
+            UserError: The model does not fit, as in `bert_encoder` and `ModelVocabulary.read_as`.
         """
         _ = self.encoder  # Reads the weights.
         ModelVocabulary.of_folder(self.export).read_as(self.cohort.histories.vocabulary)
@@ -160,7 +160,7 @@ class Problem:
         if self.model is None:
             raise UserError(
                 "pretrained-model-needed",
-                "a requested contender needs a pretrained model. Name its export folder by --model.",
+                "a requested contender needs a pretrained model. Name its export folder with --model.",
             )
         return self.model
 
@@ -204,12 +204,12 @@ def binary_task(cohort: Cohort, name: str | None) -> str:
     if name is not None and name not in cohort.tasks:
         raise UserError(
             "unknown-task",
-            f"the cohort has no task {name!r}. Choose one of {', '.join(cohort.tasks) or 'none'} by --task.",
+            f"the cohort has no task {name!r}. Choose one of {', '.join(cohort.tasks) or 'none'} with --task.",
         )
     if name is not None and name not in binary:
         raise UserError(
             "task-not-binary",
-            f"the task {name} is of kind {cohort.kind(name)}. Choose a binary task by --task.",
+            f"the task {name} is of kind {cohort.kind(name)}. Choose a binary task with --task.",
         )
     if name is None and not binary:
         raise UserError(
@@ -217,6 +217,6 @@ def binary_task(cohort: Cohort, name: str | None) -> str:
         )
     if name is None and len(binary) != 1 and LABEL not in binary:
         raise UserError(
-            "several-tasks", f"the cohort has the binary tasks {', '.join(binary)}. Choose one by --task."
+            "several-tasks", f"the cohort has the binary tasks {', '.join(binary)}. Choose one with --task."
         )
     return name or (LABEL if LABEL in binary else binary[0])

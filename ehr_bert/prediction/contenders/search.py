@@ -16,7 +16,7 @@ class SearchResult:
         predictor: The fitted predictor.
         settings: Its settings.
         fitted: The outcome of its fit.
-        tried: Score of each candidate, in their order.
+        tried: Score of each candidate, in order.
     """
 
     predictor: Predictor
@@ -33,9 +33,9 @@ def search(
     """Fit a new predictor with each candidate, and return the one with the best validation score.
 
     Args:
-        make: Returns a predictor to fit, equal each time.
+        make: Returns a new predictor to fit, the same each time.
         fit_candidate: Fits a predictor with some settings.
-        candidates: Settings; the first of equally good ones is returned.
+        candidates: Settings. Of candidates with the same score, the first is returned.
     """
     best, tried = None, []
     for settings in candidates:

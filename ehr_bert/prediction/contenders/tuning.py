@@ -28,7 +28,7 @@ class Tuning(Settings):
         untrained_learning_rates: Candidates for a BERT from scratch.
         scratch_learning_rates: Candidates for the other networks from scratch.
         calibration: Method of the calibration.
-        max_length: Most tokens of a history that BERT reads; the limit of the model if None.
+        max_length: Maximum number of tokens of a history that BERT reads; the limit of the model if None.
         fit: Settings of each fit.
 
     Raises:
