@@ -39,7 +39,7 @@ class SearchFitSettings(Settings):
         epochs: Maximum number of epochs, unless `least_updates` requires more.
         least_updates: Minimum number of updates; small training sets are repeated for more epochs.
         batch_examples: Histories per update.
-        batch_tokens: Maximum number of tokens computed at a time during evaluation. A GPU is faster with more.
+        batch_tokens: Maximum number of tokens computed at a time during evaluation. More are faster on a GPU.
         evaluate_updates: Number of updates between two evaluations on the validation split.
         patience: Number of evaluations without an improvement after which the fit stops.
         warmup: Share of the updates during which the learning rate rises.

@@ -77,7 +77,7 @@ class Comparison:
     by_seed: Mapping[str, Mapping[int, Figures]]
 
     def spread(self, recipe: str, key: str) -> Spread | None:
-        """Return the spread of a metric over the seeds of a recipe, or None if a training run has no value."""
+        """Return the spread of a metric over the seeds of a recipe; None if a training run has no value."""
         values = [figures[key] for figures in self.by_seed[recipe].values() if key in figures]
         if not values or len(values) < len(self.by_seed[recipe]):
             return None

@@ -1,8 +1,7 @@
 """Estimates of the work, memory and time of a training run, made before it starts.
 
-The memory is a lower bound of the peak per device, in bytes. P is the number of positions of a micro-batch, M
-that of its masked positions, and T that of the tokens of a window. A, H, I and V are as in the legend of the
-library:
+The memory is a lower bound of the peak per device, in bytes. A micro-batch has P positions and M masked
+positions, and a window has T tokens. A, H, I and V are as in the legend of the library:
 
     weights       4 w, and 2 w for the copy in bfloat16, where w is the number of weights
     gradients     4 w, and another 4 w if micro-batches are accumulated

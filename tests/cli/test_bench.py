@@ -27,7 +27,7 @@ def test_the_table_is_printed_and_written_as_markdown_and_json(tmp_path, capsys,
     arguments = [*map(str, recipes), "--features", "A=F", "B=G", "--output", str(output), "--seeds", "2"]
     assert main(["bench", *arguments]) == 0
     printed = capsys.readouterr()
-    assert printed.err.startswith("training 1 of 4: a, seed 1: loss 3.1250 after 61 s\n")
+    assert printed.err.startswith("training run 1 of 4: a, seed 1: loss 3.1250 after 61 s\n")
     table = (output / "results.md").read_text()
     assert printed.out == table
     assert "**2.1875 ± 0.0884**" in table

@@ -1,4 +1,4 @@
-"""Fitting of a prediction head on a pretrained, frozen or untrained BERT, or on code embeddings from scratch."""
+"""Fitting of a head on a pretrained, frozen or untrained BERT, or on code embeddings from scratch."""
 
 from collections.abc import Sequence
 from copy import deepcopy

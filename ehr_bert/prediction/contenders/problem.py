@@ -204,7 +204,8 @@ def binary_task(cohort: Cohort, name: str | None) -> str:
     if name is not None and name not in cohort.tasks:
         raise UserError(
             "unknown-task",
-            f"the cohort has no task {name!r}. Choose one of {', '.join(cohort.tasks) or 'none'} with --task.",
+            f"the cohort has no task {name!r}. Choose one of {', '.join(cohort.tasks) or 'none'} "
+            "with --task.",
         )
     if name is not None and name not in binary:
         raise UserError(
