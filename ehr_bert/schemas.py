@@ -137,12 +137,15 @@ PATIENTS = pa.schema(
         pa.field("death_date", pa.date32()),
         pa.field("observation_start", pa.date32()),
         pa.field("observation_end", pa.date32()),
+        pa.field("observation_end_reason", pa.string()),
     ]
 )
 """Patients of an extracted folder: one row per patient.
 
 `birth_date` is 1 January if only the year is known. `sex` is `F`, `M` or the value of the source in upper
-case. `observation_start` and `observation_end` are the first and last day that the source covers.
+case. `observation_start` and `observation_end` are the first and last day that the source covers, null if it
+does not state them: the days of visits are no substitute. `observation_end_reason` is an
+`ObservationEndReason`, null if the end or the reason is unknown.
 """
 
 SPLITS = pa.schema(

@@ -54,9 +54,9 @@ def observed_patients(visits: ir.Table, known: ir.Table | None, observed_until: 
         observed_until: Last day of observation of all living patients, if it is stated.
     """
     patients = visits.group_by("patient_id").aggregate(last_discharge=visits.discharge_date.max())
-    facts = [field.name for field in PATIENTS if field.name != "patient_id"]
+    facts = {name: kind for name, kind in ibis.schema(PATIENTS).items() if name != "patient_id"}
     if known is None:
-        joined = patients.mutate(**{name: ibis.null("string" if name == "sex" else "date") for name in facts})
+        joined = patients.mutate(**{name: ibis.null(kind) for name, kind in facts.items()})
     else:
         joined = add_columns(patients, known.select("patient_id", *facts), "patient_id")
     end = joined.observation_end if observed_until is None else ibis.literal(observed_until)

@@ -1,6 +1,7 @@
 """The extracted folder: diagnoses, patients and splits of a store, rejected rows, and a summary."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
-from ehr_bert.schemas import DIAGNOSES, PATIENTS, REJECTED, SPLITS, Split
+from ehr_bert.schemas import DIAGNOSES, PATIENTS, REJECTED, SPLITS, ObservationEndReason, Split
 from ehr_bert.sources.checks import Diagnoses, RejectionReason
 from ehr_bert.sources.parquet import read_diagnosis_parquet
 from ehr_bert.sources.records import (
@@ -23,6 +24,7 @@ from ehr_bert.sources.records import (
     WithoutVisit,
     checked_diagnoses,
     patient_rows,
+    with_reasons_of_ends,
 )
 from ehr_bert.sources.summary import Tally, summarise_extraction
 
@@ -71,9 +73,10 @@ def write_extracted_folder(
         The contents of `summary.json`.
 
     Raises:
-        UserError: No diagnosis can be used (keys `no-diagnosis`, `no-usable-diagnosis`), a split is unknown
-            or a patient is in two (`unknown-split`, `patients-in-two-splits`), or `folder` exists and was not
-            written by `extract` (`output-not-empty`).
+        UserError: No diagnosis can be used (keys `no-diagnosis`, `no-usable-diagnosis`), a reason for the
+            end of observation is unknown (`unknown-observation-end-reason`), a split is unknown or a patient
+            is in two (`unknown-split`, `patients-in-two-splits`), or `folder` exists and was not written by
+            `extract` (`output-not-empty`).
     """
     with atomic_folder(folder, "extract") as temporary:
         with _progress("reading the store", "store") as progress:
@@ -89,6 +92,7 @@ def write_extracted_folder(
             progress.update()
         engine.drop(rows)
         patients = patient_rows(records)
+        _check_reasons_of_ends(engine, patients, where)
         _write(engine, patients.order_by("patient_id"), PATIENTS, temporary / PATIENTS_FILE)
         splits = None
         if records.splits is not None:
@@ -106,9 +110,12 @@ def write_extracted_folder(
 def read_extracted_folder(engine: Engine, folder: Path) -> Diagnoses:
     """Read a folder that `write_extracted_folder` wrote.
 
+    Version 0.1 wrote no `observation_end_reason`; the column is null then.
+
     Raises:
         UserError: A table or column is missing (keys `missing-table`, `missing-column`), a patient has
-            several rows (`duplicate-patient`), a split is unknown (`unknown-split`), or a patient is in two
+            several rows (`duplicate-patient`), a reason for the end of observation is unknown
+            (`unknown-observation-end-reason`), a split is unknown (`unknown-split`), or a patient is in two
             splits (`patients-in-two-splits`).
     """
     patients, splits = folder / PATIENTS_FILE, folder / SPLITS_FILE
@@ -118,7 +125,10 @@ def read_extracted_folder(engine: Engine, folder: Path) -> Diagnoses:
             f"{patients} is missing. Extract again, or read only the diagnoses in "
             f"{folder / DIAGNOSES_FOLDER}.",
         )
-    patient_table = _read(engine, patients, PATIENTS)
+    patient_table = with_reasons_of_ends(
+        _read(engine, patients, PATIENTS, optional=("observation_end_reason",))
+    )
+    _check_reasons_of_ends(engine, patient_table, str(patients))
     count = _repeated_patients(engine, patient_table)
     if count:
         raise UserError(
@@ -132,8 +142,9 @@ def read_extracted_folder(engine: Engine, folder: Path) -> Diagnoses:
     return replace(diagnoses, patients=patient_table, splits=split_table)
 
 
-def _read(engine: Engine, path: Path, schema: pa.Schema) -> ir.Table:
+def _read(engine: Engine, path: Path, schema: pa.Schema, optional: Collection[str] = ()) -> ir.Table:
     table = engine.read_parquet(path)
+    table = table.mutate(**{name: ibis.null("string") for name in optional if name not in table.columns})
     missing = [name for name in schema.names if name not in table.columns]
     if missing:
         raise UserError(
@@ -198,6 +209,18 @@ def _checked_splits(engine: Engine, splits: ir.Table, where: str) -> ir.Table:
             "patients-in-two-splits", f"{where}: {count:,} patients are in two splits. Put each in one split."
         )
     return distinct
+
+
+def _check_reasons_of_ends(engine: Engine, patients: ir.Table, where: str) -> None:
+    """Check that every reason for the end of observation is an `ObservationEndReason` or null."""
+    reasons = engine.collect(patients.select("observation_end_reason").distinct())
+    unknown = set(reasons["observation_end_reason"].to_pylist()) - {None, *ObservationEndReason}
+    if unknown:
+        raise UserError(
+            "unknown-observation-end-reason",
+            f"{where}: unknown observation_end_reason {', '.join(sorted(unknown))}. "
+            f"Use {', '.join(ObservationEndReason)}, or leave it empty.",
+        )
 
 
 def _repeated_patients(engine: Engine, table: ir.Table) -> int:

@@ -129,13 +129,10 @@ def _within_stays(events: ir.Table, diagnoses: str) -> ir.Table:
 
 def _patients(events: ir.Table) -> ir.Table:
     sex = ibis.ifelse(events.code.re_search(_SEX), events.code.re_replace("^.*/", ""), ibis.null("string"))
-    time_alive = ibis.ifelse(events.code.re_search(_BIRTH), ibis.null("string"), events.time)
     return events.group_by(patient_id=events.subject_id).aggregate(
         birth_date=_time_of(events, _BIRTH).min(),
         sex=ibis.ifelse(sex.min() == sex.max(), sex.min(), ibis.null("string")),
         death_date=_time_of(events, _DEATH).min(),
-        observation_start=time_alive.min(),
-        observation_end=time_alive.max(),
     )
 
 

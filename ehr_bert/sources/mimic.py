@@ -85,8 +85,6 @@ def _patients(tables: RawTables, mimic: MimicColumns) -> ir.Table:
         birth_date=birth,
         sex="gender",
         death_date=mimic.death,
-        observation_start=ibis.null("string"),
-        observation_end=ibis.null("string"),
     )
 
 

@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 
 from ehr_bert.codes import CodeSystem
 from ehr_bert.codes.naming import system_by_shape, system_named
-from ehr_bert.schemas import PATIENTS
+from ehr_bert.schemas import PATIENTS, ObservationEndReason
 from ehr_bert.sources.checks import RejectionReason
 from ehr_bert.sources.records import ColumnNames, StoreRecords, diagnosis_rows, one_row_per_key
 from ehr_bert.sources.store import Store, StoreOption
@@ -204,8 +204,12 @@ def _patients(tables: RawTables) -> ir.Table:
     for table, columns in _SPANS.items():
         if table in tables:
             patients = _with_spans(patients, tables.read(table, ["person_id", *columns]), columns)
-    return patients.mutate(
+    patients = patients.mutate(
         **{name: ibis.null("string") for name in PATIENTS.names if name not in patients.columns}
+    )
+    reason = ibis.literal(ObservationEndReason.OBSERVATION_PERIOD.value)
+    return patients.mutate(
+        observation_end_reason=ibis.ifelse(patients.observation_end.isnull(), ibis.null("string"), reason)
     )
 
 

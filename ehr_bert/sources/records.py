@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
 
 from ehr_bert.codes import canonical
 from ehr_bert.schemas import PATIENTS
@@ -48,8 +49,8 @@ class StoreRecords:
         diagnoses: Diagnoses, as `diagnosis_rows` returns them.
         visits: One row per visit: `visit_id`, `patient_id`, `admit_date`, `discharge_date`. Without it the
             diagnoses have their own days.
-        patients: The columns of `PATIENTS`, one or more rows per patient. Without it the patients are those
-            of the diagnoses.
+        patients: The columns of `PATIENTS` that the store has, one or more rows per patient. Without it the
+            patients are those of the diagnoses.
         splits: `SPLITS`, if the store defines them.
     """
 
@@ -139,19 +140,31 @@ def checked_diagnoses(records: StoreRecords, without_visit: WithoutVisit, nested
 def patient_rows(records: StoreRecords) -> ir.Table:
     """Return one row per patient. A value in which a patient's rows differ is null.
 
+    A reason for the end of observation is null if the end is null.
+
     Returns:
         The columns of `PATIENTS`, and `conflicts`, the number of values that are null for that reason.
     """
     columns = PATIENTS.names[1:]
-    rows = records.patients
-    if rows is None:
-        rows = records.diagnoses.select("patient_id", **{name: ibis.null("string") for name in columns})
+    rows = records.diagnoses.select("patient_id") if records.patients is None else records.patients
+    rows = rows.mutate(**{name: ibis.null("string") for name in columns if name not in rows.columns})
     typed = rows.filter(rows.patient_id.notnull()).mutate(
-        sex=_sex(rows.sex), **{name: day(rows[name]) for name in columns if name != "sex"}
+        sex=_sex(rows.sex),
+        **{name: day(rows[name]) for name in columns if pa.types.is_date(PATIENTS.field(name).type)},
     )
     patients = one_row_per_key(typed, "patient_id", columns)
     conflicts = [patients[_differs(name)].cast("int32") for name in columns]
-    return patients.select("patient_id", *columns, conflicts=sum(conflicts[1:], conflicts[0]))
+    counted = patients.select("patient_id", *columns, conflicts=sum(conflicts[1:], conflicts[0]))
+    return with_reasons_of_ends(counted)
+
+
+def with_reasons_of_ends(patients: ir.Table) -> ir.Table:
+    """Return `PATIENTS` without the reasons for an end of observation that is unknown."""
+    return patients.mutate(
+        observation_end_reason=ibis.ifelse(
+            patients.observation_end.isnull(), ibis.null("string"), patients.observation_end_reason
+        )
+    )
 
 
 def _with_days(records: StoreRecords, nested: NestedVisits) -> ir.Table:

@@ -1,7 +1,5 @@
 """Synthea's CSV export: conditions and the encounters in which they were recorded."""
 
-import ibis
-
 from ehr_bert.codes import CodeSystem
 from ehr_bert.codes.naming import system_named
 from ehr_bert.sources.records import ColumnNames, StoreRecords, diagnosis_rows
@@ -47,8 +45,6 @@ def read_synthea(tables: RawTables) -> StoreRecords:
             birth_date="birthdate",
             sex="gender",
             death_date="deathdate",
-            observation_start=ibis.null("string"),
-            observation_end=ibis.null("string"),
         ),
     )
 

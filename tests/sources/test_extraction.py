@@ -1,5 +1,6 @@
 # Covers: ehr_bert.sources.extraction, ehr_bert.sources.summary
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -130,6 +131,35 @@ def test_an_extracted_folder_is_a_diagnosis_table(engine: DuckDBEngine, tmp_path
     assert engine.collect(diagnoses.patients).num_rows == 2
 
 
+def test_a_reason_for_the_end_of_observation_is_optional_and_needs_an_end(
+    engine: DuckDBEngine, tmp_path: Path
+) -> None:
+    write_extracted_folder(engine, records_of(engine), "store", tmp_path / "out")
+    path = tmp_path / "out" / "patients.parquet"
+    stated = pq.read_table(path).to_pydict() | {
+        "observation_end": [date(2020, 1, 1), None],
+        "observation_end_reason": ["extraction", "extraction"],
+    }
+    table = pa.table(stated, schema=PATIENTS)
+    for written, reasons in [
+        (table, ["extraction", None]),
+        (table.drop_columns("observation_end_reason"), [None, None]),
+    ]:
+        pq.write_table(written, path)
+        patients = engine.collect(read_diagnoses(engine, tmp_path / "out").patients.order_by("patient_id"))
+        assert patients.schema.names == PATIENTS.names
+        assert patients["observation_end_reason"].to_pylist() == reasons
+
+
+def test_an_unknown_reason_of_a_store_is_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
+    end = {"patient_id": ["a"], "observation_end": ["2020-01-01"], "observation_end_reason": ["left"]}
+    patients = engine.load(pa.table(end | {"sex": pa.array([None], pa.string())}))
+    with raises_user_error("unknown-observation-end-reason", "store: ", "left"):
+        write_extracted_folder(
+            engine, replace(records_of(engine), patients=patients), "store", tmp_path / "out"
+        )
+
+
 @pytest.mark.parametrize(
     ("columns", "key", "mentioned"),
     [
@@ -179,6 +209,15 @@ def test_an_extracted_folder_with_errors_is_refused(engine: DuckDBEngine, tmp_pa
             "patients-in-two-splits",
         ),
         (patients, table.drop_columns("sex"), "missing-column"),
+        (
+            patients,
+            pa.table(
+                table.to_pydict()
+                | {"observation_end": [date(2020, 1, 1)] * 2, "observation_end_reason": ["death", None]},
+                schema=PATIENTS,
+            ),
+            "unknown-observation-end-reason",
+        ),
         (patients, pa.concat_tables([table, table]), "duplicate-patient"),
     ]
     for path, changed, key in errors:

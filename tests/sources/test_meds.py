@@ -88,8 +88,9 @@ def test_patients_come_from_their_events(engine: DuckDBEngine, tmp_path: Path) -
         "birth_date": date(1950, 1, 1),
         "sex": "F",
         "death_date": date(2020, 3, 2),
-        "observation_start": date(2020, 1, 1),
-        "observation_end": date(2020, 3, 2),
+        "observation_start": None,
+        "observation_end": None,
+        "observation_end_reason": None,
         "conflicts": 0,
     }
     assert patients["2"]["sex"] is None

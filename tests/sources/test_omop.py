@@ -118,8 +118,10 @@ def test_patients_have_birth_sex_death_and_observation(engine: DuckDBEngine, fol
         "death_date": date(2021, 1, 1),
         "observation_start": date(2018, 1, 1),
         "observation_end": date(2020, 1, 1),
+        "observation_end_reason": "observation_period",
         "conflicts": 0,
     }
+    assert patients["2"]["observation_end_reason"] is None
     assert [(patients[key]["birth_date"], patients[key]["sex"]) for key in "23"] == [
         (date(1960, 2, 29), "F"),
         (date(1970, 11, 3), "OTHER"),

@@ -202,7 +202,7 @@ def test_a_value_in_which_the_rows_of_a_patient_differ_is_null(engine: DuckDBEng
     records = StoreRecords(
         NAMES, records_of(engine, []).diagnoses, patients=table(engine, personal_columns, rows)
     )
-    nothing = {"observation_start": None, "observation_end": None}
+    nothing = {"observation_start": None, "observation_end": None, "observation_end_reason": None}
     assert patients_by_id(engine, records) == {
         "a": {
             "birth_date": date(1950, 1, 1),
@@ -212,6 +212,26 @@ def test_a_value_in_which_the_rows_of_a_patient_differ_is_null(engine: DuckDBEng
             "conflicts": 0,
         },
         "b": {"birth_date": None, "sex": None, "death_date": None, **nothing, "conflicts": 2},
+    }
+
+
+def test_a_reason_without_an_end_of_observation_is_null(engine: DuckDBEngine) -> None:
+    rows = [
+        ("a", "2020-01-01", "enrolment"),
+        ("b", None, "enrolment"),
+        ("c", "2020-01-01", "enrolment"),
+        ("c", "2020-02-01", "enrolment"),
+        ("d", "2020-01-01", None),
+    ]
+    columns = ("patient_id", "observation_end", "observation_end_reason")
+    raw = table(engine, (*columns, "sex"), [(*row, None) for row in rows])
+    patients = patients_by_id(engine, StoreRecords(NAMES, records_of(engine, []).diagnoses, patients=raw))
+    ends = {name: [row[key] for key in (*columns[1:], "conflicts")] for name, row in patients.items()}
+    assert ends == {
+        "a": [date(2020, 1, 1), "enrolment", 0],
+        "b": [None, None, 0],
+        "c": [None, None, 1],
+        "d": [date(2020, 1, 1), None, 0],
     }
 
 
