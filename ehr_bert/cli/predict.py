@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.prediction.serving import predict
 
     with opened_engine(arguments, arguments.out.absolute().parent) as engine:
-        served = predict(
+        summary = predict(
             arguments.model, arguments.input, arguments.out, engine, embeddings=arguments.embeddings
         )
-    print(f"{arguments.out}: {served}")
+    print(f"{arguments.out}: {summary}")

@@ -47,12 +47,12 @@ class KeptTokens:
     def __str__(self) -> str:
         if self.min_patients is None:
             return (
-                "the vocabulary has no counts, so all codes are kept, also those of few patients. To count "
-                "them, run `ehr-bert preprocess TABLE OUT --vocabulary FILE` and pass OUT/vocabulary.tsv as "
-                "--vocab-file (--vocab_file in the tutorial)."
+                "the vocabulary has no counts, so all codes are kept, including those of few patients. To "
+                "count them, run `ehr-bert preprocess TABLE OUT --vocabulary FILE` and pass "
+                "OUT/vocabulary.tsv as --vocab-file (--vocab_file in the tutorial)."
             )
         if self.min_patients == 0:
-            return "all codes are kept, also those of few patients"
+            return "all codes are kept, including those of few patients"
         if self.omitted == 0:
             return f"all codes are kept, because each has {self.min_patients} patients or more"
         return (

@@ -13,7 +13,7 @@ from ehr_bert.pickles import write_pickles
 from ehr_bert.vocabulary import TUTORIAL_PAD
 from ehr_bert.weights.hugging_face import read_hugging_face
 from ehr_bert.weights.matching import row_names
-from ehr_bert.weights.pretrained import Pretrained, shown
+from ehr_bert.weights.pretrained import Pretrained, list_names
 from ehr_bert.weights.tensorflow1 import pretrained_tensorflow1, write_tensorflow1
 from ehr_bert.weights.tensorflow1_config import IN_PUBLISHED_CODE, Conventions, published_config
 
@@ -90,7 +90,7 @@ def export_tensorflow1(folder: Path, output: Path) -> Path:
     if source.missing:
         raise UserError(
             "missing-weights",
-            f"{folder} has no {shown(source.missing)}. Choose a folder with both pretraining heads.",
+            f"{folder} has no {list_names(source.missing)}. Choose a folder with both pretraining heads.",
         )
     if source.vocabulary is None:
         raise UserError(

@@ -68,17 +68,17 @@ def read_trained_model(checkpoint: Path, vocabulary_file: Path | None = None) ->
 
 
 def _vocabulary(folder: TrainingFolder, file: Path | None) -> Vocabulary:
-    own = folder.vocabulary()
-    named = Vocabulary.read(file) if file else own
-    if named is None:
+    recorded = folder.vocabulary()
+    vocabulary = Vocabulary.read(file) if file else recorded
+    if vocabulary is None:
         raise UserError(
             "missing-vocabulary",
             f"{folder.path} has no vocabulary. Name the vocabulary of the training run with --vocab-file "
             "(--vocab_file in the tutorial).",
         )
-    if own and own.sha256 != named.sha256:
+    if recorded and recorded.sha256 != vocabulary.sha256:
         raise UserError(
             "other-vocabulary",
             f"{file} is not the vocabulary that {folder.path} was trained with. Omit --vocab-file.",
         )
-    return named
+    return vocabulary

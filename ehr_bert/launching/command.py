@@ -1,4 +1,4 @@
-"""The command line of a launched training."""
+"""The command line of a training run."""
 
 import sys
 from collections.abc import Sequence

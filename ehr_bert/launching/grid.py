@@ -12,13 +12,13 @@ from ehr_bert.launching.command import pretrain_command
 from ehr_bert.launching.processes import Process, run_together
 from ehr_bert.training.recipe import Recipe
 
-ENDED = ("finished", "early stop")
-"""Values of `reason` in `summary.json` of a complete training."""
+COMPLETE = ("finished", "early stop")
+"""Values of `reason` in `summary.json` of a complete training run."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a grid.
+    """One training run of a grid.
 
     Attributes:
         name: Name of the recipe.
@@ -44,7 +44,7 @@ class Trial:
         """Return the summary if the training is complete and was evaluated, else None."""
         file = self.folder / "summary.json"
         summary = read_json(file) if file.exists() else {}
-        return summary if summary.get("reason") in ENDED and summary.get("evaluation") else None
+        return summary if summary.get("reason") in COMPLETE and summary.get("evaluation") else None
 
 
 def plan_trials(recipes: Sequence[Path], seeds: int, folder: Path) -> list[Trial]:
@@ -85,7 +85,7 @@ def run_trials(trials: Sequence[Trial], features: Sequence[str]) -> Iterator[tup
         features: Values of `--features` for all training runs.
 
     Raises:
-        UserError: A training failed (key `training-failed`).
+        UserError: A training run failed (key `training-failed`).
         SystemExit: A training run was interrupted and saved. Running the grid again resumes it.
     """
     for trial in trials:
@@ -100,8 +100,8 @@ def run_trials(trials: Sequence[Trial], features: Sequence[str]) -> Iterator[tup
             if status or not summary:
                 raise UserError(
                     "training-failed",
-                    f"the training {trial.folder} failed with exit status {status}: "
-                    f"{_last_line(trial.log)}. See {trial.log}.",
+                    f"the training run {trial.folder} failed with exit status {status}: "
+                    f"{_last_line(trial.log)}. See {trial.log}, correct the cause and run the command again.",
                 )
         yield trial, summary
 

@@ -79,5 +79,8 @@ def submit(script: str) -> str:
             "(--dry-run).",
         ) from error
     if done.returncode:
-        raise UserError("job-rejected", f"sbatch rejects the job: {' '.join(done.stderr.split())}")
+        raise UserError(
+            "job-rejected",
+            f"sbatch rejects the job: {' '.join(done.stderr.split())}. Change the options (--sbatch).",
+        )
     return done.stdout.strip()

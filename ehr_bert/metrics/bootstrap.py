@@ -55,7 +55,7 @@ def bootstrap(
         metrics: Metrics to compute; by default those of a binary prediction.
 
     Returns:
-        An interval per metric. Replicates in which a metric is undefined are left out of its interval.
+        An interval per metric. Replicates in which a metric is NaN for a seed are left out of its interval.
     """
     values = averaged(labels, probabilities, replicates, seed, patients, metrics)
     return {key: _interval(of_metric) for key, of_metric in values.items()}

@@ -54,7 +54,8 @@ class Metric:
         title: Title in tables.
         direction: Which value is best.
         group: Table that shows the metric, such as `DISCRIMINATION`. A new group gets a new table.
-        function: Returns the metric of each replicate: float64 `[R]`, NaN where it is undefined.
+        function: Returns the metric of each replicate: float64 `[R]`. NaN marks a replicate in which the
+            metric is undefined. It is left out of intervals, shown as an empty cell, and never best.
 
     Example:
         >>> def mean_risk(predictions):

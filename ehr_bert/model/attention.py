@@ -15,18 +15,18 @@ MASKED_SCORE = -1e9
 """Score of masked positions. Their weight is exactly 0 in float32."""
 
 
-def patients_alike(patient_ids: Any, layout: Layout) -> list[Any]:
+def same_patient_masks(patient_ids: Any, layout: Layout) -> list[Any]:
     """Return which positions of a window belong to the same patient, bool `[W, 1, T, T]` per window length.
 
     Args:
         patient_ids: int `[P]`, 0 at padding.
         layout: Windows of the batch.
     """
-    alike = []
+    same_patient = []
     for (count, length), part in zip(layout.windows, by_length(patient_ids, layout), strict=True):
         ids = ops.reshape(part, (count, 1, length))
-        alike.append(ops.equal(ids[:, :, :, None], ids[:, :, None, :]))
-    return alike
+        same_patient.append(ops.equal(ids[:, :, :, None], ids[:, :, None, :]))
+    return same_patient
 
 
 def by_length(values: Any, layout: Layout) -> list[Any]:
@@ -46,9 +46,9 @@ class SelfAttention(keras.Layer):
         self.site = site
 
         def projection(name: str) -> keras.layers.Dense:
-            start = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+            initializer = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
             return keras.layers.Dense(
-                config.hidden_size, kernel_initializer=start, name=name, dtype=self.dtype_policy
+                config.hidden_size, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
             )
 
         self.query = projection("query")
@@ -57,16 +57,16 @@ class SelfAttention(keras.Layer):
         self.output_projection = projection("output")
 
     def build(self, hidden_shape: Any, *_: Any) -> None:
-        """Make the weights, which `call` uses together."""
+        """Create the weights. `call` uses those of the three inputs together."""
         for projection in (self.query, self.key, self.value, self.output_projection):
             projection.build(hidden_shape)
 
-    def call(self, hidden: Any, alike: list[Any], keys: Any, layout: Layout, training: bool) -> Any:
+    def call(self, hidden: Any, same_patient: list[Any], keys: Any, layout: Layout, training: bool) -> Any:
         """Compute the attention output.
 
         Args:
             hidden: Hidden states, `[P, H]`.
-            alike: Output of `patients_alike`.
+            same_patient: Output of `same_patient_masks`.
             keys: Dropout keys, `[P]`.
             layout: Windows of the batch.
             training: Whether to use dropout.
@@ -79,18 +79,25 @@ class SelfAttention(keras.Layer):
         bias = ops.concatenate([projection.bias for projection in inputs], axis=0)  # [3H]
         projected = ops.matmul(hidden, ops.cast(kernel, hidden.dtype))  # [P, 3H]
         bias = ops.cast(bias, hidden.dtype)
-        parts = zip(layout.windows, alike, by_length(projected, layout), by_length(keys, layout), strict=True)
-        seen = [self._attend(*part, bias, training) for part in parts]
-        return self.output_projection(ops.concatenate(seen, axis=0) if len(seen) > 1 else seen[0])
+        parts = zip(
+            layout.windows, same_patient, by_length(projected, layout), by_length(keys, layout), strict=True
+        )
+        attended = [self._attend(*part, bias, training) for part in parts]
+        return self.output_projection(ops.concatenate(attended, axis=0) if len(attended) > 1 else attended[0])
 
     def _attend(
-        self, shape: tuple[int, int], alike: Any, projected: Any, keys: Any, bias: Any, training: bool
+        self, shape: tuple[int, int], same_patient: Any, projected: Any, keys: Any, bias: Any, training: bool
     ) -> Any:
         """Compute attention within the windows of one length, `[W * T, H]`."""
         query, key, value = fused(split_heads, projected, bias, shape=shape, heads=self.heads)  # [W, A, T, D]
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # [W, A, T, T]
         weights = fused(
-            patient_softmax, scores, alike, keys, self.site, dropout=self.dropout_rate if training else 0.0
+            patient_softmax,
+            scores,
+            same_patient,
+            keys,
+            self.site,
+            dropout=self.dropout_rate if training else 0.0,
         )
         return fused(merge_heads, ops.matmul(weights, value))
 
@@ -102,23 +109,23 @@ def split_heads(projected: Any, bias: Any, *, shape: tuple[int, int], heads: int
     return query * query.shape[-1] ** -0.5, key, value
 
 
-def patient_softmax(scores: Any, alike: Any, keys: Any, site: Any, *, dropout: float) -> Any:
+def patient_softmax(scores: Any, same_patient: Any, keys: Any, site: Any, *, dropout: float) -> Any:
     """Return the softmax over the positions of the same patient, with dropout, `[W, A, T, T]`.
 
     Args:
         scores: `[W, A, T, T]`.
-        alike: Output of `patients_alike`, `[W, 1, T, T]`.
+        same_patient: Output of `same_patient_masks`, `[W, 1, T, T]`.
         keys: Dropout keys, `[W * T]`.
-        site: Number of this dropout, see `dropout.drop`.
+        site: Number of this dropout layer, see `dropout.drop`.
         dropout: Dropout rate.
     """
-    weights = ops.softmax(ops.where(alike, ops.cast(scores, "float32"), MASKED_SCORE), axis=-1)
+    weights = ops.softmax(ops.where(same_patient, ops.cast(scores, "float32"), MASKED_SCORE), axis=-1)
     count, _, length, _ = scores.shape
     by_query = ops.reshape(keys, (count, 1, length, 1))
     return ops.cast(drop(weights, dropout, by_query, site, stacked_axis=1), scores.dtype)
 
 
-def merge_heads(seen: Any) -> Any:
+def merge_heads(attended: Any) -> Any:
     """Reshape `[W, A, T, D]` to `[W * T, H]`."""
-    count, heads, length, width = seen.shape
-    return ops.reshape(ops.transpose(seen, (0, 2, 1, 3)), (count * length, heads * width))
+    count, heads, length, width = attended.shape
+    return ops.reshape(ops.transpose(attended, (0, 2, 1, 3)), (count * length, heads * width))

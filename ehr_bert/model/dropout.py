@@ -1,8 +1,8 @@
-"""Dropout without state: a hash of the key of the position, the number of the dropout and the unit.
+"""Dropout without state: a hash of the key of the position, the number of the dropout layer and the unit.
 
-The dropout of a training depends only on the seed and the step. It is the same on any number of devices, in
-any number of micro-batches and after a restart. A compiler can recompute it in the backward pass instead of
-storing it.
+The dropout of a training run depends only on the seed and the step. It is the same on any number of
+devices, in any number of micro-batches and after a restart. A compiler can recompute it in the backward pass
+instead of storing it.
 """
 
 from typing import Any
@@ -14,13 +14,13 @@ _UNIT_STRIDE, _SITE_STRIDE = 0x9E3779B9, 0x85EBCA6B
 
 
 def drop(values: Any, rate: float, keys: Any, site: Any, stacked_axis: int | None = None) -> Any:
-    """Set a share `rate` of `values` to 0 and scale up the rest (Srivastava et al. 2014).
+    """Set a share `rate` of `values` to 0 and scale up the others (Srivastava et al. 2014).
 
     Args:
         values: Vectors of units, `[..., units]`.
         rate: Dropout rate, from 0 to below 1.
         keys: Random int32 `[..., 1]`, or a shape that broadcasts to it.
-        site: Number of this dropout in the model. Each has a different one.
+        site: Number of this dropout layer in the model, from 0. No two layers share a number.
         stacked_axis: An axis, such as that of attention heads, along which `keys` are the same.
     """
     if not rate:
@@ -33,8 +33,8 @@ def drop(values: Any, rate: float, keys: Any, site: Any, stacked_axis: int | Non
     units = ops.cast(numbers, "uint32") * _constant(_UNIT_STRIDE)
     offset = ops.cast(site + 1, "uint32") * _constant(_SITE_STRIDE)
     bits = _mixed(ops.cast(keys, "uint32") + units + offset)  # [..., units]
-    kept = ops.greater_equal(bits, _constant(round(rate * 2**32)))
-    return ops.where(kept, values * (1.0 / (1.0 - rate)), ops.zeros_like(values))
+    is_kept = ops.greater_equal(bits, _constant(round(rate * 2**32)))
+    return ops.where(is_kept, values * (1.0 / (1.0 - rate)), ops.zeros_like(values))
 
 
 def _mixed(bits: Any) -> Any:

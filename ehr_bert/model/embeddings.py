@@ -15,9 +15,13 @@ class Embeddings(keras.Layer):
         super().__init__(**kwargs)
 
         def table(rows: int | None, name: str) -> keras.layers.Embedding:
-            start = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+            initializer = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
             return keras.layers.Embedding(
-                rows, config.hidden_size, embeddings_initializer=start, name=name, dtype=self.dtype_policy
+                rows,
+                config.hidden_size,
+                embeddings_initializer=initializer,
+                name=name,
+                dtype=self.dtype_policy,
             )
 
         self.tokens = table(config.vocab_size, "tokens")  # [V, H]

@@ -6,14 +6,14 @@ import keras
 from keras import ops
 
 from ehr_bert.examples.layout import Layout
-from ehr_bert.model.attention import SelfAttention, patients_alike
+from ehr_bert.model.attention import SelfAttention, same_patient_masks
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.dropout import drop
 from ehr_bert.model.embeddings import Embeddings
 from ehr_bert.model.fusing import fused
 
-DROPOUTS_A_BLOCK = 3
-"""Number of dropouts per block."""
+DROPOUTS_PER_BLOCK = 3
+"""Number of dropout layers per block."""
 
 
 def activation(name: str) -> Any:
@@ -30,9 +30,9 @@ class EncoderBlock(keras.Layer):
         super().__init__(**kwargs)
 
         def dense(width: int, name: str, **dense_kwargs: Any) -> keras.layers.Dense:
-            start = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+            initializer = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
             return keras.layers.Dense(
-                width, kernel_initializer=start, name=name, dtype=self.dtype_policy, **dense_kwargs
+                width, kernel_initializer=initializer, name=name, dtype=self.dtype_policy, **dense_kwargs
             )
 
         def norm(name: str) -> keras.layers.LayerNormalization:
@@ -49,11 +49,11 @@ class EncoderBlock(keras.Layer):
         self.site = site
 
     def build(self, hidden_shape: Any, *_: Any) -> None:
-        """Make the weights that `call` uses directly."""
+        """Create the weights that `call` uses directly."""
         for norm in (self.attention_norm, self.outer_norm):
             norm.build(hidden_shape)
 
-    def call(self, hidden: Any, alike: list[Any], keys: Any, layout: Layout, training: bool) -> Any:
+    def call(self, hidden: Any, same_patient: list[Any], keys: Any, layout: Layout, training: bool) -> Any:
         """Map `[P, H]` to `[P, H]`. The arguments are those of `SelfAttention.call`."""
 
         def added(norm: keras.layers.Layer, number: int, update: Any) -> Any:
@@ -64,7 +64,7 @@ class EncoderBlock(keras.Layer):
                 epsilon=norm.epsilon,
             )
 
-        attended = self.attention(hidden, alike, keys, layout=layout, training=training)
+        attended = self.attention(hidden, same_patient, keys, layout=layout, training=training)
         hidden = added(self.attention_norm, 1, attended)
         return added(self.outer_norm, 2, self.outer(self.inner(hidden)))  # inner: [P, I]
 
@@ -81,14 +81,14 @@ def add_and_norm(
 
 
 class TransformerEncoder(keras.Layer):
-    """Embeddings and blocks. It maps tokens and visits to a vector per position."""
+    """Embeddings and blocks, which map tokens and visits to a vector per position."""
 
     def __init__(self, config: ModelConfig, **kwargs: Any):
         super().__init__(**kwargs)
         self.embeddings = Embeddings(config, site=0, name="embeddings", dtype=self.dtype_policy)
         self.blocks = [
             EncoderBlock(
-                config, site=1 + DROPOUTS_A_BLOCK * index, name=f"block_{index}", dtype=self.dtype_policy
+                config, site=1 + DROPOUTS_PER_BLOCK * index, name=f"block_{index}", dtype=self.dtype_policy
             )
             for index in range(config.num_hidden_layers)
         ]
@@ -109,7 +109,7 @@ class TransformerEncoder(keras.Layer):
         hidden = self.embeddings(
             batch["token_ids"], batch["visit_ids"], batch["position_ids"], keys, training=training
         )  # [P, H]
-        alike = patients_alike(batch["patient_ids"], layout)
+        same_patient = same_patient_masks(batch["patient_ids"], layout)
         for block in self.blocks:
-            hidden = block(hidden, alike, keys, layout=layout, training=training)
+            hidden = block(hidden, same_patient, keys, layout=layout, training=training)
         return hidden

@@ -1,7 +1,7 @@
 """Chains of elementwise operations that run in one pass over memory, if the backend supports it.
 
-On a CPU the matrix products of TensorFlow are faster than those of XLA, especially in bfloat16, but XLA is
-faster in elementwise chains. A step uses the faster one for each.
+On a CPU, the matrix products of TensorFlow are faster than those of XLA, especially in bfloat16, but XLA is
+faster for elementwise chains. A step uses TensorFlow for the products and XLA for the chains.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def fused(chain: Callable[..., Any], *tensors: Any, **settings: Any) -> Any:
 
     Args:
         chain: A module-level function without captured tensors. It is compiled once per settings and shapes,
-            no matter how many layers call it.
+            however many layers call it.
         tensors: Tensors, weights or numbers.
         settings: Hashable constants by name.
     """

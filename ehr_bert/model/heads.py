@@ -32,7 +32,7 @@ class MaskedCodeHead(keras.Layer):
         )
 
     def build(self, *_: Any) -> None:
-        """Make the output bias, `[V]`."""
+        """Create the output bias, `[V]`."""
         self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
 
     def call(self, hidden: Any, batch: dict[str, Any], layout: Layout) -> Any:
@@ -52,8 +52,8 @@ class MaskedCodeHead(keras.Layer):
 class StayHead(keras.Layer):
     """Scores patients with (1) and without (0) a prolonged stay.
 
-    It replaces the next-sentence prediction of BERT. The poolings `cls` and `first` use the pooler of BERT,
-    `sum` and `mean` do not.
+    It replaces the next-sentence prediction of BERT. With the poolings `cls` and `first` it reads the output
+    of BERT's pooler, with `sum` and `mean` the hidden states.
     """
 
     def __init__(self, config: ModelConfig, **kwargs: Any):
@@ -61,16 +61,16 @@ class StayHead(keras.Layer):
         self.pooling = config.stay_pooling
 
         def dense(width: int, name: str, **dense_kwargs: Any) -> keras.layers.Dense:
-            start = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+            initializer = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
             return keras.layers.Dense(
-                width, kernel_initializer=start, name=name, dtype=self.dtype_policy, **dense_kwargs
+                width, kernel_initializer=initializer, name=name, dtype=self.dtype_policy, **dense_kwargs
             )
 
         self.pooler = dense(config.hidden_size, "pooler", activation="tanh")
         self.relationship = dense(2, "relationship")
 
     def build(self, hidden_shape: Any, *_: Any) -> None:
-        """Make the weights. The pooler is made for every pooling, since a stock `BertModel` has one."""
+        """Create the weights, with a pooler for every pooling, since a stock `BertModel` has one."""
         self.pooler.build((None, hidden_shape[-1]))
         self.relationship.build((None, hidden_shape[-1]))
 
@@ -109,7 +109,7 @@ class StayHead(keras.Layer):
         """Return the sum or mean over the patient of each position, `[W * T, H]`."""
         hidden = ops.reshape(hidden, (*shape, -1))  # [W, T, H]
         ids = ops.reshape(patient_ids, shape)  # [W, T]
-        own = ops.cast(ops.equal(ids[:, :, None], ids[:, None, :]), hidden.dtype)  # [W, T, T]
+        same_patient = ops.cast(ops.equal(ids[:, :, None], ids[:, None, :]), hidden.dtype)  # [W, T, T]
         if self.pooling == "mean":
-            own = own / ops.sum(own, axis=-1, keepdims=True)
-        return ops.reshape(ops.matmul(own, hidden), (shape[0] * shape[1], -1))
+            same_patient = same_patient / ops.sum(same_patient, axis=-1, keepdims=True)
+        return ops.reshape(ops.matmul(same_patient, hidden), (shape[0] * shape[1], -1))

@@ -19,8 +19,8 @@ INPUTS = ("token_ids", "visit_ids", "position_ids", "patient_ids", "masked_place
 """Tensors that every batch has, and that the encoder and the heads read."""
 
 
-class HeadMaker(Protocol):
-    """Makes the head of an objective that stock BERT does not have, see `ehr_bert.objectives`."""
+class HeadBuilder(Protocol):
+    """Builds the head of an objective if stock BERT does not have it, see `ehr_bert.objectives`."""
 
     @property
     def head_inputs(self) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ class HeadMaker(Protocol):
         ...
 
     def head(self, config: ModelConfig, **layer_arguments: Any) -> keras.Layer:
-        """Make the head."""
+        """Build the head."""
         ...
 
 
@@ -40,10 +40,10 @@ class PretrainingModel(keras.Model):
 
     Args:
         config: Shape of the model.
-        further_heads: Makers of further heads, by objective.
+        further_heads: Builders of additional heads, by objective.
 
     Attributes:
-        config: As given.
+        config: Shape of the model.
         encoder: The encoder.
         masked_codes: Head of masked codes.
         stay: Head of the prolonged stay.
@@ -53,7 +53,7 @@ class PretrainingModel(keras.Model):
     def __init__(
         self,
         config: ModelConfig,
-        further_heads: Mapping[str, HeadMaker] = MappingProxyType({}),
+        further_heads: Mapping[str, HeadBuilder] = MappingProxyType({}),
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -62,8 +62,8 @@ class PretrainingModel(keras.Model):
         self.masked_codes = MaskedCodeHead(config, name="masked_codes", dtype=self.dtype_policy)
         self.stay = StayHead(config, name="stay", dtype=self.dtype_policy)
         self.heads: dict[str, Any] = {"masked_codes": self.masked_codes, "prolonged_stay": self.stay} | {
-            name: maker.head(config, name=name, dtype=self.dtype_policy)
-            for name, maker in further_heads.items()
+            name: builder.head(config, name=name, dtype=self.dtype_policy)
+            for name, builder in further_heads.items()
         }
 
     def output_table(self) -> tuple[keras.Variable, keras.Variable]:
@@ -79,7 +79,7 @@ class PretrainingModel(keras.Model):
             training: Whether to use dropout.
 
         Returns:
-            `masked_lm_logits` `[M, V]`, `stay_logits` `[S, 2]`, and the outputs of further heads by
+            `masked_lm_logits` `[M, V]`, `stay_logits` `[S, 2]`, and the outputs of additional heads by
             objective.
         """
         hidden = self.encoder(batch, layout=layout, training=training)  # [P, H]
@@ -97,19 +97,19 @@ def build_model(
     config: ModelConfig,
     seed: int,
     precision: str = "float32",
-    further_heads: Mapping[str, HeadMaker] = MappingProxyType({}),
+    further_heads: Mapping[str, HeadBuilder] = MappingProxyType({}),
 ) -> PretrainingModel:
-    """Make a model and its weights, as a function of `config`, `seed` and the further heads.
+    """Build a model and its weights, as a function of `config`, `seed` and the additional heads.
 
     Args:
         config: Shape of the model, with its `vocab_size`.
         seed: Seed of the weights.
         precision: `float32`, or `bfloat16` for the matrix products. Weights, softmax, layer normalisation and
             losses are in float32 in both cases.
-        further_heads: Makers of further heads, by objective.
+        further_heads: Builders of additional heads, by objective.
     """
     if config.vocab_size is None:
-        raise ValueError("the model config needs a vocab_size before a model is built")
+        raise ValueError("the config has no vocab_size. Set it before the model is built.")
     keras.utils.set_random_seed(seed)
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     model = PretrainingModel(config, further_heads, name="ehr_bert", dtype=policy)
@@ -118,7 +118,7 @@ def build_model(
     return model
 
 
-def smallest_batch(makers: Iterable[HeadMaker]) -> tuple[BatchTensors, Layout]:
+def smallest_batch(builders: Iterable[HeadBuilder]) -> tuple[BatchTensors, Layout]:
     """Return a batch with one window of two positions, which builds the weights, and its layout."""
-    names = (*INPUTS, *(name for maker in makers for name in maker.head_inputs))
+    names = (*INPUTS, *(name for builder in builders for name in builder.head_inputs))
     return dict.fromkeys(names, ops.zeros((2,), dtype="int32")), Layout(((1, 2),), 2, 2)

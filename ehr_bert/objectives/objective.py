@@ -76,8 +76,9 @@ class LossWithGradients(NamedTuple):
 class Objective(ABC, Generic[_S]):
     """A pretraining objective with its settings.
 
-    A subclass usually defines `labels`, `head`, `loss`, `flops`, `metrics` and `baseline`. It is registered
-    under a name, see `ehr_bert.objectives.OBJECTIVES`.
+    A subclass must define `head`, `flops`, and `loss` or `loss_with_gradients`. Everything else is optional.
+    Most define `labels`, `sum_names` and `baseline` too. It is registered under a name, see
+    `ehr_bert.objectives.OBJECTIVES`.
 
     Args:
         name: The registered name.

@@ -1,1 +1,1 @@
-"""PyTorch: fine-tuning, baselines on the same patients, predictions and what they rest on."""
+"""Fine-tuning, baselines on the same patients, predictions and their explanation, in PyTorch."""

@@ -29,18 +29,18 @@ EVALUATION_TOKENS = FitSettings().batch_tokens
 """Maximum number of tokens that are computed at a time during prediction, by default."""
 
 Score = Callable[[np.ndarray], dict[str, float]]
-"""Computes measures by name from the logits of the validation split, `[N, O]`. The first one is maximised."""
+"""Computes metrics by name from the logits of the validation split, `[N, O]`. The first one is maximised."""
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """The outcome of a fit.
 
     Attributes:
         epochs: Number of epochs, of which the last may be incomplete.
         updates: Number of updates.
         best_update: The update after which the weights had their best score; these weights are kept.
-        valid: Measures of the kept weights on the validation split.
+        valid: Metrics of the kept weights on the validation split.
         seconds: Duration.
     """
 
@@ -52,7 +52,7 @@ class Fitted:
 
     @property
     def score(self) -> float:
-        """The measure that is maximised."""
+        """The metric that is maximised."""
         return next(iter(self.valid.values()))
 
 
@@ -65,7 +65,7 @@ def fit(
     settings: FitSettings,
     seed: int,
     frozen: bool = False,
-) -> Fitted:
+) -> FitResult:
     """Fit a predictor to a binary outcome and keep the weights with the highest validation AUROC.
 
     Args:
@@ -102,7 +102,7 @@ def fit_to(
     settings: FitSettings,
     seed: int,
     frozen: bool = False,
-) -> Fitted:
+) -> FitResult:
     """Fit a predictor to any task and keep the weights with the best score.
 
     Args:
@@ -110,7 +110,7 @@ def fit_to(
         train: The training histories, or their `FrozenVectors` if the encoder is frozen.
         loss: Loss of each training history.
         valid: The validation histories, of the same type.
-        score: Measures of the validation split.
+        score: Computes metrics of the validation split.
         settings: Settings of the fit.
         seed: Seed of the order and of dropout.
         frozen: Whether only the head is fitted.
@@ -148,26 +148,28 @@ def fit_to(
     def evaluate() -> dict[str, float]:
         return score(predict_logits(predictor, valid, settings.batch_tokens, runtime))
 
-    done, best = learn(predictor, losses(), len(epochs) * per_epoch, evaluate, settings, seed)
+    done, best = fit_with_early_stopping(
+        predictor, losses(), len(epochs) * per_epoch, evaluate, settings, seed
+    )
     seconds = time.perf_counter() - started
-    return Fitted(-(-done // per_epoch), done, best.update, best.figures, seconds)
+    return FitResult(-(-done // per_epoch), done, best.update, best.metrics, seconds)
 
 
-def learn(
+def fit_with_early_stopping(
     model: nn.Module,
     losses: Iterator[float],
     total: int,
     evaluate: Callable[[], dict[str, float]],
     settings: FitSettings,
     seed: int,
-) -> tuple[int, "Best"]:
-    """Make updates with early stopping, and give the model its best weights.
+) -> tuple[int, "BestWeights"]:
+    """Make updates with early stopping, and restore the best weights.
 
     Args:
         model: The model; changed in place.
         losses: Makes one update each time the next loss is requested.
         total: Number of updates that `losses` can make.
-        evaluate: Computes measures of the validation split by name. The first one is maximised.
+        evaluate: Computes metrics of the validation split by name. The first one is maximised.
         settings: Provides the evaluation interval and the patience.
         seed: Seed of dropout.
 
@@ -177,7 +179,7 @@ def learn(
     Raises:
         UserError: The loss diverges (key `loss-not-finite`).
     """
-    best, done = Best(model, settings.patience), 0
+    best, done = BestWeights(model, settings.patience), 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         best.consider(0, evaluate())
@@ -246,8 +248,8 @@ def binary_score(labels: np.ndarray) -> Score:
     return score
 
 
-class Best:
-    """The best weights so far, by the first measure of the validation split.
+class BestWeights:
+    """The best weights so far, by the first metric of the validation split.
 
     Args:
         model: The model whose weights are kept.
@@ -255,7 +257,7 @@ class Best:
 
     Attributes:
         update: The update after which the model had these weights.
-        figures: Measures of these weights on the validation split.
+        metrics: Metrics of these weights on the validation split.
     """
 
     def __init__(self, model: nn.Module, patience: int) -> None:
@@ -263,19 +265,19 @@ class Best:
         self._since_best = 0
         self._weights: dict[str, torch.Tensor] = {}
         self.update = 0
-        self.figures: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
 
     @property
     def patience_exhausted(self) -> bool:
-        """Whether the last `patience` evaluations brought no improvement."""
+        """Whether the last `patience` evaluations were not better than the best one."""
         return self._since_best >= self._patience
 
-    def consider(self, update: int, figures: dict[str, float]) -> None:
-        """Keep the current weights if their first measure is better than the best one."""
-        if self.figures and not next(iter(figures.values())) > next(iter(self.figures.values())):
+    def consider(self, update: int, metrics: dict[str, float]) -> None:
+        """Keep the current weights if their first metric is better than that of the best weights."""
+        if self.metrics and not next(iter(metrics.values())) > next(iter(self.metrics.values())):
             self._since_best += 1
             return
-        self._since_best, self.update, self.figures = 0, update, figures
+        self._since_best, self.update, self.metrics = 0, update, metrics
         self._weights = {
             name: weight.detach().clone()
             for name, weight in self._model.named_parameters()
@@ -283,7 +285,7 @@ class Best:
         }
 
     def restore(self) -> None:
-        """Give the model its best weights."""
+        """Set the weights of the model to the best weights."""
         self._model.load_state_dict(self._weights, strict=False)
 
 
@@ -295,7 +297,7 @@ def _train_mode(predictor: Predictor, frozen: bool) -> None:
 
 
 def _frozen(predictor: Predictor, inputs: PredictorInputs, settings: FitSettings) -> PredictorInputs:
-    """Return the frozen vectors of histories; those that were computed before are returned as they are."""
+    """Return the frozen vectors of histories; existing frozen vectors are returned unchanged."""
     if not isinstance(inputs, Encoded):
         return inputs
     return frozen_vectors(predictor.encoder, predictor.head, inputs, settings.batch_tokens)

@@ -1,4 +1,4 @@
-"""Vectors that a frozen encoder gives a head, computed once and read in every epoch."""
+"""Vectors of a frozen encoder that a head reads, computed once and used in every epoch."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -95,7 +95,7 @@ def batch_of(inputs: PredictorInputs, rows: np.ndarray) -> PaddedBatch | FrozenB
 
 @torch.inference_mode()
 def frozen_vectors(encoder: HistoryEncoder, head: Head, encoded: Encoded, batch_tokens: int) -> FrozenVectors:
-    """Compute the vectors that a head reads as long as its encoder does not change.
+    """Compute the vectors that a head reads, which are valid until the encoder changes.
 
     Args:
         encoder: The encoder. Its dropout is turned off.

@@ -38,8 +38,8 @@ ANCESTRY_FILE = "ancestry.json"
 MODEL_FOLDER = "model"
 """Name of the predictor's folder in the output of `ehr-bert finetune`."""
 
-MADE_BY = ("roll_up", "tokens")
-"""Facts of a cohort on how its histories were made. The facts of a predictor have them under `cohort`."""
+HISTORY_FACTS = ("roll_up", "tokens")
+"""Facts of a cohort that describe how its histories were made. A predictor records them under `cohort`."""
 
 
 class Predictor(nn.Module):

@@ -210,18 +210,18 @@ def _first_of_visit(example: np.ndarray, visits: np.ndarray) -> np.ndarray:
     return first
 
 
-def _latest(example: np.ndarray, visits: np.ndarray, examples: int, most_codes: int) -> np.ndarray:
+def _latest(example: np.ndarray, visits: np.ndarray, examples: int, max_codes: int) -> np.ndarray:
     """Return whether each code is kept: bool `[C]`.
 
-    The last visits of each example with at most `most_codes` codes together are kept. If the last visit alone
-    has more, its last `most_codes` codes are kept.
+    The last visits of each example with at most `max_codes` codes together are kept. If the last visit alone
+    has more, its last `max_codes` codes are kept.
     """
     position = np.arange(len(visits))
     end = np.cumsum(np.bincount(example, minlength=examples))[example]  # [C]
     start_of_visit = np.maximum.accumulate(np.where(_first_of_visit(example, visits), position, 0))
-    fits = end - start_of_visit <= most_codes
+    fits = end - start_of_visit <= max_codes
     any_fits = np.bincount(example, weights=fits, minlength=examples)[example] > 0
-    return fits | (~any_fits & (end - position <= most_codes))
+    return fits | (~any_fits & (end - position <= max_codes))
 
 
 def _counted_from_1(example: np.ndarray, visits: np.ndarray, counts: np.ndarray) -> np.ndarray:

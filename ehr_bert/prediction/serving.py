@@ -44,7 +44,7 @@ RISKS = pa.schema([("patient_id", pa.string()), ("index_date", pa.date32()), ("r
 
 
 @dataclass(frozen=True)
-class Served:
+class PredictionSummary:
     """Summary of a prediction.
 
     Attributes:
@@ -62,7 +62,9 @@ class Served:
         return text if self.calibrated else f"{text} (not calibrated)"
 
 
-def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings: bool = False) -> Served:
+def predict(
+    model: Path, source: Path, output: Path, engine: Engine, embeddings: bool = False
+) -> PredictionSummary:
     """Write the risk of every patient.
 
     Args:
@@ -95,7 +97,7 @@ def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings:
         )
     runtime = Runtime()
     saved.predictor.to(runtime.device)
-    parts, dated = _parts(source, engine, saved.facts)
+    parts, has_dates = _parts(source, engine, saved.facts)
     examples, total = 0, 0.0
     quiet = not logger.isEnabledFor(logging.INFO)
     progress = tqdm(desc="predicting", unit=" histories", dynamic_ncols=True, disable=quiet)
@@ -105,7 +107,7 @@ def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings:
             if not len(part):
                 continue
             table = _predict_part(part, saved, embeddings, runtime)
-            table = table if dated else table.drop_columns("index_date")
+            table = table if has_dates else table.drop_columns("index_date")
             if writer is None:
                 kind = pq.ParquetWriter if output.suffix == ".parquet" else pa_csv.CSVWriter
                 writer = kind(temporary, table.schema)
@@ -116,7 +118,7 @@ def predict(model: Path, source: Path, output: Path, engine: Engine, embeddings:
         if writer is None:
             raise UserError("no-histories", f"{source} has no histories. Choose another --input.")
         writer.close()
-    return Served(examples, saved.calibration is not None, total / examples)
+    return PredictionSummary(examples, saved.calibration is not None, total / examples)
 
 
 def _predict_part(cohort: Cohort, saved: SavedPredictor, embeddings: bool, runtime: Runtime) -> pa.Table:
@@ -144,7 +146,7 @@ def _means(inputs: FrozenVectors) -> np.ndarray:
 
 
 def _parts(source: Path, engine: Engine, facts: Mapping[str, Any]) -> tuple[Iterator[Cohort], bool]:
-    """Return the patients in parts, and whether any index date is known."""
+    """Return the patients in parts, and whether they have index dates."""
     if (source / COHORT_FOLDER).is_dir():
         cohort = read_cohort(source)
         rows = (np.arange(begin, min(begin + PART, len(cohort))) for begin in range(0, len(cohort), PART))
@@ -164,10 +166,10 @@ def _sequences(folder: Path) -> Iterator[Cohort]:
 
 def _diagnoses(path: Path, engine: Engine, facts: Mapping[str, Any]) -> Iterator[Cohort]:
     """Return the patients of a diagnosis table, with the roll-up and tokens of the training cohort."""
-    made_by = facts.get("cohort", {})
+    history_facts = facts.get("cohort", {})
     options = SequenceOptions(
-        roll_up=RollUp(made_by.get("roll_up", RollUp.NONE)),
-        context=frozenset(map(ContextKind, made_by.get("tokens", ()))),
+        roll_up=RollUp(history_facts.get("roll_up", RollUp.NONE)),
+        context=frozenset(map(ContextKind, history_facts.get("tokens", ()))),
     )
     histories = build_histories(engine, read_diagnoses(engine, path), seed=0, options=options)
     tokens = pa.array(histories.codes)

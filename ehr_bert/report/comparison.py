@@ -13,8 +13,8 @@ Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class RecipeMeasure:
-    """One column of the table.
+class RecipeMetric:
+    """A metric of the table that compares recipes: one column.
 
     Attributes:
         key: Name of the metric.
@@ -29,10 +29,10 @@ class RecipeMeasure:
     lower_is_better: bool = False
 
 
-def recipe_measures() -> list[RecipeMeasure]:
+def recipe_metrics() -> list[RecipeMetric]:
     """Return the columns of the known objectives."""
     return [
-        RecipeMeasure(
+        RecipeMetric(
             f"{objective.prefix}_{metric.key}",
             f"{objective.title}: {metric.title}",
             f"{objective.baseline_prefix}_{metric.key}",
@@ -89,9 +89,9 @@ class Comparison:
             recipe: {
                 "seeds": {str(seed): dict(figures) for seed, figures in seeds.items()},
                 **{
-                    measure.key: {"mean": spread.mean, "standard_deviation": spread.deviation}
-                    for measure in recipe_measures()
-                    if (spread := self.spread(recipe, measure.key))
+                    metric.key: {"mean": spread.mean, "standard_deviation": spread.deviation}
+                    for metric in recipe_metrics()
+                    if (spread := self.spread(recipe, metric.key))
                 },
             }
             for recipe, seeds in self.by_seed.items()
@@ -101,8 +101,8 @@ class Comparison:
         """Return a Markdown table. The best value of each column is bold and the second best underlined."""
         evaluations = [figures for seeds in self.by_seed.values() for figures in seeds.values()]
         baseline = evaluations[0]
-        measures = [
-            measure for measure in recipe_measures() if any(measure.key in figures for figures in evaluations)
+        metrics = [
+            metric for metric in recipe_metrics() if any(metric.key in figures for figures in evaluations)
         ]
         columns = [
             [*self.by_seed, "baseline"],
@@ -110,13 +110,13 @@ class Comparison:
             [*(str(len(seeds)) for seeds in self.by_seed.values()), ""],
             *(
                 [
-                    *self._cells(measure),
-                    f"{baseline[measure.baseline]:.4f}" if measure.baseline in baseline else "",
+                    *self._cells(metric),
+                    f"{baseline[metric.baseline]:.4f}" if metric.baseline in baseline else "",
                 ]
-                for measure in measures
+                for metric in metrics
             ),
         ]
-        titles = ["recipe", "updates", "seeds", *(measure.title for measure in measures)]
+        titles = ["recipe", "updates", "seeds", *(metric.title for metric in metrics)]
         table = markdown_table(titles, list(zip(*columns, strict=True)))
         shared = ("patients", *(f"{objective.baseline_prefix}_loss" for objective in default_objectives()))
         same = len({tuple(figures.get(key) for key in shared) for figures in evaluations}) == 1
@@ -127,9 +127,9 @@ class Comparison:
         updates = [int(figures["step"]) for figures in self.by_seed[recipe].values()]
         return " to ".join(f"{count:,}" for count in sorted({min(updates), max(updates)}))
 
-    def _cells(self, measure: RecipeMeasure) -> list[str]:
-        """Return the column of a measure."""
-        spreads = [self.spread(recipe, measure.key) for recipe in self.by_seed]
-        means = sorted({spread.mean for spread in spreads if spread}, reverse=not measure.lower_is_better)
+    def _cells(self, metric: RecipeMetric) -> list[str]:
+        """Return the column of a metric."""
+        spreads = [self.spread(recipe, metric.key) for recipe in self.by_seed]
+        means = sorted({spread.mean for spread in spreads if spread}, reverse=not metric.lower_is_better)
         marks = dict(zip(means, ("**{}**", "<u>{}</u>"), strict=False))
         return [marks.get(spread.mean, "{}").format(spread) if spread else "" for spread in spreads]

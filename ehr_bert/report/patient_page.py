@@ -13,7 +13,7 @@ from ehr_bert.prediction.explaining.explanation import Explanation
 from ehr_bert.report.html import element, page
 from ehr_bert.report.patient_drawings import attention_strips, bar, heat_map, risk_scale, signed, visit_chart
 
-MOST = 10
+LISTED_CODES = 10
 """Number of codes in the first table, where all occurrences of a code are one row."""
 
 STYLE = """
@@ -43,15 +43,15 @@ def patient_page(
         facts: Facts of the example, for the line under the heading.
         titles: User-defined titles of codes.
     """
-    named = titles_of([*explanation.codes, *explanation.read_as], titles)
+    title_of = titles_of([*explanation.codes, *explanation.read_as], titles)
     return page(
         heading,
         STYLE,
         *_summary(explanation, heading, facts),
-        *_largest_contributions(explanation, named),
+        *_largest_contributions(explanation, title_of),
         *_visits(explanation),
-        *_history(explanation, named),
-        *_attention(explanation, named),
+        *_history(explanation, title_of),
+        *_attention(explanation, title_of),
     )
 
 
@@ -82,14 +82,14 @@ def _summary(explanation: Explanation, heading: str, facts: Sequence[str]) -> li
     ]
 
 
-def _largest_contributions(explanation: Explanation, named: Mapping[str, str]) -> list[Element]:
+def _largest_contributions(explanation: Explanation, title_of: Mapping[str, str]) -> list[Element]:
     first, sums, counts = explanation.by_code
-    order = np.argsort(-np.abs(sums), kind="stable")[:MOST]
+    order = np.argsort(-np.abs(sums), kind="stable")[:LISTED_CODES]
     largest = float(np.abs(sums).max())
     rows = []
     for index, added, count in zip(first[order], sums[order].tolist(), counts[order], strict=True):
         where = f"visit {explanation.visits[index]}" if count == 1 else f"{count} visits"
-        rows.append(_row(explanation, index, named, where, added, largest))
+        rows.append(_row(explanation, index, title_of, where, added, largest))
     return [
         element("h2", "Largest contributions"),
         element("table", _header("code", "title", "occurrence", "contribution", ""), *rows),
@@ -102,7 +102,7 @@ def _visits(explanation: Explanation) -> list[Element]:
     return [element("h2", "Contributions by visit"), element("div", chart, class_="wide")]
 
 
-def _history(explanation: Explanation, named: Mapping[str, str]) -> list[Element]:
+def _history(explanation: Explanation, title_of: Mapping[str, str]) -> list[Element]:
     rows, largest = [], float(np.abs(explanation.contributions).max())
     for visit, contribution in zip(
         explanation.visit_numbers.tolist(), explanation.visit_contributions.tolist(), strict=True
@@ -113,7 +113,7 @@ def _history(explanation: Explanation, named: Mapping[str, str]) -> list[Element
         rows.append(element("tr", element("td", stay, colspan=3), total, element("td"), class_="visit"))
         indices = np.flatnonzero(explanation.visits == visit).tolist()
         rows += [
-            _row(explanation, index, named, "", float(explanation.contributions[index]), largest)
+            _row(explanation, index, title_of, "", float(explanation.contributions[index]), largest)
             for index in indices
         ]
     return [
@@ -122,7 +122,7 @@ def _history(explanation: Explanation, named: Mapping[str, str]) -> list[Element
     ]
 
 
-def _attention(explanation: Explanation, named: Mapping[str, str]) -> list[Element]:
+def _attention(explanation: Explanation, title_of: Mapping[str, str]) -> list[Element]:
     reader = "the first token" if explanation.from_first else "all tokens (mean)"
     about = (
         f"Attention from {reader} to each code, by layer and head. Each column is a code, and a vertical "
@@ -135,7 +135,7 @@ def _attention(explanation: Explanation, named: Mapping[str, str]) -> list[Eleme
         f"earliest to the latest{', after [CLS]' * has_cls}. The colour shows the square root of the weight."
     )
     codes = [
-        f"visit {visit}: {code} {named[code]}".rstrip()
+        f"visit {visit}: {code} {title_of[code]}".rstrip()
         for visit, code in zip(explanation.visits.tolist(), explanation.codes, strict=True)
     ]
     strips, maps = [], []
@@ -168,18 +168,18 @@ def _attention(explanation: Explanation, named: Mapping[str, str]) -> list[Eleme
 def _row(
     explanation: Explanation,
     index: int,
-    named: Mapping[str, str],
+    title_of: Mapping[str, str],
     where: str,
     contribution: float,
     largest: float,
 ) -> Element:
-    """Table row of a code with its contribution. `largest` is the largest contribution of the table."""
+    """Return the table row of a code. `largest` is the largest contribution of the table."""
     code, token = explanation.codes[index], explanation.read_as[index]
-    read_as = "" if token == code else f" (read as {token}{' ' * bool(named[token])}{named[token]})"
+    read_as = "" if token == code else f" (read as {token}{' ' * bool(title_of[token])}{title_of[token]})"
     return element(
         "tr",
         element("td", element("code", code)),
-        element("td", named[code], element("span", read_as, class_="quiet")),
+        element("td", title_of[code], element("span", read_as, class_="quiet")),
         element("td", where, class_="number quiet"),
         element("td", signed(contribution), class_="number"),
         element("td", bar(contribution, max(largest, 1e-9))),

@@ -155,7 +155,7 @@ def _draw_calibration(
     end = min(1.0, 1.05 * largest)
     axes.plot([0, end], [0, end], **_GUIDE)
     axes.set(
-        xlabel="mean predicted risk (ten groups of rising risk)",
+        xlabel="mean predicted risk (ten groups of ascending risk)",
         ylabel="share of cases",
         xlim=(0, end),
         ylim=(0, end),

@@ -94,7 +94,7 @@ def model_title(model: str) -> str:
 
 
 def _splits(results: Results) -> str:
-    """Table of the sizes of the splits; empty if the cohort's summary has none."""
+    """Return a table of the sizes of the splits; empty if the cohort's summary has none."""
     task = results["task"]
     rows = []
     for name, split in results["cohort"].get("splits", {}).items():
@@ -124,7 +124,7 @@ def _heading(title: str) -> str:
 
 
 def _differences_by_size(table: Sequence[Row]) -> str:
-    """Table of the AUROC differences from the best baseline by training size; empty without DeLong tests."""
+    """Return a table of AUROC differences from the best baseline by size; empty without DeLong tests."""
     sizes, models = sizes_of(table), models_of(table)
     rows = {(row["model"], row["size"]): row for row in table}
     baselines = [_baseline([row for row in table if row["size"] == size]) for size in sizes]
@@ -143,7 +143,7 @@ def _difference(row: Row | None) -> str:
 
 
 def _at_size(table: Sequence[Row], size: int) -> str:
-    """Tables of all metrics of every model at one training size, one table per group of metrics."""
+    """Return tables of all metrics of every model at one training size, one table per group of metrics."""
     rows = [row for row in table if row["size"] == size]
     baseline = _baseline(rows)
     groups: dict[str, dict[str, list[str]]] = {DISCRIMINATION: {}}
@@ -166,18 +166,18 @@ def _at_size(table: Sequence[Row], size: int) -> str:
 
 
 def _model_table(rows: Sequence[Row], columns: Mapping[str, Sequence[str]]) -> str:
-    """Table with one row per model, and columns by their titles."""
+    """Return a table with one row per model, and columns by their titles."""
     cells = zip((model_title(row["model"]) for row in rows), *columns.values(), strict=True)
     return markdown_table(["model", *columns], list(cells))
 
 
 def _baseline(rows: Sequence[Row]) -> str | None:
-    """The baseline that the models of one training size are compared with."""
+    """Return the baseline with which the models of one training size are compared."""
     return next((row["delong"]["baseline"] for row in rows if row.get("delong")), None)
 
 
 def _delong_columns(rows: Sequence[Row]) -> list[list[str]]:
-    """Columns of the differences from the baseline and of the p values; empty cells without a test."""
+    """Return columns of the differences from the baseline and of the p values; empty cells without a test."""
     tests = [row.get("delong") for row in rows]
     differences = [
         f"{test['difference']:+.3f} ({test['low']:+.3f} to {test['high']:+.3f})" if test else ""
@@ -187,7 +187,7 @@ def _delong_columns(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _subgroups(results: Results) -> str:
-    """Table of the AUROC of each model by group of test examples."""
+    """Return a table of the AUROC of each model by subgroup."""
     entries: Sequence[Row] = results["subgroups"]
     models = models_of(entries)
     by_group_and_model = {(entry["group"], entry["model"]): entry for entry in entries}
@@ -208,7 +208,7 @@ def _subgroups(results: Results) -> str:
 
 
 def _metric_column(rows: Sequence[Row | None], metric: Metric) -> list[str]:
-    """Cells of a metric with its intervals, the best in bold."""
+    """Return the cells of a metric with its intervals, the best in bold."""
     distances = [math.inf if row is None else _distance(row, metric) for row in rows]
     best = min(distances, default=math.inf)
     return [

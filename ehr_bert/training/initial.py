@@ -25,7 +25,7 @@ from ehr_bert.weights.matching import (
     same_rows,
 )
 from ehr_bert.weights.names import is_further_head, separate_further_heads
-from ehr_bert.weights.pretrained import Pretrained, shown
+from ehr_bert.weights.pretrained import Pretrained, list_names
 from ehr_bert.weights.tensorflow1 import is_tensorflow1, pretrained_tensorflow1
 
 NEW_CODE_ROWS = {
@@ -146,9 +146,9 @@ class Initialisation:
                 f"{unknown.after:.2%} with this one"
             )
         if self.random:
-            lines.append(f"missing in that model and initialised at random: {shown(self.random)}")
+            lines.append(f"missing in that model and initialised at random: {list_names(self.random)}")
         if unused := (*parent.left_out, *self.unused_heads):
-            lines.append(f"not used: {shown(unused)}")
+            lines.append(f"not used: {list_names(unused)}")
         return "\n  ".join(lines)
 
 

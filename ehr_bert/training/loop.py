@@ -88,7 +88,7 @@ def train(
 
     Raises:
         UserError: The folder cannot be written (key `cannot-write`), it has a checkpoint of another model
-            (`checkpoint-mismatch`), or three consecutive updates had no finite loss and gradient
+            (`checkpoint-mismatch`), or the loss or gradient of three consecutive updates was not finite
             (`not-finite`). The last checkpoint is valid in all cases.
     """
     return _TrainingRun(model, recipe, plans, folder, strategy, compiled, evaluate).run(profile)
@@ -137,7 +137,7 @@ class _TrainingRun:
             self.saved = step if has_checkpoint(self.folder.path) else None
             self.saved_at = time.monotonic()
             self.log = MetricsLog(self.folder, self.chief)
-            self.log.cut_back(step)
+            self.log.truncate_after(step)
             with Progress(
                 self.log,
                 step,
@@ -172,8 +172,8 @@ class _TrainingRun:
                 self._begin_phase(number)
             updates = plan.updates
             names = {
-                name: f"{MIXTURE}{number}/{list(plan.shares)[place]}/{counts.removeprefix('corpus_')}"
-                for name, (counts, place) in corpus_sums(updates.layout.corpora).items()
+                name: f"{MIXTURE}{number}/{list(plan.shares)[corpus]}/{counts.removeprefix('corpus_')}"
+                for name, (counts, corpus) in corpus_sums(updates.layout.corpora).items()
             }
             cells = updates.micro_batches * self.strategy.num_replicas_in_sync
             flops = partial(training_flops, self.model.config, updates.layout, self.objectives.values())
@@ -260,7 +260,7 @@ class _TrainingRun:
             self.saved, self.saved_at = step, time.monotonic()
 
     def _evaluate(self, step: int) -> None:
-        """Evaluate. The state is saved first, so that an interrupted evaluation costs no update."""
+        """Evaluate. The state is saved first, so that no update is lost if the evaluation is interrupted."""
         if self.evaluate is None:
             return
         with self.progress.paused():

@@ -115,11 +115,13 @@ def _warn_of_length(number: int, phase: Phase, info: ExamplesInfo) -> None:
             logger,
             "shorter-examples",
             f"phases.{number}.max_seq_length is {longest}, but the examples are packed in windows of up to "
-            f"{info.max_seq_length} tokens.",
+            f"{info.max_seq_length} tokens. Lower it, or pack longer windows (`ehr-bert features "
+            f"--max-seq-length {longest}`).",
         )
     if longest and info.longest > longest:
         warn(
             logger,
             "examples-truncated",
-            f"some examples have up to {info.longest} tokens. Phase {number} truncates them to {longest}.",
+            f"some examples have up to {info.longest} tokens. Phase {number} truncates them to {longest}. "
+            f"To keep all tokens, increase phases.{number}.max_seq_length.",
         )

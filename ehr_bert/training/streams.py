@@ -12,8 +12,8 @@ def distributed_cells(
 
     def cells(context: tf.distribute.InputContext) -> tf.data.Dataset:
         """Return the cells of the replicas of one worker."""
-        own = context.num_replicas_in_sync // context.num_input_pipelines
-        first = context.input_pipeline_id * own
-        return updates.dataset(first_step, range(first, first + own))
+        worker_replicas = context.num_replicas_in_sync // context.num_input_pipelines
+        first = context.input_pipeline_id * worker_replicas
+        return updates.dataset(first_step, range(first, first + worker_replicas))
 
     return strategy.distribute_datasets_from_function(cells)

@@ -180,8 +180,8 @@ def _mixture(number: int, plan: PhasePlan, total: Callable[[str], float]) -> dic
 
 def _named(line: dict[str, Any], prefix: str) -> dict[str, float]:
     """Return the step of a line, and its metrics with this prefix."""
-    figures = {name.removeprefix(prefix): value for name, value in line.items() if name.startswith(prefix)}
-    return {"step": line["step"], **figures}
+    metrics = {name.removeprefix(prefix): value for name, value in line.items() if name.startswith(prefix)}
+    return {"step": line["step"], **metrics}
 
 
 def _median(reports: list[dict[str, float]], name: str) -> float | None:
@@ -196,8 +196,8 @@ def _device() -> str:
     if tf.config.list_logical_devices("TPU"):
         return "TPU"
     information = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*:\s*(.+)", information.read_text()) if information.exists() else None
-    name = named[1].strip() if named else platform.processor() or platform.machine()
+    match = re.search(r"model name\s*:\s*(.+)", information.read_text()) if information.exists() else None
+    name = match[1].strip() if match else platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores"
 
 

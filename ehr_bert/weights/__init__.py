@@ -1,1 +1,1 @@
-"""A model's named weights, in whatever form they come: ours, Hugging Face's, or TensorFlow 1's."""
+"""Named weights of models of this project, of Hugging Face and of TensorFlow 1."""

@@ -13,7 +13,7 @@ from ehr_bert.model.config import ModelConfig
 from ehr_bert.schemas import SpecialToken
 from ehr_bert.vocabulary import Vocabulary
 from ehr_bert.weights.names import is_kernel_transposed, parameter_names
-from ehr_bert.weights.pretrained import Pretrained, shown
+from ehr_bert.weights.pretrained import Pretrained, list_names
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Files with the weights, or prefixes of `<name>.index.json`, which lists the files of a sharded model."""
@@ -29,7 +29,7 @@ STOCK = ModelConfig(
     intermediate_size=3072,
     type_vocab_size=2,
 )
-"""Values of keys that a BERT config leaves out."""
+"""Values of keys that the config of a BERT model omits."""
 
 ACTIVATION_ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
 """Other names of activations."""
@@ -40,7 +40,7 @@ SHARED = {
 }
 """Parameters that share storage with another one. Files may contain either name, or both."""
 
-NO_WEIGHTS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+NOT_WEIGHTS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 """Constants that older programs stored with the weights."""
 
 _OLDER_LEAVES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -70,34 +70,34 @@ def read_hugging_face(folder: Path) -> Pretrained:
         if value is not None and not np.array_equal(tensors.setdefault(other, value), value):
             raise UserError(
                 "untied-embeddings",
-                f"{folder}: {name} differs from {other}, but this model has one table for both. Use a model "
-                "with tied embeddings.",
+                f"{folder}: {name} differs from {other}, but models of this project use one table for both. "
+                "Use a model with tied embeddings.",
             )
-    names = {theirs: ours for ours, theirs in parameter_names(config.num_hidden_layers).items()}
+    names = {parameter: name for name, parameter in parameter_names(config.num_hidden_layers).items()}
     weights = {
         names[name]: value.T.copy() if is_kernel_transposed(names[name]) else value
         for name, value in tensors.items()
         if name in names
     }
-    left_out = sorted(set(tensors) - set(names) - set(NO_WEIGHTS))
-    if unexpected := [name for name in left_out if name.startswith("bert.")]:
+    unused = sorted(set(tensors) - set(names) - set(NOT_WEIGHTS))
+    if unexpected := [name for name in unused if name.startswith("bert.")]:
         layers = config.num_hidden_layers
         raise UserError(
             "unsupported-model",
-            f"{folder} has {shown(unexpected)}, which a BERT of {layers} layers does not have. Use another "
-            "model.",
+            f"{folder} has {list_names(unexpected)}, which a BERT of {layers} layers does not have. "
+            "Use another model.",
         )
-    encoder = {theirs for theirs, ours in names.items() if ours.startswith("encoder/")}
+    encoder = {parameter for parameter, name in names.items() if name.startswith("encoder/")}
     if missing := sorted(encoder - set(tensors)):
         raise UserError(
             "missing-weights",
-            f"{shown(missing)} is missing from {folder}. Use a complete folder of `save_pretrained`.",
+            f"{list_names(missing)} is missing from {folder}. Use a complete folder of `save_pretrained`.",
         )
     vocabulary = _vocabulary(folder)
     mask_id, cls_id = _special_ids(folder, vocabulary)
     file = folder / HEADS_FILE
     heads = _loaded(file, load_file) if file.exists() else {}
-    return Pretrained(config, weights, folder, vocabulary, mask_id, cls_id, tuple(left_out), heads)
+    return Pretrained(config, weights, folder, vocabulary, mask_id, cls_id, tuple(unused), heads)
 
 
 def _config(folder: Path) -> ModelConfig:
@@ -160,13 +160,13 @@ def _load_pickled(file: Path) -> dict[str, np.ndarray]:
 
 def _by_stock_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the tensors by their names in the current `BertForPreTraining`."""
-    bare = not any(name.startswith("bert.") for name in tensors)
+    has_no_prefix = not any(name.startswith("bert.") for name in tensors)
     renamed = {}
     for name, value in tensors.items():
         for older, newer in _OLDER_LEAVES.items():
             if name.endswith(older):
                 name = name.removesuffix(older) + newer
-        renamed[f"bert.{name}" if bare and not name.startswith("cls.") else name] = value
+        renamed[f"bert.{name}" if has_no_prefix and not name.startswith("cls.") else name] = value
     return renamed
 
 
@@ -193,14 +193,14 @@ def _fast_tokenizer(file: Path) -> dict[str, int] | None:
 
 
 def _special_ids(folder: Path, vocabulary: Vocabulary | None) -> tuple[int | None, int | None]:
-    """Return the id that hides a code and the id at the start of each patient, if they are known."""
+    """Return the id of masked codes and the id at the start of each patient, if they are known."""
     if vocabulary is None:
         return None, None
     file = folder / "tokenizer_config.json"
     tokenizer = read_json(file) if file.exists() else {}
 
-    def id_of(key: str, usual: SpecialToken) -> int | None:
-        token = tokenizer.get(key, usual.value)
+    def id_of(key: str, default: SpecialToken) -> int | None:
+        token = tokenizer.get(key, default.value)
         token = token["content"] if isinstance(token, dict) else token
         return None if token is None else vocabulary.ids.get(token)
 

@@ -1,6 +1,7 @@
 """Weights for another vocabulary: rows are matched by token, and new rows are computed from old ones.
 
-Shapes: V rows of the new table, Q rows of the parent's table, H hidden size.
+The parent is the model to initialise from. Shapes: V rows of the new table, Q rows of the parent's table, H
+hidden size.
 """
 
 from collections import defaultdict
@@ -19,8 +20,8 @@ from ehr_bert.vocabulary import Vocabulary
 from ehr_bert.weights.pretrained import Pretrained
 
 NewCodes = Literal["category", "mean", "random"]
-"""How rows of new codes are initialised: by the mean of the parent's codes of the same category (of all codes
-if there are none), by the mean of all its codes, or at random."""
+"""How rows of new codes are initialised: with the mean of the parent's codes of the same category (of all
+codes if there are none), with the mean of all its codes, or with random values."""
 
 TOKEN_EMBEDDINGS, OUTPUT_BIAS = "encoder/embeddings/tokens/embeddings", "masked_codes/bias"
 """Weights with one row per token."""
@@ -29,7 +30,7 @@ SIZE_KEYS = {
     "encoder/embeddings/positions/embeddings": "max_position_embeddings",
     "encoder/embeddings/visits/embeddings": "type_vocab_size",
 }
-"""Tables of which a smaller model takes the first rows, and the keys of their size."""
+"""Tables of which a smaller model gets the first rows, and the keys of their size."""
 
 SHAPE_KEYS = (
     "hidden_size",
@@ -47,7 +48,7 @@ NEW = -1
 
 @dataclass(frozen=True)
 class RowMatching:
-    """The rows of the parent's table that a new table is made of.
+    """Match of the rows of a new table with rows of the parent's table.
 
     Attributes:
         rows: Row of the parent for each row, or `NEW`. int64 `[V]`.
@@ -73,7 +74,7 @@ def row_names(vocabulary: Vocabulary, rows: int) -> tuple[str, ...]:
 
 
 def same_rows(parent: Pretrained, vocabulary: Vocabulary | None) -> bool:
-    """Return whether no row of the parent is known to change its meaning."""
+    """Return whether each row has the same token in the parent, if both vocabularies are known."""
     rows = parent.config.vocab_size or 0
     if vocabulary is None or len(vocabulary) > rows:
         return vocabulary is None
@@ -87,7 +88,7 @@ def match_rows(
     mask_id: int | None,
     cls_id: int | None,
 ) -> RowMatching:
-    """Match rows by token, or by id if the tokens of either side are unknown.
+    """Match rows by token, or by id if a vocabulary is unknown.
 
     The rows of `mask_id` and `cls_id` are matched to the rows with the same role in the parent, whatever
     their tokens.
@@ -96,7 +97,7 @@ def match_rows(
         parent: Model to initialise from.
         vocabulary: New tokens.
         vocab_size: Number of rows V. May exceed the vocabulary.
-        mask_id: Id that hides a code in the new examples.
+        mask_id: Id of masked codes in the new examples.
         cls_id: Id at the start of each patient in the new examples.
 
     Raises:
@@ -108,15 +109,15 @@ def match_rows(
             raise UserError(
                 "missing-vocabulary",
                 f"{parent.source} has {parent_rows:,} tokens, but the model has {vocab_size:,}. They cannot "
-                "be matched unless both vocabularies are known. Add its vocab.txt.",
+                "be matched unless both vocabularies are known. Add a vocab.txt to its folder.",
             )
         return RowMatching(np.arange(vocab_size), (), (), np.arange(0), (), 0)
     tokens, parent_tokens = row_names(vocabulary, vocab_size), row_names(parent.vocabulary, parent_rows)
     row_of = {token: row for row, token in enumerate(parent_tokens)}
     rows = np.array([row_of.get(token, NEW) for token in tokens], np.int64)
-    for own, theirs in ((mask_id, parent.mask_id), (cls_id, parent.cls_id)):
-        if own is not None and theirs is not None and theirs < parent_rows:
-            rows[own] = theirs
+    for new_id, parent_id in ((mask_id, parent.mask_id), (cls_id, parent.cls_id)):
+        if new_id is not None and parent_id is not None and parent_id < parent_rows:
+            rows[new_id] = parent_id
     parent_codes = parent.vocabulary.code_ids
     context = [row for row, token in enumerate(parent_tokens) if is_context(token)]
     known = set(tokens)
@@ -135,7 +136,7 @@ def fitted_weights(
     config: ModelConfig,
     matching: RowMatching,
     new_codes: NewCodes,
-    own: Mapping[str, np.ndarray],
+    initial: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Return the parent's weights for a model with another vocabulary and windows of at most the same length.
 
@@ -146,7 +147,7 @@ def fitted_weights(
         config: Shape of the new model.
         matching: Matching of the rows.
         new_codes: How rows of new codes are initialised.
-        own: Current weights of the new model, by the same names.
+        initial: Random weights of the new model, by the same names.
 
     Raises:
         UserError: The shapes do not fit (key `shape-mismatch`).
@@ -155,30 +156,30 @@ def fitted_weights(
     fitted = {}
     for name, value in parent.weights.items():
         if name in (TOKEN_EMBEDDINGS, OUTPUT_BIAS):
-            value = _token_rows(value, matching, new_codes, own[name])
+            value = _token_rows(value, matching, new_codes, initial[name])
         elif name in SIZE_KEYS:
-            value = value[: len(own[name])]
-        if value.shape != own[name].shape:
+            value = value[: len(initial[name])]
+        if value.shape != initial[name].shape:
             raise UserError(
                 "shape-mismatch",
                 f"{name} in {parent.source} has shape {list(value.shape)} instead of "
-                f"{list(own[name].shape)}. Correct its config.",
+                f"{list(initial[name].shape)}. Correct its config.",
             )
         fitted[name] = value
     return fitted
 
 
 def check_shapes(parent: Pretrained, config: ModelConfig) -> None:
-    """Refuse a model that cannot take the parent's weights, or would compute something else with them.
+    """Refuse a model that the parent's weights do not fit, or that would compute other values with them.
 
     Raises:
         UserError: The shapes differ (key `shape-mismatch`). The message lists all differing keys.
     """
     differing = [
-        f"{key} {theirs} instead of {ours}"
+        f"{key} {parent_value} instead of {value}"
         for key in (*SHAPE_KEYS, *SIZE_KEYS.values())
-        if (theirs := getattr(parent.config, key)) != (ours := getattr(config, key))
-        and not (key in SIZE_KEYS.values() and ours < theirs)
+        if (parent_value := getattr(parent.config, key)) != (value := getattr(config, key))
+        and not (key in SIZE_KEYS.values() and value < parent_value)
     ]
     if differing:
         raise UserError(
@@ -189,15 +190,15 @@ def check_shapes(parent: Pretrained, config: ModelConfig) -> None:
 
 
 def _token_rows(
-    values: np.ndarray, matching: RowMatching, new_codes: NewCodes, own: np.ndarray
+    values: np.ndarray, matching: RowMatching, new_codes: NewCodes, initial: np.ndarray
 ) -> np.ndarray:
-    """Fill a copy of `own`, `[V, H]` or `[V]`, with matched and new rows of `values`, `[Q, H]` or `[Q]`."""
-    kept = matching.rows != NEW  # [V]
-    filled = own.copy()
-    filled[kept] = values[matching.rows[kept]]
-    if new_codes != "random" and not kept.all():
-        new = [matching.tokens[row] for row in np.flatnonzero(~kept)]
-        filled[~kept] = _means(values, matching, new if new_codes == "category" else [""] * len(new))
+    """Fill a copy of `initial`, `[V, H]` or `[V]`, with rows computed from `values`, `[Q, H]` or `[Q]`."""
+    is_matched = matching.rows != NEW  # [V]
+    filled = initial.copy()
+    filled[is_matched] = values[matching.rows[is_matched]]
+    if new_codes != "random" and not is_matched.all():
+        new = [matching.tokens[row] for row in np.flatnonzero(~is_matched)]
+        filled[~is_matched] = _means(values, matching, new if new_codes == "category" else [""] * len(new))
     return filled
 
 

@@ -25,7 +25,7 @@ OUTSIDE_BLOCKS = {
     "stay/pooler": ("bert.pooler.dense", DENSE),
     "stay/relationship": ("cls.seq_relationship", DENSE),
 }
-INSIDE_A_BLOCK = {
+INSIDE_BLOCKS = {
     "attention/query": ("attention.self.query", DENSE),
     "attention/key": ("attention.self.key", DENSE),
     "attention/value": ("attention.self.value", DENSE),
@@ -42,7 +42,7 @@ def parameter_names(num_hidden_layers: int) -> dict[str, str]:
     layers = OUTSIDE_BLOCKS | {
         f"encoder/block_{block}/{layer}": (f"bert.encoder.layer.{block}.{module}", leaves)
         for block in range(num_hidden_layers)
-        for layer, (module, leaves) in INSIDE_A_BLOCK.items()
+        for layer, (module, leaves) in INSIDE_BLOCKS.items()
     }
     return {
         f"{layer}/{leaf}": f"{module}.{torch_leaf}"

@@ -23,7 +23,7 @@ class Pretrained:
             does not have are absent.
         source: Folder or checkpoint that it was read from.
         vocabulary: Tokens by id, if they are known. Tokens past the last row of the table have no weights.
-        mask_id: Id that hides a code, if it is known.
+        mask_id: Id of masked codes, if it is known.
         cls_id: Id at the start of each patient. None if there is none or if it is unknown.
         heads: Weights of heads that stock BERT does not have, by Keras name, in Keras layout.
         left_out: Names in `source` that are not weights of this model, such as those of another head.
@@ -54,8 +54,8 @@ class Pretrained:
         return digest.hexdigest()
 
 
-def shown(names: Iterable[str], most: int = 3) -> str:
-    """Return the first `most` names for a message, and the number of further ones."""
+def list_names(names: Iterable[str], limit: int = 3) -> str:
+    """Return the first names for a message, at most `limit`, and the number of the others."""
     names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

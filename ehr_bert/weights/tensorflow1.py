@@ -15,7 +15,7 @@ from ehr_bert.model.config import ModelConfig
 from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary, read_types
 from ehr_bert.weights.checkpoint_files import checkpoint_shapes, read_checkpoint, write_checkpoint
 from ehr_bert.weights.names import parameter_names
-from ehr_bert.weights.pretrained import Pretrained, shown
+from ehr_bert.weights.pretrained import Pretrained, list_names
 from ehr_bert.weights.tensorflow1_config import read_config
 
 WORD_EMBEDDINGS = "bert/embeddings/word_embeddings"
@@ -134,14 +134,14 @@ def read_tensorflow1(checkpoint: Path, config: ModelConfig) -> dict[str, np.ndar
     if missing := sorted(variables - shapes.keys()):
         raise UserError(
             "config-mismatch",
-            f"{shown(missing)} is missing from {checkpoint}. Name a checkpoint of pretraining and the "
+            f"{list_names(missing)} is missing from {checkpoint}. Name a checkpoint of pretraining and the "
             "config that it was trained with.",
         )
     unexpected = sorted(name for name in shapes.keys() - variables if not _is_training_state(name, variables))
     if unexpected:
         raise UserError(
             "config-mismatch",
-            f"{checkpoint} has {shown(unexpected)}, which a pretrained model with this config does not "
+            f"{checkpoint} has {list_names(unexpected)}, which a pretrained model with this config does not "
             "have. Name a checkpoint of pretraining and the config that it was trained with.",
         )
     values = read_checkpoint(checkpoint, variables.__contains__)

@@ -5,7 +5,7 @@ these keys:
 
     layer_norm_eps, stay_pooling    as in `ModelConfig`
     gelu                            "tanh" or "erf": the form of a `hidden_act` of "gelu"
-    mask_id, cls_id                 id that hides codes; id at the start of each patient, or null
+    mask_id, cls_id                 id of masked codes; id at the start of each patient, or null
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ from ehr_bert.weights.tensorflow1_graph import graph_file, graph_settings
 
 logger = logging.getLogger(__name__)
 
-OURS = {"layer_norm_eps", "stay_pooling", "pad_token_id"}
+UNPUBLISHED = {"layer_norm_eps", "stay_pooling", "pad_token_id"}
 """Keys of `ModelConfig` that are not in the published config."""
 
-PUBLISHED = {field.name for field in fields(ModelConfig)} - OURS
+PUBLISHED = {field.name for field in fields(ModelConfig)} - UNPUBLISHED
 
 GELU_FORMS = {"tanh": "gelu_new", "erf": "gelu"}
 """The form of `gelu` and its name in `ModelConfig`. The published programs use the first."""
@@ -42,7 +42,7 @@ class Conventions(Settings):
     """The meaning of ids in a TensorFlow 1 model.
 
     Attributes:
-        mask_id: Id that hides a code. None if it is unknown.
+        mask_id: Id of masked codes. None if it is unknown.
         cls_id: Id at the start of each patient. None if there is none or if it is unknown.
     """
 
@@ -99,20 +99,20 @@ def read_config(
             f"{graph_file(checkpoint)}. The published values are used: layer_norm_eps 1e-12 and gelu in its "
             f"tanh form. To change them, add layer_norm_eps and gelu to {file}.",
         )
-    reads: dict[str, Any] = {"stay_pooling": "first" if conventions.starts_with_code else "cls"}
-    return dataclasses.replace(shape, **reads | graph | stated), conventions
+    pooling: dict[str, Any] = {"stay_pooling": "first" if conventions.starts_with_code else "cls"}
+    return dataclasses.replace(shape, **pooling | graph | stated), conventions
 
 
 def _conventions(values: Mapping[str, Any], ids: Mapping[str, int] | None, rows: int) -> Conventions:
     """Return the ids in the config, or else the ids that follow from the tokens with rows.
 
-    Without a `[MASK]` token, id 0 hides codes as in Med-BERT. Without a `[CLS]` token, patients start with a
-    code.
+    Without a `[MASK]` token, masked codes have id 0, as in Med-BERT. Without a `[CLS]` token, patients start
+    with a code.
     """
-    own = {token: index for token, index in (ids or {}).items() if index < rows}
+    ids_with_rows = {token: index for token, index in (ids or {}).items() if index < rows}
     conventions = Conventions(
-        mask_id=values.get("mask_id", own.get(SpecialToken.MASK, 0 if ids else None)),
-        cls_id=values.get("cls_id", own.get(SpecialToken.CLS)),
+        mask_id=values.get("mask_id", ids_with_rows.get(SpecialToken.MASK, 0 if ids else None)),
+        cls_id=values.get("cls_id", ids_with_rows.get(SpecialToken.CLS)),
     )
     for key, index in vars(conventions).items():
         if index is not None and index >= rows:
@@ -128,7 +128,7 @@ def _stated_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     activation = str(values["hidden_act"]).lower()
     form = values.get("gelu")
     if form not in (None, *GELU_FORMS):
-        raise UserError("invalid-setting", f"gelu is {form}. It must be one of {', '.join(GELU_FORMS)}.")
+        raise UserError("invalid-setting", f"gelu is {form}. Set it to one of {', '.join(GELU_FORMS)}.")
     if activation != "gelu":
         return stated | {"hidden_act": activation}
     return stated | {"hidden_act": GELU_FORMS[form]} if form else stated

@@ -20,7 +20,7 @@ STAY_PRODUCT = "cls/seq_relationship/MatMul"
 ACTIVATION_BY_OPERATION = {"Erf": "gelu", "Tanh": "gelu_new", "Relu": "relu"}
 """The operation that identifies an activation, and the name of the activation in `ModelConfig`."""
 
-SUMMED = {"Sum": "sum", "Mean": "mean"}
+POOLING_BY_OPERATION = {"Sum": "sum", "Mean": "mean"}
 """The operation that pools the input of the stay head, and its `StayPooling`. By default BERT's pooler."""
 
 
@@ -84,4 +84,4 @@ def _pooling(nodes: dict[str, Any]) -> dict[str, Any]:
     if STAY_PRODUCT not in nodes:
         return {}
     operation = nodes[nodes[STAY_PRODUCT].input[0].partition(":")[0]].op
-    return {"stay_pooling": SUMMED[operation]} if operation in SUMMED else {}
+    return {"stay_pooling": POOLING_BY_OPERATION[operation]} if operation in POOLING_BY_OPERATION else {}

@@ -10,7 +10,7 @@ from ehr_bert.prediction.comparison.results import read_cells
 from ehr_bert.prediction.contenders.neural import Start, fit_neural
 from ehr_bert.prediction.contenders.problem import Problem
 from ehr_bert.prediction.optimization import Runtime
-from ehr_bert.prediction.predictor import MADE_BY, MODEL_FOLDER, save_predictor
+from ehr_bert.prediction.predictor import HISTORY_FACTS, MODEL_FOLDER, save_predictor
 
 
 def save_best_model(grid: Grid, problem: Problem, head: str) -> Path | None:
@@ -37,7 +37,7 @@ def save_best_model(grid: Grid, problem: Problem, head: str) -> Path | None:
         "task": grid.task,
         "model": name,
         # Histories to predict from must be made in the same way.
-        "cohort": {key: problem.cohort.facts[key] for key in MADE_BY if key in problem.cohort.facts},
+        "cohort": {key: problem.cohort.facts[key] for key in HISTORY_FACTS if key in problem.cohort.facts},
         **{
             key: record[key] for key in ("size", "seed", "train_examples", "train_positives", "valid", "test")
         },
@@ -46,9 +46,9 @@ def save_best_model(grid: Grid, problem: Problem, head: str) -> Path | None:
         saved_facts = read_json(folder / SUMMARY_FILE)
         if saved_facts | facts == saved_facts:
             return folder
-    sides = problem.sides(run.size, run.seed)
-    predictor, scores = fit_neural(problem, sides, run.seed, Start.PRETRAINED, head)
-    calibration = fit_calibration(scores.valid, problem.labels[sides.valid], grid.tuning.calibration)
+    split_rows = problem.split_rows(run.size, run.seed)
+    predictor, scores = fit_neural(problem, split_rows, run.seed, Start.PRETRAINED, head)
+    calibration = fit_calibration(scores.valid, problem.labels[split_rows.valid], grid.tuning.calibration)
     if Runtime().accelerator.is_main_process:
         save_predictor(folder, predictor, problem.export, calibration, facts, grid.tuning.max_length)
     return folder

@@ -31,7 +31,7 @@ from ehr_bert.metrics.summary import binary_metrics
 from ehr_bert.prediction.comparison.held_out import HeldOut
 from ehr_bert.prediction.comparison.runs import ContenderRun
 from ehr_bert.prediction.contenders.contender import contender, with_needs
-from ehr_bert.prediction.contenders.problem import Problem, Sides
+from ehr_bert.prediction.contenders.problem import Problem, SplitRows
 from ehr_bert.prediction.contenders.tuning import Tuning, without_ineffective
 from ehr_bert.prediction.optimization import Runtime
 
@@ -172,23 +172,23 @@ def _needs(run: ContenderRun) -> list[ContenderRun]:
 def run_contender(run: ContenderRun, problem: Problem) -> None:
     """Fit one contender, evaluate it and write its folder.
 
-    The test split is scored once, after all choices on the validation split.
+    The test split is scored once, after all selections on the validation split.
     """
     started = time.perf_counter()
     torch.set_num_threads(1)
-    sides = problem.sides(run.size, run.seed)
+    split_rows = problem.split_rows(run.size, run.seed)
     others = {need.model: need.scores() for need in _needs(run)}
     with threadpool_limits(1):
-        scores = contender(run.model).fit(problem, sides, run.seed, others)
-    valid, test = problem.labels[sides.valid], problem.labels[sides.test]
+        scores = contender(run.model).fit(problem, split_rows, run.seed, others)
+    valid, test = problem.labels[split_rows.valid], problem.labels[split_rows.test]
     calibration = fit_calibration(scores.valid, valid, problem.tuning.calibration)
     risks = {"valid": calibration.probabilities(scores.valid), "test": calibration.probabilities(scores.test)}
     record = {
         "model": run.model,
-        "size": len(np.unique(problem.patients[sides.train])),
+        "size": len(np.unique(problem.patients[split_rows.train])),
         "seed": run.seed,
-        "train_examples": len(sides.train),
-        "train_positives": int(problem.labels[sides.train].sum()),
+        "train_examples": len(split_rows.train),
+        "train_positives": int(problem.labels[split_rows.train].sum()),
         "valid": nan_to_none(binary_metrics(valid, risks["valid"])),
         "test": nan_to_none(binary_metrics(test, risks["test"])),
         "test_uncalibrated": nan_to_none(binary_metrics(test, expit(scores.test))),
@@ -198,20 +198,20 @@ def run_contender(run: ContenderRun, problem: Problem) -> None:
     }
     accelerator = Runtime().accelerator
     if accelerator.is_main_process:
-        run.write(record, _predictions(problem, sides, scores.valid, scores.test, risks))
+        run.write(record, _predictions(problem, split_rows, scores.valid, scores.test, risks))
     accelerator.wait_for_everyone()
 
 
 def _predictions(
-    problem: Problem, sides: Sides, valid: np.ndarray, test: np.ndarray, risks: dict[str, np.ndarray]
+    problem: Problem, split_rows: SplitRows, valid: np.ndarray, test: np.ndarray, risks: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     return {
-        f"{side}_{name}": values
-        for side, rows, logits in (("valid", sides.valid, valid), ("test", sides.test, test))
+        f"{split}_{name}": values
+        for split, rows, logits in (("valid", split_rows.valid, valid), ("test", split_rows.test, test))
         for name, values in (
             ("rows", problem.rows[rows]),
             ("logits", logits),
-            ("probabilities", risks[side]),
+            ("probabilities", risks[split]),
         )
     }
 

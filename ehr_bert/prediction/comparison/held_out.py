@@ -37,7 +37,7 @@ class HeldOut:
     @classmethod
     def of(cls, problem: Problem, cohort: Path) -> "HeldOut":
         """Return the test examples of a problem; `cohort` is its folder, which may contain true risks."""
-        test = problem.sides(None, 0).test
+        test = problem.split_rows(None, 0).test
         risks = None
         if (cohort / RISK_FILE).exists():
             risks = pq.read_table(cohort / RISK_FILE)[RISK].to_numpy()[problem.rows[test]]

@@ -172,7 +172,7 @@ def _delong_test(cell: Cell, baseline: Cell | None, test: HeldOut) -> dict[str, 
 
 
 def _subgroup_rows(cells: Sequence[Cell], test: HeldOut) -> list[dict[str, Any]]:
-    """Metrics by group of test examples: best baseline and pretrained contenders at the largest size."""
+    """Return metrics by subgroup: best baseline and pretrained contenders at the largest training size."""
     largest = max(cell.size for cell in cells)
     baseline = best_baseline(cells, largest)
     evaluated = [

@@ -13,13 +13,13 @@ from ehr_bert.prediction.heads import HEADS
 from ehr_bert.registry import Registry
 
 if TYPE_CHECKING:
-    from ehr_bert.prediction.contenders.problem import Problem, Scores, Sides
+    from ehr_bert.prediction.contenders.problem import Problem, Scores, SplitRows
 
 FAMILY_SUFFIX = "_HEAD"
 """Ends the name of a family of contenders with one member per prediction head, such as `frozen_HEAD`."""
 
-Fit = Callable[["Problem", "Sides", int, Mapping[str, "Scores"]], "Scores"]
-"""Fits a contender.
+Fit = Callable[["Problem", "SplitRows", int, Mapping[str, "Scores"]], "Scores"]
+"""Fits a contender and returns its logits.
 
 It is called with the problem, the rows of the training, validation and test examples, the seed, and the
 scores of the contenders named in `needs` at the same training size and seed. It must not use test labels.
@@ -31,7 +31,7 @@ class Contender:
     """A model in a comparison.
 
     Attributes:
-        fit: Fits the model and computes its scores.
+        fit: Fits the model and returns the logits of the validation and test examples.
         needs: Names of the contenders whose scores it uses.
         is_baseline: Whether it uses no pretrained weights.
         reads_export: Whether it takes its shape or its weights from the export folder.

@@ -11,14 +11,14 @@ from sklearn.linear_model import LogisticRegression
 from ehr_bert.metrics.summary import auroc_of
 from ehr_bert.prediction.contenders.bag_of_codes import log_counts, presence, with_demographics
 from ehr_bert.prediction.contenders.contender import Contender
-from ehr_bert.prediction.contenders.problem import Problem, Scores, Sides
+from ehr_bert.prediction.contenders.problem import Problem, Scores, SplitRows
 
 STRENGTHS = tuple(float(f"{strength:.1g}") for strength in 10 ** np.arange(-4, 1.1, 0.5))
 """Candidates of the inverse strength of the squared penalty: 0.0001, 0.0003, ..., 10."""
 
 FeatureMatrix: TypeAlias = sparse.csr_array | np.ndarray
 
-_MOST_ITERATIONS = 2000
+_MAX_ITERATIONS = 2000
 
 
 @dataclass(frozen=True)
@@ -36,52 +36,52 @@ class Penalized:
     score: float
 
 
-def search_penalty(features: FeatureMatrix, labels: np.ndarray, sides: Sides) -> Penalized:
+def search_penalty(features: FeatureMatrix, labels: np.ndarray, split_rows: SplitRows) -> Penalized:
     """Fit one model per strength and return the one with the highest validation AUROC, the first of equals.
 
     Args:
         features: float32 `[N, F]`.
         labels: 0 or 1, `[N]`.
-        sides: Rows of the training and validation examples.
+        split_rows: Rows of the training and validation examples.
     """
-    train, valid = features[sides.train], features[sides.valid]
+    train, valid = features[split_rows.train], features[split_rows.valid]
     candidates = []
     for strength in STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS).fit(train, labels[sides.train])
-        score = auroc_of(labels[sides.valid], model.predict_proba(valid)[:, 1])
+        model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS).fit(train, labels[split_rows.train])
+        score = auroc_of(labels[split_rows.valid], model.predict_proba(valid)[:, 1])
         candidates.append(Penalized(model, strength, score))
     return max(candidates, key=lambda candidate: candidate.score)
 
 
-def fit_logistic_regression(features: FeatureMatrix, labels: np.ndarray, sides: Sides) -> Scores:
+def fit_logistic_regression(features: FeatureMatrix, labels: np.ndarray, split_rows: SplitRows) -> Scores:
     """Return the scores of `search_penalty`; `chosen` has `inverse_penalty` and the number of `features`."""
-    best = search_penalty(features, labels, sides)
+    best = search_penalty(features, labels, split_rows)
     return Scores(
-        valid=best.model.decision_function(features[sides.valid]),
-        test=best.model.decision_function(features[sides.test]),
+        valid=best.model.decision_function(features[split_rows.valid]),
+        test=best.model.decision_function(features[split_rows.test]),
         chosen={"inverse_penalty": best.inverse_penalty, "features": features.shape[1]},
     )
 
 
-def _on_features(features_of: Callable[[Problem, Sides], sparse.csr_array]) -> Contender:
+def _on_features(features_of: Callable[[Problem, SplitRows], sparse.csr_array]) -> Contender:
     """Return the contender that fits a logistic regression to some features."""
 
-    def fit(problem: Problem, sides: Sides, seed: int, scores: Mapping[str, Scores]) -> Scores:
-        return fit_logistic_regression(features_of(problem, sides), problem.labels, sides)
+    def fit(problem: Problem, split_rows: SplitRows, seed: int, scores: Mapping[str, Scores]) -> Scores:
+        return fit_logistic_regression(features_of(problem, split_rows), problem.labels, split_rows)
 
     return Contender(fit)
 
 
-def _presence(problem: Problem, sides: Sides) -> sparse.csr_array:
-    return presence(problem.visit_counts, sides.train)
+def _presence(problem: Problem, split_rows: SplitRows) -> sparse.csr_array:
+    return presence(problem.visit_counts, split_rows.train)
 
 
-def _log_counts(problem: Problem, sides: Sides) -> sparse.csr_array:
-    return log_counts(problem.visit_counts, sides.train)
+def _log_counts(problem: Problem, split_rows: SplitRows) -> sparse.csr_array:
+    return log_counts(problem.visit_counts, split_rows.train)
 
 
-def _presence_and_demographics(problem: Problem, sides: Sides) -> sparse.csr_array:
-    return with_demographics(_presence(problem, sides), problem.cohort, sides.train)
+def _presence_and_demographics(problem: Problem, split_rows: SplitRows) -> sparse.csr_array:
+    return with_demographics(_presence(problem, split_rows), problem.cohort, split_rows.train)
 
 
 ON_PRESENCE = _on_features(_presence)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from ehr_bert.prediction.contenders.logistic_regression import Penalized, search_penalty
-from ehr_bert.prediction.contenders.problem import Problem, Scores, Sides
+from ehr_bert.prediction.contenders.problem import Problem, Scores, SplitRows
 from ehr_bert.prediction.contenders.search import SearchResult, candidates, search
 from ehr_bert.prediction.encoders import HistoryEncoder, code_embedding, untrained_bert
-from ehr_bert.prediction.fitting import Fitted, fit, predict_logits
+from ehr_bert.prediction.fitting import FitResult, fit, predict_logits
 from ehr_bert.prediction.frozen import FrozenVectors, PredictorInputs
 from ehr_bert.prediction.heads.linear import LinearHead
 from ehr_bert.prediction.optimization import FitSettings
@@ -30,7 +30,7 @@ class Start(StrEnum):
 
 
 def fit_neural(
-    problem: Problem, sides: Sides, seed: int, start: Start, head: str
+    problem: Problem, split_rows: SplitRows, seed: int, start: Start, head: str
 ) -> tuple[Predictor, Scores]:
     """Fit a head, then the encoder with it unless that is frozen, each with a search over learning rates.
 
@@ -38,7 +38,7 @@ def fit_neural(
 
     Args:
         problem: The task.
-        sides: Rows of the training, validation and test examples.
+        split_rows: Rows of the training, validation and test examples.
         seed: Seed of new weights, of the order and of dropout.
         start: The encoder below the head.
         head: Name of the head.
@@ -50,11 +50,11 @@ def fit_neural(
         the head is linear.
     """
     tuning = problem.tuning
-    encoder, inputs = _encoder_and_inputs(problem, sides, seed, start)
+    encoder, inputs = _encoder_and_inputs(problem, split_rows, seed, start)
     predictor, chosen, score = make_predictor(encoder, head, seed=seed), dict[str, Any](), -np.inf
     if start is Start.FROZEN or (start is Start.PRETRAINED and tuning.fit.head_first):
         predictor, chosen["head"], score = _fit_head(
-            problem, sides, seed, predictor, problem.frozen_vectors(head)
+            problem, split_rows, seed, predictor, problem.frozen_vectors(head)
         )
     if start is not Start.FROZEN:
         rates = {
@@ -62,7 +62,7 @@ def fit_neural(
             Start.UNTRAINED: tuning.untrained_learning_rates,
             Start.SCRATCH: tuning.scratch_learning_rates,
         }[start]
-        result = _search_rates(problem, sides, seed, predictor, inputs, rates, frozen=False)
+        result = _search_rates(problem, split_rows, seed, predictor, inputs, rates, frozen=False)
         chosen |= _chosen(result, rates) | {"kept": result.fitted.score > score}
         predictor = result.predictor if chosen["kept"] else predictor
     encoder_unchanged = start is Start.FROZEN or not chosen["kept"]
@@ -72,15 +72,15 @@ def fit_neural(
         selected = scored_inputs.take(rows)
         return predict_logits(predictor, selected, tuning.fit.batch_tokens)[:, 0].astype(np.float64)
 
-    return predictor, Scores(logits(sides.valid), logits(sides.test), chosen)
+    return predictor, Scores(logits(split_rows.valid), logits(split_rows.test), chosen)
 
 
 def _encoder_and_inputs(
-    problem: Problem, sides: Sides, seed: int, start: Start
+    problem: Problem, split_rows: SplitRows, seed: int, start: Start
 ) -> tuple[HistoryEncoder, Encoded]:
     """Return the encoder below the head, and all histories encoded for it."""
     if start is Start.SCRATCH:
-        vocabulary = ModelVocabulary.of_codes(problem.cohort.histories.take(sides.train))
+        vocabulary = ModelVocabulary.of_codes(problem.cohort.histories.take(split_rows.train))
         return code_embedding(len(vocabulary), seed), encode(problem.cohort.histories, vocabulary)
     if start is Start.UNTRAINED:
         return untrained_bert(problem.export, seed), problem.encoded
@@ -88,22 +88,24 @@ def _encoder_and_inputs(
 
 
 def _fit_head(
-    problem: Problem, sides: Sides, seed: int, predictor: Predictor, vectors: FrozenVectors
+    problem: Problem, split_rows: SplitRows, seed: int, predictor: Predictor, vectors: FrozenVectors
 ) -> tuple[Predictor, dict[str, Any], float]:
-    """Fit the head on frozen vectors. Returns the predictor, what was chosen, and the validation AUROC."""
+    """Fit the head on frozen vectors. Return the predictor, its settings, and the validation AUROC."""
     if not isinstance(predictor.head, LinearHead):
         rates = problem.tuning.head_learning_rates
-        result = _search_rates(problem, sides, seed, predictor, vectors, rates, frozen=True)
+        result = _search_rates(problem, split_rows, seed, predictor, vectors, rates, frozen=True)
         return result.predictor, _chosen(result, rates), result.fitted.score
-    probe = _set_to_probe(predictor.head, vectors.vectors, problem.labels, sides)
+    probe = _set_to_probe(predictor.head, vectors.vectors, problem.labels, split_rows)
     return predictor, {"inverse_penalty": probe.inverse_penalty}, probe.score
 
 
-def _set_to_probe(head: LinearHead, vectors: np.ndarray, labels: np.ndarray, sides: Sides) -> Penalized:
+def _set_to_probe(
+    head: LinearHead, vectors: np.ndarray, labels: np.ndarray, split_rows: SplitRows
+) -> Penalized:
     """Set a linear head to the logistic regression on its vectors, `[N, H]`, with the best penalty."""
-    mean, deviation = vectors[sides.train].mean(axis=0), vectors[sides.train].std(axis=0)
+    mean, deviation = vectors[split_rows.train].mean(axis=0), vectors[split_rows.train].std(axis=0)
     deviation[deviation == 0] = 1
-    probe = search_penalty((vectors - mean) / deviation, labels, sides)
+    probe = search_penalty((vectors - mean) / deviation, labels, split_rows)
     weight = probe.model.coef_[0] / deviation  # [H]
     with torch.no_grad():
         head.linear.weight.copy_(torch.as_tensor(weight)[None])
@@ -113,7 +115,7 @@ def _set_to_probe(head: LinearHead, vectors: np.ndarray, labels: np.ndarray, sid
 
 def _search_rates(
     problem: Problem,
-    sides: Sides,
+    split_rows: SplitRows,
     seed: int,
     start: Predictor,
     inputs: PredictorInputs,
@@ -121,14 +123,23 @@ def _search_rates(
     frozen: bool,
 ) -> SearchResult:
     """Fit a copy of the same predictor with each learning rate, and return the best."""
-    train, valid, labels = inputs.take(sides.train), inputs.take(sides.valid), problem.labels
+    train, valid, labels = inputs.take(split_rows.train), inputs.take(split_rows.valid), problem.labels
 
     def copy() -> Predictor:
         encoder = start.encoder if frozen else deepcopy(start.encoder)
         return Predictor(encoder, deepcopy(start.head))
 
-    def fit_candidate(predictor: Predictor, settings: FitSettings) -> Fitted:
-        return fit(predictor, train, labels[sides.train], valid, labels[sides.valid], settings, seed, frozen)
+    def fit_candidate(predictor: Predictor, settings: FitSettings) -> FitResult:
+        return fit(
+            predictor,
+            train,
+            labels[split_rows.train],
+            valid,
+            labels[split_rows.valid],
+            settings,
+            seed,
+            frozen,
+        )
 
     return search(copy, fit_candidate, candidates(problem.tuning.fit, rates))
 

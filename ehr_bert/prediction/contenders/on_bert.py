@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ehr_bert.prediction.contenders.contender import Contender
 from ehr_bert.prediction.contenders.neural import Start, fit_neural
-from ehr_bert.prediction.contenders.problem import Problem, Scores, Sides
+from ehr_bert.prediction.contenders.problem import Problem, Scores, SplitRows
 
 
 def untrained_bert_contender(head: str) -> Contender:
@@ -23,7 +23,7 @@ def pretrained_bert_contender(head: str) -> Contender:
 
 
 def _on_bert(start: Start, head: str) -> Contender:
-    def fit(problem: Problem, sides: Sides, seed: int, scores: Mapping[str, Scores]) -> Scores:
-        return fit_neural(problem, sides, seed, start, head)[1]
+    def fit(problem: Problem, split_rows: SplitRows, seed: int, scores: Mapping[str, Scores]) -> Scores:
+        return fit_neural(problem, split_rows, seed, start, head)[1]
 
     return Contender(fit, is_baseline=start is Start.UNTRAINED, reads_export=True)

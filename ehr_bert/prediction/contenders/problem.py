@@ -1,4 +1,4 @@
-"""The data that all contenders share: examples, labels and splits, prepared once per process."""
+"""The data of a comparison: examples, labels and splits, prepared once per process."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from ehr_bert.schemas import LABEL, Split, TaskKind
 
 
 @dataclass(frozen=True)
-class Sides:
-    """Rows of the examples by their use.
+class SplitRows:
+    """Rows of the examples of each split that a run uses.
 
     Attributes:
         train: Training examples, to fit on: int64.
@@ -39,7 +39,9 @@ class Sides:
 
 @dataclass(frozen=True)
 class Scores:
-    """The output of a fitted contender.
+    """The output of a fitted contender: logits (log odds), not probabilities.
+
+    The comparison calibrates them on the validation split. They must be finite.
 
     Attributes:
         valid: Logits of the validation examples: float64, one per example.
@@ -130,7 +132,7 @@ class Problem:
         _ = self.encoder  # Reads the weights.
         ModelVocabulary.of_folder(self.export).read_as(self.cohort.histories.vocabulary)
 
-    def sides(self, size: int | None, seed: int) -> Sides:
+    def split_rows(self, size: int | None, seed: int) -> SplitRows:
         """Return the examples of a run.
 
         Args:
@@ -139,7 +141,7 @@ class Problem:
         """
         order = training_order(self.training_patients, self.labels[self.train], seed)
         split = self.cohort.split
-        return Sides(
+        return SplitRows(
             train=self.train[subset(self.training_patients, order, size)],
             valid=np.flatnonzero(split == Split.VALID.value),
             test=np.flatnonzero(split == Split.TEST.value),
@@ -176,7 +178,7 @@ class Problem:
         return bert_encoder(self.export)
 
     def frozen_vectors(self, head: str) -> FrozenVectors:
-        """Return the vectors that the frozen pretrained encoder gives a head, computed once per head."""
+        """Return the vectors of the frozen pretrained encoder that a head reads, computed once per head."""
         if head not in self._frozen:
             predictor = make_predictor(self.encoder, head).to(Runtime().device)
             self._frozen[head] = frozen_vectors(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ehr_bert.prediction.fitting import Fitted
+from ehr_bert.prediction.fitting import FitResult
 from ehr_bert.prediction.optimization import FitSettings, SearchFitSettings
 from ehr_bert.prediction.predictor import Predictor
 
@@ -21,13 +21,13 @@ class SearchResult:
 
     predictor: Predictor
     settings: FitSettings
-    fitted: Fitted
+    fitted: FitResult
     tried: tuple[float, ...]
 
 
 def search(
     make: Callable[[], Predictor],
-    fit_candidate: Callable[[Predictor, FitSettings], Fitted],
+    fit_candidate: Callable[[Predictor, FitSettings], FitResult],
     candidates: Sequence[FitSettings],
 ) -> SearchResult:
     """Fit a new predictor with each candidate, and return the one with the best validation score.

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ehr_bert.metrics.summary import auroc_of
 from ehr_bert.prediction.contenders.contender import Contender
-from ehr_bert.prediction.contenders.problem import Problem, Scores, Sides
+from ehr_bert.prediction.contenders.problem import Problem, Scores, SplitRows
 
 LINEAR = ("logistic_regression", "logistic_regression_counts", "logistic_regression_demographics")
 """Contenders of which the best on validation is stacked on the BERT."""
@@ -58,7 +58,7 @@ def stack_contender(head: str) -> Contender:
     """Return the stack of the fine-tuned BERT with a head and of logistic regression."""
     bert = f"pretrained_{head}"
 
-    def fit(problem: Problem, sides: Sides, seed: int, scores: Mapping[str, Scores]) -> Scores:
-        return fit_stack(scores[bert], [scores[name] for name in LINEAR], problem.labels[sides.valid])
+    def fit(problem: Problem, split_rows: SplitRows, seed: int, scores: Mapping[str, Scores]) -> Scores:
+        return fit_stack(scores[bert], [scores[name] for name in LINEAR], problem.labels[split_rows.valid])
 
     return Contender(fit, needs=(*LINEAR, bert), is_baseline=False)

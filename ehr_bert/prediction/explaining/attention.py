@@ -1,6 +1,7 @@
 """Attention weights of a model, by code and by visit.
 
-Attention shows what a layer mixes, not what the prediction depends on. Contributions show the latter.
+Attention shows which tokens a layer combines, not what the prediction depends on. Contributions show the
+latter.
 
 Shapes: `A` attention heads, `T` tokens of the history, `C` codes, `K` visits that are read.
 """

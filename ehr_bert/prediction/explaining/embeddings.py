@@ -17,7 +17,7 @@ TSNE_COMPONENTS = 50
 """Number of principal components that t-SNE starts from."""
 
 PERPLEXITY = 30
-"""Perplexity of t-SNE, about the number of neighbours that it keeps close to each token."""
+"""Perplexity of t-SNE, about the number of neighbours that stay close to each token."""
 
 NEAREST = 10
 """Default number of neighbours of a code."""
@@ -57,13 +57,13 @@ class TokenEmbeddings:
         Raises:
             UserError: A code is not in the vocabulary (key `unknown-code`).
         """
-        place = {token: number for number, token in enumerate(self.tokens)}
-        unknown = [code for code in codes if code not in place]
+        positions = {token: position for position, token in enumerate(self.tokens)}
+        unknown = [code for code in codes if code not in positions]
         if unknown:
             raise UserError(
                 "unknown-code", f"the model has no code {unknown[0]!r}. Choose a code from its vocab.json."
             )
-        return np.array([place[code] for code in codes], np.int64)
+        return np.array([positions[code] for code in codes], np.int64)
 
     def neighbours(self, places: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the nearest neighbours of some tokens by cosine similarity.
@@ -114,13 +114,13 @@ def read_embeddings(folder: Path) -> TokenEmbeddings:
     ids = ModelVocabulary.of_folder(folder).ids
     table = bert_encoder(folder).token_embedding.weight.detach().float().numpy()  # [V, H]
     special = {token.value for token in SpecialToken}
-    kept = {token: index for token, index in ids.items() if token not in special}
-    if len(kept) < 3:
+    shown = {token: index for token, index in ids.items() if token not in special}
+    if len(shown) < 3:
         raise UserError(
             "vocabulary-too-small",
-            f"{folder}: a vocabulary of {len(kept)} codes is too small for a map. Choose another model.",
+            f"{folder}: a vocabulary of {len(shown)} codes is too small for a map. Choose another model.",
         )
-    return TokenEmbeddings(np.array(list(kept), object), table[list(kept.values())])
+    return TokenEmbeddings(np.array(list(shown), object), table[list(shown.values())])
 
 
 def project(embeddings: TokenEmbeddings, method: str, seed: int = 0) -> np.ndarray:

@@ -56,8 +56,8 @@ class Explanation:
     @property
     def visit_contributions(self) -> np.ndarray:
         """Sum of the contributions of each visit: float64 `[K]`."""
-        _, place = np.unique(self.visits, return_inverse=True)
-        return np.bincount(place, weights=self.contributions)
+        _, visit_index = np.unique(self.visits, return_inverse=True)
+        return np.bincount(visit_index, weights=self.contributions)
 
     @property
     def by_code(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from ehr_bert.prediction.batches import PaddedBatch
 from ehr_bert.prediction.encoders import HistoryEncoder
-from ehr_bert.prediction.fitting import Fitted, learn, predict_logits
+from ehr_bert.prediction.fitting import FitResult, fit_with_early_stopping, predict_logits
 from ehr_bert.prediction.multitask.data import TaskData
 from ehr_bert.prediction.multitask.losses import loss_of, score_of
 from ehr_bert.prediction.multitask.sampling import TaskSampler, endless_batches
@@ -58,7 +58,7 @@ class JointPredictor(nn.Module):
 
 def fit_joint(
     joint: JointPredictor, data: Sequence[TaskData], settings: FitSettings, power: float, seed: int
-) -> Fitted:
+) -> FitResult:
     """Train all tasks together until the mean explained share of their validation losses stops rising.
 
     Each update is a batch of one task. The heads of the other tasks have no gradient in it, and the optimizer
@@ -107,6 +107,6 @@ def fit_joint(
         return {"explained": float(np.mean(list(explained.values()))), **explained}
 
     evaluations = replace(settings, evaluate_updates=settings.evaluate_updates * len(data))
-    done, best = learn(joint, updates(), total, evaluate, evaluations, seed)
+    done, best = fit_with_early_stopping(joint, updates(), total, evaluate, evaluations, seed)
     seconds = time.perf_counter() - started
-    return Fitted(-(-done // per_epoch), done, best.update, best.figures, seconds)
+    return FitResult(-(-done // per_epoch), done, best.update, best.metrics, seconds)

@@ -58,6 +58,6 @@ def score_of(labels: TaskLabels) -> Score:
 
 
 def _baseline_losses(labels: TaskLabels) -> torch.Tensor:
-    """Losses of the baseline: float64 `[N, O]`."""
+    """Return the losses of the baseline: float64 `[N, O]`."""
     values = torch.from_numpy(labels.values).double()
     return label_losses(labels.type, torch.from_numpy(labels.baseline).double().expand_as(values), values)

@@ -38,10 +38,10 @@ class MultilabelTask(TaskType):
         train = cohort.split == Split.TRAIN.value
         lists, least = cohort.tasks[settings.column], settings.min_positives
         codes = pc.list_flatten(lists).dictionary_encode()
-        names, place = codes.dictionary.to_numpy(zero_copy_only=False), codes.indices.to_numpy()
+        names, code = codes.dictionary.to_numpy(zero_copy_only=False), codes.indices.to_numpy()
         lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
         example = np.repeat(np.arange(len(lengths)), lengths)
-        chosen = np.flatnonzero(np.bincount(place[train[example]], minlength=len(names)) >= least)
+        chosen = np.flatnonzero(np.bincount(code[train[example]], minlength=len(names)) >= least)
         if not len(chosen):
             raise UserError(
                 "no-frequent-code",
@@ -50,9 +50,9 @@ class MultilabelTask(TaskType):
         chosen = chosen[np.argsort(names[chosen])]
         output = np.full(len(names), -1)
         output[chosen] = np.arange(len(chosen))
-        is_chosen = output[place] >= 0
+        is_chosen = output[code] >= 0
         values = np.zeros((len(lengths), len(chosen)), np.float32)
-        values[example[is_chosen], output[place[is_chosen]]] = 1
+        values[example[is_chosen], output[code[is_chosen]]] = 1
         return TaskLabels(self, values, log_odds_of_mean(values[train], axis=0), codes=tuple(names[chosen]))
 
     def predictions(self, logits: Mapping[Split, np.ndarray], valid: TaskLabels) -> dict[Split, np.ndarray]:
@@ -88,7 +88,7 @@ def _ranking(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> dic
 
 
 def _mean_of_known(values: np.ndarray) -> np.ndarray:
-    """Mean of each column without its NaN."""
+    """Return the mean of each column, without NaN."""
     known = ~np.isnan(values)
     return ratio(np.where(known, values, 0).sum(axis=0), known.sum(axis=0))
 

@@ -62,15 +62,15 @@ class RegressionTask(TaskType):
 
 
 def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Rank of each value among copies by weight, with the mean rank for equal values: float64 `[N, R]`."""
-    distinct, place = np.unique(values, return_inverse=True)
+    """Return ranks of values that count `weights` times; ties have the mean rank: float64 `[N, R]`."""
+    distinct, index = np.unique(values, return_inverse=True)
     counts = np.zeros((len(distinct), weights.shape[1]))
-    np.add.at(counts, place, weights)
-    return (np.cumsum(counts, axis=0) - (counts - 1) / 2)[place]
+    np.add.at(counts, index, weights)
+    return (np.cumsum(counts, axis=0) - (counts - 1) / 2)[index]
 
 
 def _correlation(one: np.ndarray, other: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Pearson correlation of each column: `[R]` from three arrays `[N, R]`."""
+    """Return the Pearson correlation of each column: `[R]` from three arrays `[N, R]`."""
     total = weights.sum(axis=0)
     one, other = (values - (values * weights).sum(axis=0) / total for values in (one, other))
     variances = [(values**2 * weights).sum(axis=0) for values in (one, other)]

@@ -1,4 +1,4 @@
-"""Results of the stages: metrics of every training, and a table of the stages with confidence intervals."""
+"""Results of the stages: metrics of every training run, and a table with confidence intervals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def multitask_results(data: Sequence[TaskData], seeds: int, output: Path) -> dic
 
     Returns:
         Values for JSON. `tasks` describes the examples of each task, and `records` has the metrics of each
-        training. `table` has the metrics of each stage, averaged over seeds, with intervals over test
+        training run. `table` has the metrics of each stage, averaged over seeds, with intervals over test
         patients, and their differences from the task alone. Undefined values are None.
     """
     records, table = [], []
@@ -52,7 +52,7 @@ def multitask_results(data: Sequence[TaskData], seeds: int, output: Path) -> dic
 
 
 def predictions_of(data: TaskData, run: TaskRun, output: Path) -> dict[Split, np.ndarray]:
-    """Return the predictions of a training in the units of the labels: `[N, O]` per split.
+    """Return the predictions of a training run in the units of the labels: `[N, O]` per split.
 
     The splits are validation and test. Risks are calibrated on the validation split.
     """
@@ -61,7 +61,7 @@ def predictions_of(data: TaskData, run: TaskRun, output: Path) -> dict[Split, np
 
 
 def _stages(data: TaskData) -> list[Stage]:
-    """The stages that a task is trained in."""
+    """Return the stages in which a task is trained."""
     return [stage for stage in Stage if stage is not Stage.JOINT or data.task.settings.joint]
 
 

@@ -4,9 +4,9 @@
     runs/joint/seed-1/                all tasks together; `encoder/` is the encoder without the heads
     runs/fine_tuned/TASK/seed-1/      that encoder, fine-tuned on one task, which may be a new one
 
-Each folder contains `summary.json`, facts of the training, and `predictions.npz`, the logits of its tasks'
-validation and test examples in the order of the cohort. Folders are written atomically, and a finished
-training is not repeated.
+Each folder contains `summary.json`, facts of the training run, and `predictions.npz`, the logits of the
+validation and test examples of its tasks in the order of the cohort. Folders are written atomically, and a
+finished training run is not repeated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.prediction.arrays import read_arrays
 from ehr_bert.prediction.comparison.runs import PREDICTIONS_FILE
 from ehr_bert.prediction.encoders import HistoryEncoder, bert_encoder
-from ehr_bert.prediction.fitting import Fitted, fit_to, predict_logits
+from ehr_bert.prediction.fitting import FitResult, fit_to, predict_logits
 from ehr_bert.prediction.multitask.data import TaskData
 from ehr_bert.prediction.multitask.joint import JointPredictor, fit_joint
 from ehr_bert.prediction.multitask.losses import loss_of, score_of
@@ -45,10 +45,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class TaskRun:
-    """One training.
+    """One training run.
 
     Attributes:
-        stage: Stage of the training.
+        stage: Stage of the training run.
         task: Name of the task; None for the joint training.
         seed: Random seed.
     """
@@ -58,12 +58,12 @@ class TaskRun:
     seed: int
 
     def folder(self, output: Path) -> Path:
-        """Return the folder of the training."""
+        """Return the folder of the training run."""
         parts = (self.stage.value, *([self.task] if self.task else []), f"seed-{self.seed}")
         return output.joinpath("runs", *parts)
 
     def is_finished(self, output: Path) -> bool:
-        """Return whether the training is finished."""
+        """Return whether the training run is finished."""
         return (self.folder(output) / SUMMARY_FILE).exists()
 
 
@@ -83,8 +83,8 @@ def make_run(
     """Train a model, predict with it, and write its folder.
 
     Args:
-        run: The training.
-        file: Settings of the training.
+        run: The training run.
+        file: The tasks and the settings of their training.
         data: Tasks of the file.
         model: Export folder of the pretrained model.
         head: Name of the heads.
@@ -145,7 +145,7 @@ def _damaged(folder: Path) -> UserError:
 
 def _write_run(
     run: TaskRun,
-    fitted: Fitted,
+    fitted: FitResult,
     data: Sequence[TaskData],
     predictors: Mapping[str, Predictor],
     output: Path,

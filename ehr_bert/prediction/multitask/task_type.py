@@ -1,4 +1,4 @@
-"""Task types: what a column of labels holds, and how its task is trained and evaluated.
+"""Task types: the type of a column of labels, and how its task is trained and evaluated.
 
 Shapes: `N` examples, `O` outputs of the task's head (one, or one per code or visit), `R` bootstrap replicates
 (columns of weights).
@@ -31,11 +31,11 @@ class TaskLabels:
     Attributes:
         type: Task type.
         values: Labels, NaN where unknown: float32 `[N, O]`. A regression's labels are standardised.
-        baseline: Logits of a prediction without knowledge of the patient, from the mean of the training
-            labels: float32 `[O]`.
+        baseline: Logits of the baseline, which predicts the mean of the training labels for every patient:
+            float32 `[O]`.
         codes: Codes that the outputs of a multilabel task predict, in alphabetical order.
         center: Mean of a regression's training labels, which was subtracted.
-        scale: Their standard deviation, which the labels were divided by.
+        scale: Standard deviation of those labels, by which the labels were divided.
         skipped: Number of labels of visits that are not read because the history is too long.
     """
 
@@ -88,7 +88,7 @@ class TaskType(ABC):
 
     @abstractmethod
     def labels(self, cohort: Cohort, settings: TaskSettings, encoded: Encoded) -> TaskLabels:
-        """Return the labels of all splits. What is derived from labels comes from the training split.
+        """Return the labels of all splits. Values derived from labels are computed on the training split.
 
         Args:
             cohort: Examples whose label is not null.

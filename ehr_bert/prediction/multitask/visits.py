@@ -129,8 +129,8 @@ def visit_labels(cohort: Cohort, column: str, encoded: Encoded) -> tuple[np.ndar
     visit, first = np.unique(histories.visit_offsets[example] + number, return_index=True)
     example, output = example[first], encoded.visit_ids[tokens][first] - 1
     outputs = int(output.max(initial=0)) + 1
-    place = example * outputs + output
-    is_alone = np.bincount(place, minlength=1)[place] == 1
+    cell = example * outputs + output
+    is_alone = np.bincount(cell, minlength=1)[cell] == 1
     values = np.full((len(encoded), outputs), np.nan, np.float32)
     values[example[is_alone], output[is_alone]] = labels[visit[is_alone]]
     return values, int((~np.isnan(labels)).sum() - (~np.isnan(values)).sum())

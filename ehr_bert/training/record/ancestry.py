@@ -39,13 +39,13 @@ class Corpus(Settings):
 
 @dataclass(frozen=True)
 class Generation(Settings):
-    """One training in a model's ancestry, or a model from another program. None means unknown.
+    """One training run in a model's ancestry, or a model from another program. None means unknown.
 
     Attributes:
         origin: Source of the weights, such as `ehr-bert training`.
         weights_sha256: `Pretrained.sha256` of the weights that the next generation started from. None for the
-            training itself.
-        steps: Number of updates of this training behind those weights.
+            training run itself.
+        steps: Number of updates of this training run behind those weights.
         vocabulary_sha256: `Vocabulary.sha256`.
         tokens: Number of tokens in the vocabulary.
         recipe_sha256: Fingerprint of all settings.
@@ -85,7 +85,8 @@ class Ancestry(Settings):
 
     Attributes:
         generations: The newest first. Each was initialised from the one after it. The last one was
-            initialised at random if it is a training of this program. Otherwise its ancestors are unknown.
+            initialised at random if it is a training run of this program. Otherwise its ancestors are
+            unknown.
     """
 
     generations: tuple[Generation, ...] = ()
@@ -117,21 +118,22 @@ def ancestry_of(model: Pretrained) -> Ancestry:
     return Ancestry((newest, *older))
 
 
-def record_ancestry(folder: Path, own: Generation, parent: Pretrained | None, resumed: bool) -> None:
-    """Write the ancestry of a training into its folder.
+def record_ancestry(folder: Path, generation: Generation, parent: Pretrained | None, resumed: bool) -> None:
+    """Write the ancestry of a training run into its folder.
 
     Args:
         folder: Training folder.
-        own: Entry of this training run.
+        generation: Entry of this training run.
         parent: Model that it is initialised from, if there is one.
-        resumed: Whether the training in the folder is resumed. Its corpora are kept and new ones are added.
+        resumed: Whether the training run in the folder is resumed. Its corpora are kept, and new ones
+            are added.
     """
     older = ancestry_of(parent).generations if parent else ()
     if resumed:
-        previous, *rest = Ancestry.read(folder).generations or (own,)
-        corpora = dict.fromkeys((*previous.corpora, *own.corpora))
-        own, older = dataclasses.replace(own, corpora=tuple(corpora)), tuple(rest)
-    Ancestry((own, *older)).write(folder)
+        previous, *rest = Ancestry.read(folder).generations or (generation,)
+        corpora = dict.fromkeys((*previous.corpora, *generation.corpora))
+        generation, older = dataclasses.replace(generation, corpora=tuple(corpora)), tuple(rest)
+    Ancestry((generation, *older)).write(folder)
 
 
 def _unrecorded(model: Pretrained, folder: Path) -> Generation:

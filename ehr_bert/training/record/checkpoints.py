@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a training needs to resume with the same result as without an interruption.
+"""Checkpoints: everything that a training run needs to resume with the result of an uninterrupted run.
 
 A checkpoint contains the weights, and the optimizer with the number of updates, which determines the
 position in the examples. The values are copied to host memory and written by a thread while training
@@ -112,7 +112,12 @@ class Checkpoints:
         prefix = newest_checkpoint(self._folder)
         values = read_checkpoint(prefix, lambda name: True)
         state = {name: float(values.pop(name)) for name in list(values) if name.startswith("state/")}
-        _assign(self._variables, values, prefix, "Use the checkpoint of this training run.")
+        _assign(
+            self._variables,
+            values,
+            prefix,
+            "Use a checkpoint of this training run, or choose another --output.",
+        )
         return int(self._iterations.numpy()), {name.removeprefix("state/"): state[name] for name in state}
 
     def save(self, step: int, state: Mapping[str, float]) -> None:
@@ -126,12 +131,12 @@ class Checkpoints:
         self._wait()
         values = {name: variable.numpy() for name, variable in self._variables.items()}
         values |= {f"state/{name}": np.array(value, np.float64) for name, value in state.items()}
-        self._do(lambda: self._write(step, values))
+        self._submit(lambda: self._write(step, values))
 
     def mark(self, name: str, step: int) -> None:
         """Mark the saved checkpoint of `step`, so that it is kept. `name` is one of `MARKS`."""
         if self._writes:
-            self._do(lambda: self._mark(name, step))
+            self._submit(lambda: self._mark(name, step))
 
     def restore_weights(self, name: str) -> None:
         """Restore the weights of the checkpoint with the mark `name`.
@@ -142,7 +147,7 @@ class Checkpoints:
         self._wait()
         _load(self._weights, newest_checkpoint(self._folder / name))
 
-    def _do(self, job: Callable[[], None]) -> None:
+    def _submit(self, job: Callable[[], None]) -> None:
         self._jobs.append(self._thread.submit(job))
 
     def _wait(self) -> None:
@@ -156,8 +161,8 @@ class Checkpoints:
                 leftover.unlink()
             write_checkpoint(prefix, values)
             for file in _files(prefix):
-                with open(file, "rb") as opened:
-                    os.fsync(opened.fileno())
+                with open(file, "rb") as data:
+                    os.fsync(data.fileno())
             self._steps = [other for other in self._steps if other != step] + [step]
             self._remove_all_but(self._steps[-self._keep :])
 
@@ -168,9 +173,9 @@ class Checkpoints:
             self._remove_all_but(self._steps[-self._keep :])
 
     def _remove_all_but(self, newest: list[int]) -> None:
-        """Remove all checkpoints but `newest` and the marked ones, after those have been named."""
-        kept = {*newest, *self._marked.values()}
-        removed = [step for step in self._steps if step not in kept]
+        """Remove all checkpoints except `newest` and the marked ones, after `checkpoint` lists the others."""
+        steps_to_keep = {*newest, *self._marked.values()}
+        removed = [step for step in self._steps if step not in steps_to_keep]
         self._steps = [step for step in self._steps if step not in removed]
         _name(self._folder / NEWEST, self._steps)
         for step in removed:

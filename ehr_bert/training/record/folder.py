@@ -1,10 +1,10 @@
-"""The training folder: what pretraining writes and later stages read.
+"""The training folder, which pretraining writes and later stages read.
 
 config.json       model shape                model.ckpt-<step>*  checkpoints: the newest few and marked ones
 vocabulary.tsv    tokens by id, if known     checkpoint, best    names of the newest and the best checkpoint
 recipe.toml       settings of the training   metrics.jsonl       one line per report and per evaluation
 examples.json     training examples          events/             the same for TensorBoard
-summary.json      course of the training     eval_results.txt    the last evaluation
+summary.json      speed and result           eval_results.txt    the last evaluation
 ancestry.json     earlier training runs
 """
 

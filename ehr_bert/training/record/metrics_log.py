@@ -38,23 +38,23 @@ class MetricsLog:
         self._writes = writes
         self.losses: dict[int, float] = {}
         self.reports: set[int] = set()
-        self._take_in(read_metrics(folder))
+        self._add(read_metrics(folder))
         if writes:
             with writing(folder.events):
                 self._events = tf.summary.create_file_writer(str(folder.events))
 
-    def cut_back(self, step: int) -> None:
+    def truncate_after(self, step: int) -> None:
         """Remove the lines after `step` and an incomplete last line.
 
-        The log of a resumed training then equals that of an uninterrupted one.
+        The log of a resumed training run then equals that of an uninterrupted one.
         """
         self.losses, self.reports = {}, set()
-        kept = [line for line in read_metrics(self._folder) if line["step"] <= step]
-        self._take_in(kept)
+        lines = [line for line in read_metrics(self._folder) if line["step"] <= step]
+        self._add(lines)
         if self._writes:
             file = self._folder.metrics_file
             with writing(file), atomic_files(file) as (temporary,):
-                temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+                temporary.write_text("".join(map(_line, lines)), encoding="utf-8")
 
     def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
         """Add metrics by name, prefixed with their kind: `train/...` or `eval/...`.
@@ -64,7 +64,7 @@ class MetricsLog:
         """
         named = {f"{kind}/{name}": value for name, value in metrics.items()}
         line = {"step": step, **named}
-        self._take_in([line])
+        self._add([line])
         if not self._writes:
             return
         with self._written_events():
@@ -90,7 +90,7 @@ class MetricsLog:
         best = self.best_step()
         return sum(step > best for step in self.losses) if best is not None else 0
 
-    def _take_in(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def _add(self, lines: Iterable[Mapping[str, Any]]) -> None:
         self.losses |= {line["step"]: line["eval/loss"] for line in lines if "eval/loss" in line}
         self.reports |= {line["step"] for line in lines if "train/seconds" in line}
 

@@ -1,4 +1,4 @@
-"""Progress of a running training: a progress line, and a report every `report_every` updates."""
+"""Progress of a training run: a progress line, and a report every `report_every` updates."""
 
 import logging
 import sys
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 REFRESH_SECONDS = 1.0
 TRAINING_LOG_SECONDS = 30.0
 
-LATE = 8
-"""Updates whose sums may still be on the device, so that training does not wait for them."""
+MAX_PENDING_UPDATES = 8
+"""Number of updates whose sums may still be on the device, so that training does not wait for them."""
 
 MIXTURE = "mixture/"
 """Prefix of the counts of a mixture: `mixture/<phase>/<corpus>/<patients or tokens>`."""
 
-SKIPPED_AT_MOST = 2
+MAX_CONSECUTIVE_SKIPS = 2
 """Consecutive updates that may be skipped because their loss or gradient is not finite."""
 
 
@@ -57,7 +57,7 @@ class Totals(defaultdict[str, float]):
 
 
 class Progress:
-    """Progress of a training in this process.
+    """Progress of a training run in this process.
 
     A report covers the updates since the previous report, including those of an interrupted process. Losses
     are means over masked codes and patients. Rates are per second, without pauses and without the first
@@ -115,7 +115,7 @@ class Progress:
         self._bar.close()
 
     def begin(self, work: Work) -> None:
-        """Set the cost of the updates to come. The next update is not timed."""
+        """Set the cost of the next updates. The first of them is not timed."""
         self.settle()
         self._stop_clock()
         self._work = work
@@ -132,12 +132,12 @@ class Progress:
         if not timed:
             self.settle()
             self._clock = time.monotonic()
-        elif len(self._waiting) > LATE:
+        elif len(self._waiting) > MAX_PENDING_UPDATES:
             self._settle_one()
         if step % self._report_every == 0 or step == self._steps:
             self.report(step)
         elif time.monotonic() - self._shown > REFRESH_SECONDS:
-            self._show(self._figures())
+            self._show(self._metrics())
 
     def settle(self) -> None:
         """Wait for the device and add up the sums of all updates.
@@ -154,16 +154,16 @@ class Progress:
         if not self._sums["updates"] or step in self._log.reports:
             return
         was_running = self._stop_clock()
-        figures = self._figures()
-        self._log.write(step, "train", {**figures, "learning_rate": self._learning_rate(step - 1)})
-        self._show(figures)
+        metrics = self._metrics()
+        self._log.write(step, "train", {**metrics, "learning_rate": self._learning_rate(step - 1)})
+        self._show(metrics)
         consecutive = self._sums["skipped_in_a_row"]
         self._sums, self._timed = Totals({"skipped_in_a_row": consecutive}), Totals()
         if was_running:
             self._clock = time.monotonic()
 
     def state(self) -> dict[str, float]:
-        """Return the sums since the last report, for a process that resumes the training."""
+        """Return the sums since the last report, for a process that resumes the training run."""
         self.settle()
         self._count_seconds()
         return dict(self._sums)
@@ -196,7 +196,7 @@ class Progress:
             flops = self._work.flops(values)
             self._timed.add({"updates": 1, "patients": patients, "real_tokens": tokens, "flops": flops})
         self._sums["skipped_in_a_row"] = self._sums["skipped_in_a_row"] + 1 if skipped else 0
-        if self._sums["skipped_in_a_row"] > SKIPPED_AT_MOST:
+        if self._sums["skipped_in_a_row"] > MAX_CONSECUTIVE_SKIPS:
             first = step - int(self._sums["skipped_in_a_row"]) + 1
             raise UserError(
                 "not-finite",
@@ -217,36 +217,37 @@ class Progress:
         self._sums["seconds"] += now - self._counted
         self._counted = now
 
-    def _figures(self) -> dict[str, float]:
+    def _metrics(self) -> dict[str, float]:
         self._count_seconds()
         sums, timed = self._sums, self._timed
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for objective in self._objectives:
             prefix = objective.prefix
-            own = {name: sums[f"{prefix}_{name}"] for name in (*objective.sum_names, "count")}
-            if own["count"]:
-                figures |= {f"{prefix}_{key}": value for key, value in objective.metrics(own, {}).items()}
-        if made := sums["updates"] - sums["skipped"]:
-            figures["gradient_norm"] = sums["gradient_norm"] / made
+            objective_sums = {name: sums[f"{prefix}_{name}"] for name in (*objective.sum_names, "count")}
+            if objective_sums["count"]:
+                of_objective = objective.metrics(objective_sums, {})
+                metrics |= {f"{prefix}_{key}": value for key, value in of_objective.items()}
+        if applied_updates := sums["updates"] - sums["skipped"]:
+            metrics["gradient_norm"] = sums["gradient_norm"] / applied_updates
         seconds = timed["seconds"] + (time.monotonic() - self._clock if self._clock else 0)
         if timed["updates"] and seconds:
-            figures["steps_per_second"] = timed["updates"] / seconds
-            figures["patients_per_second"] = timed["patients"] / seconds
-            figures["real_tokens_per_second"] = timed["real_tokens"] / seconds
-            figures["model_flops_per_second"] = timed["flops"] / seconds
+            metrics["steps_per_second"] = timed["updates"] / seconds
+            metrics["patients_per_second"] = timed["patients"] / seconds
+            metrics["real_tokens_per_second"] = timed["real_tokens"] / seconds
+            metrics["model_flops_per_second"] = timed["flops"] / seconds
         if sums["positions"]:
-            figures["padding_fraction"] = 1 - sums["real_tokens"] / sums["positions"]
-        figures |= {name: value for name, value in sums.items() if name.startswith(MIXTURE)}
-        return {**figures, "skipped_updates": sums["skipped"], "seconds": sums["seconds"]}
+            metrics["padding_fraction"] = 1 - sums["real_tokens"] / sums["positions"]
+        metrics |= {name: value for name, value in sums.items() if name.startswith(MIXTURE)}
+        return {**metrics, "skipped_updates": sums["skipped"], "seconds": sums["seconds"]}
 
-    def _show(self, figures: Mapping[str, float]) -> None:
+    def _show(self, metrics: Mapping[str, float]) -> None:
         self._shown = time.monotonic()
         shown = [
-            f"{objective.short_title} {figures[f'{objective.prefix}_loss']:.3f}"
+            f"{objective.short_title} {metrics[f'{objective.prefix}_loss']:.3f}"
             for objective in self._objectives
-            if f"{objective.prefix}_loss" in figures
+            if f"{objective.prefix}_loss" in metrics
         ]
-        if "real_tokens_per_second" in figures:
-            shown.append(f"{figures['real_tokens_per_second']:,.0f} real tokens/s")
+        if "real_tokens_per_second" in metrics:
+            shown.append(f"{metrics['real_tokens_per_second']:,.0f} real tokens/s")
         shown.append(f"rate {self._learning_rate(self._bar.n - 1 if self._bar.n else 0):.2g}")
         self._bar.set_postfix_str(", ".join(shown), refresh=False)

@@ -9,10 +9,10 @@ from sklearn.metrics import roc_auc_score
 
 from ehr_bert.prediction.contenders.boosting import fit_boosting
 from ehr_bert.prediction.contenders.logistic_regression import STRENGTHS, fit_logistic_regression
-from ehr_bert.prediction.contenders.problem import Scores, Sides
+from ehr_bert.prediction.contenders.problem import Scores, SplitRows
 from ehr_bert.prediction.contenders.stack import fit_stack
 
-SIDES = Sides(np.arange(0, 211), np.arange(211, 317), np.arange(317, 401))
+SIDES = SplitRows(np.arange(0, 211), np.arange(211, 317), np.arange(317, 401))
 
 
 def examples(seed=0):

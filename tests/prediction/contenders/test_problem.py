@@ -12,13 +12,13 @@ def test_splits_are_those_of_the_cohort_and_sizes_count_patients(tmp_path):
     twice = pa.concat_tables([table(), table()])  # each patient has two index dates
     folder = write_cohort(tmp_path / "cohort", made=twice)
     problem = Problem.of(read_cohort(folder), "label", None, Tuning())
-    sides = problem.sides(17, seed=3)
-    assert len(sides.train) == 34
-    assert set(problem.cohort.split[sides.train]) == {"train"}
-    assert set(problem.cohort.split[sides.valid]) == {"valid"}
-    assert set(problem.cohort.split[sides.test]) == {"test"}
-    assert set(problem.sides(9, 3).train) < set(sides.train)
-    assert not np.array_equal(problem.sides(17, 4).train, sides.train)
+    split_rows = problem.split_rows(17, seed=3)
+    assert len(split_rows.train) == 34
+    assert set(problem.cohort.split[split_rows.train]) == {"train"}
+    assert set(problem.cohort.split[split_rows.valid]) == {"valid"}
+    assert set(problem.cohort.split[split_rows.test]) == {"test"}
+    assert set(problem.split_rows(9, 3).train) < set(split_rows.train)
+    assert not np.array_equal(problem.split_rows(17, 4).train, split_rows.train)
 
 
 def test_examples_without_a_label_are_left_out(tmp_path):

@@ -55,7 +55,7 @@ SKIPPED = sums(skipped=1.0, masked_lm_loss=float("nan"), gradient_norm=float("na
 
 def started(folder, first=0, steps=20, every=4, state=None):
     log = MetricsLog(TrainingFolder(folder))
-    log.cut_back(first)
+    log.truncate_after(first)
     progress = Progress(
         log, first, steps, every, lambda step: step / 10, state or {}, BOTH.values(), shown=False
     )
