@@ -191,7 +191,7 @@ def _patients_in_two_splits(cohort: AuditedCohort) -> Violations:
 
 def _patients_in_another_split(cohort: AuditedCohort) -> Violations:
     patients = cohort.table.select("patient_id", cohort_split="split").distinct()
-    expected = with_split(patients, cohort.seed, cohort.required_source.diagnoses.splits)
+    expected = with_split(patients, cohort.seed, cohort.required_source.events.splits)
     return Violations(cohort.count(expected.filter(expected.split != expected.cohort_split)))
 
 
@@ -238,7 +238,7 @@ def _earlier_outcomes(task: AuditedTask) -> Violations:
 
 def _controls_without_follow_up(task: AuditedTask) -> Violations:
     cohort, outcome = task.cohort, task.outcome
-    source, patients = cohort.required_source, cohort.required_source.diagnoses.patients
+    source, patients = cohort.required_source, cohort.required_source.events.patients
     controls = cohort.table.filter(cohort.table[task.name] == 0).select(*_KEY)
     visits = source.usable.rows.select("patient_id", "discharge_date").distinct()
     if outcome.follow_up_days is None:

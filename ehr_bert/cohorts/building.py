@@ -58,7 +58,7 @@ def build_examples(source: Source, definition: Definition, seed: int) -> Labelle
             that the source does not have (`missing-patients-table`), or no patient is eligible
             (`empty-cohort`).
     """
-    engine, known = source.engine, source.diagnoses.patients
+    engine, known = source.engine, source.events.patients
     history = definition.history
     if known is None and (history.min_age is not None or history.max_age is not None):
         raise UserError(
@@ -92,7 +92,7 @@ def build_examples(source: Source, definition: Definition, seed: int) -> Labelle
         steps += cohort_flow(engine, computed[-1], [prefix + name for name in labels.rules])
         examples = add_columns(examples, computed[-1].select(*_KEY, **{outcome.name: "label"}), *_KEY)
     examples = examples.filter(ibis.or_(*(examples[name].notnull() for name in names)))
-    examples = with_split(examples, seed, source.diagnoses.splits)
+    examples = with_split(examples, seed, source.events.splits)
     matching = definition.matching
     if matching:
         examples = match_controls(examples, matching, names[0], seed)
@@ -126,7 +126,7 @@ def labelled_examples(source: Source, table: pa.Table, seed: int) -> LabelledExa
     labels = engine.load(table.select([*_KEY, *names]))
     keys = labels.select(*_KEY, is_labelled=ibis.or_(*(labels[name].notnull() for name in names)))
     visits = engine.materialise(visits_of(engine, source.usable.rows, {}))
-    record = Record(visits, observed_patients(visits, source.diagnoses.patients, None))
+    record = Record(visits, observed_patients(visits, source.events.patients, None))
     facts = eligibility_facts(record, keys, None, {})
     rules = [
         ("patient in the diagnosis table", facts.last_discharge.notnull()),
@@ -139,9 +139,7 @@ def labelled_examples(source: Source, table: pa.Table, seed: int) -> LabelledExa
         *cohort_flow(engine, candidates, [name for name, _ in rules]),
     ]
     eligible = candidates.filter(candidates.passed == len(rules)).drop("passed")
-    final = engine.materialise(
-        with_split(add_columns(eligible, labels, *_KEY), seed, source.diagnoses.splits)
-    )
+    final = engine.materialise(with_split(add_columns(eligible, labels, *_KEY), seed, source.events.splits))
     engine.drop(visits)
     engine.drop(candidates)
     _refuse_empty(

@@ -27,7 +27,7 @@ from ehr_bert.cohorts.task_columns import kind_of_column
 from ehr_bert.engines import Engine
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.schemas import COHORT, LABEL, ContextKind, Split, TaskKind
-from ehr_bert.sources import read_diagnoses
+from ehr_bert.sources import read_events
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def write_cohort_folder(
 
     Args:
         engine: Engine that computes.
-        table: The diagnosis table, as `read_diagnoses` reads it.
+        table: The diagnosis table, as `read_events` reads it.
         folder: The folder to write: `cohort/*.parquet`, `summary.json`, and `definition.toml`, or
             `risk.parquet` if a label table has risks.
         definition: A definition, or the path of a label table, as `read_labels` reads it.
@@ -70,7 +70,7 @@ def write_cohort_folder(
     labels = None if isinstance(definition, Definition) else read_labels(definition)
     inputs = [table] if labels is None else [table, definition]
     with atomic_folder(folder, "cohort", *inputs) as temporary:
-        source = Source.read(engine, table, read_diagnoses(engine, table), roll_up)
+        source = Source.read(engine, table, read_events(engine, table), roll_up)
         if isinstance(definition, Definition):
             rules, recorded = definition, definition.to_dict()
             examples = build_examples(source, definition, seed)

@@ -34,7 +34,7 @@ def cohort_parts(
         UserError: Tokens of sex or age are requested and the source has no patient table (key
             `missing-patients-table`).
     """
-    engine, patients = source.engine, source.diagnoses.patients
+    engine, patients = source.engine, source.events.patients
     if kinds - {ContextKind.GAP} and patients is None:
         raise UserError(
             "missing-patients-table",

@@ -27,7 +27,7 @@ from ehr_bert.prediction.reading import encode
 from ehr_bert.ragged import offsets_of
 from ehr_bert.schemas import COHORT, ContextKind, Split
 from ehr_bert.sequences.building import SequenceOptions, build_histories
-from ehr_bert.sources import read_diagnoses
+from ehr_bert.sources import read_events
 from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def predict(
 
     Args:
         model: The output folder of `ehr-bert finetune`, or the folder of a predictor.
-        source: A cohort folder, a sequences folder, or a diagnosis table as for `read_diagnoses`. From a
+        source: A cohort folder, a sequences folder, or a diagnosis table as for `read_events`. From a
             cohort, the history before each index date is read; otherwise the complete history.
         output: A `.parquet` or `.csv` file with the columns `RISKS`.
         engine: Engine that reads diagnosis tables.
@@ -171,7 +171,7 @@ def _diagnoses(path: Path, engine: Engine, facts: Mapping[str, Any]) -> Iterator
         roll_up=RollUp(history_facts.get("roll_up", RollUp.NONE)),
         context=frozenset(map(ContextKind, history_facts.get("tokens", ()))),
     )
-    histories = build_histories(engine, read_diagnoses(engine, path), seed=0, options=options)
+    histories = build_histories(engine, read_events(engine, path), seed=0, options=options)
     tokens = pa.array(histories.codes)
     for part in histories.parts:
         columns = part.select("patient_id", "code_ranks", *COHORT.names[-4:]).order_by("patient_id")

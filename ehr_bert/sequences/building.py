@@ -28,7 +28,7 @@ from ehr_bert.sequences.eligibility import (
 from ehr_bert.sequences.histories import SortKeyBits, code_ranks, histories, ordering_ranks
 from ehr_bert.sequences.recoding import RollUpTally, recode, roll_up_rows
 from ehr_bert.sequences.tokens import code_counts, with_token_ids
-from ehr_bert.sources import Diagnoses
+from ehr_bert.sources import CheckedEvents
 from ehr_bert.splits import sample_of, with_split
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 
@@ -101,14 +101,14 @@ class PatientHistories:
 
     Attributes:
         engine: Engine that stores them.
-        diagnoses: The diagnosis table.
+        events: The event table.
         parts: Tables as `histories` returns them, each with one range of patient ids, in ascending order.
         codes: The codes and then the context tokens, by rank.
         tally: Counts of the rows of the diagnosis table.
     """
 
     engine: Engine
-    diagnoses: Diagnoses
+    events: CheckedEvents
     parts: tuple[ir.Table, ...]
     codes: tuple[str, ...]
     tally: RowTally
@@ -164,12 +164,12 @@ class PatientHistories:
     def rejected(self) -> Iterator[pa.RecordBatch]:
         """Yield the rejected rows as `REJECTED`. The source is read again only if there are any."""
         if self.tally.rejected:
-            yield from self.engine.batches([self.diagnoses.rejected], _REJECTED_ROWS)
+            yield from self.engine.batches([self.events.rejected], _REJECTED_ROWS)
 
 
 def build_histories(
     engine: Engine,
-    diagnoses: Diagnoses,
+    events: CheckedEvents,
     seed: int,
     sample_size: int = 0,
     options: SequenceOptions | None = None,
@@ -179,7 +179,7 @@ def build_histories(
 
     Args:
         engine: Engine that computes and stores them.
-        diagnoses: The diagnosis table.
+        events: The event table.
         seed: Seed of the sample, and of the splits that the source does not give.
         sample_size: Number of patients to sample, 0 for all.
         options: Options of the sequences.
@@ -191,31 +191,31 @@ def build_histories(
             (`missing-patients-table`).
     """
     options = options or SequenceOptions()
-    if options.context - {ContextKind.GAP} and diagnoses.patients is None:
+    if options.context - {ContextKind.GAP} and events.patients is None:
         raise UserError(
             "missing-patients-table",
-            f"{diagnoses.path} has no patient table, which the tokens sex and age require. Create the "
+            f"{events.path} has no patient table, which the tokens sex and age require. Create the "
             "folder with `ehr-bert extract`.",
         )
-    usable = usable_rows(engine, diagnoses)
+    usable = usable_rows(engine, events)
     materialised = [usable.all_rows]
     coded, roll_up = roll_up_rows(engine, usable.rows, options.roll_up)
     eligible = eligible_rows(engine, coded, options.eligibility)
     if eligible.flow:
         materialised.append(eligible.rows)
-        _check_eligible_patients(diagnoses.path, eligible.flow)
+        _check_eligible_patients(events.path, eligible.flow)
     sampled = eligible.rows
     if sample_size:
         sampled = engine.materialise(sampled.semi_join(sample_of(sampled, sample_size, seed), "patient_id"))
         materialised.append(sampled)
     rare = None
     if options.eligibility.min_patients:
-        split = with_split(sampled, seed, diagnoses.splits)
+        split = with_split(sampled, seed, events.splits)
         training = split.filter(split.split == Split.TRAIN.value)
         kept = given.tokens if given else ()
         rare = rare_codes(engine, sampled, training, options.eligibility.min_patients, kept)
         sampled = recode(engine, sampled, rare.targets)
-    parts, codes = ordered_parts(engine, sampled, seed, options.context, diagnoses.patients, diagnoses.splits)
+    parts, codes = ordered_parts(engine, sampled, seed, options.context, events.patients, events.splits)
     tally = RowTally(
         usable=usable.count,
         rejected=usable.rejected,
@@ -227,25 +227,25 @@ def build_histories(
     )
     for table in materialised:
         engine.drop(table)
-    return PatientHistories(engine, diagnoses, parts, codes, tally)
+    return PatientHistories(engine, events, parts, codes, tally)
 
 
-def usable_rows(engine: Engine, diagnoses: Diagnoses) -> UsableRows:
+def usable_rows(engine: Engine, events: CheckedEvents) -> UsableRows:
     """Materialise a diagnosis table and select its usable rows.
 
     Args:
         engine: Engine that stores the table.
-        diagnoses: The diagnosis table.
+        events: The event table.
 
     Raises:
         UserError: No row of the table is usable (key `no-usable-rows`).
     """
     with progress_bar(logger, desc="reading diagnoses", total=1, unit="table") as progress:
-        all_rows = engine.materialise(diagnoses.rows)
+        all_rows = engine.materialise(events.rows)
         progress.update()
     count, unreadable, rejected = _row_counts(engine, all_rows)
     if not count:
-        raise UserError("no-usable-rows", _no_usable_row_message(engine, diagnoses))
+        raise UserError("no-usable-rows", _no_usable_row_message(engine, events))
     rows = all_rows.filter(all_rows.reason.isnull()).select(*DIAGNOSES.names)
     return UsableRows(rows, all_rows, count, unreadable, rejected)
 
@@ -311,12 +311,12 @@ def _check_eligible_patients(path: Path, flow: tuple[FlowStep, ...]) -> None:
         )
 
 
-def _no_usable_row_message(engine: Engine, diagnoses: Diagnoses) -> str:
-    first = engine.collect(diagnoses.rejected.limit(1)).to_pylist()
+def _no_usable_row_message(engine: Engine, events: CheckedEvents) -> str:
+    first = engine.collect(events.rejected.limit(1)).to_pylist()
     if not first:
-        return f"{diagnoses.path} contains only a header and no diagnoses. Check the path."
+        return f"{events.path} contains only a header and no diagnoses. Check the path."
     where = f" (line {first[0]['line']})" if first[0]["line"] else ""
     return (
-        f"{diagnoses.path} has no usable row. The first rejected row{where} has the reason: "
+        f"{events.path} has no usable row. The first rejected row{where} has the reason: "
         f"{first[0]['reason']}. Correct the table; docs/formats.md describes it."
     )

@@ -11,7 +11,7 @@ from ehr_bert.schemas import SEQUENCES, Split
 from ehr_bert.sequences.building import SequenceOptions, build_histories
 from ehr_bert.sequences.parquet import write_rejected
 from ehr_bert.sequences.summary import summarise_preprocessing
-from ehr_bert.sources import read_diagnoses
+from ehr_bert.sources import read_events
 from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def write_sequences_folder(
 
     Args:
         engine: Engine that computes the sequences.
-        table: The diagnosis table, in a format that `read_diagnoses` supports.
+        table: The diagnosis table, in a format that `read_events` supports.
         folder: Folder to write: `sequences/<split>/*.parquet`, `vocabulary.tsv`, `rejected.parquet` and
             `summary.json`.
         seed: Seed of splits and sample.
@@ -48,9 +48,9 @@ def write_sequences_folder(
         UserError: The table cannot be used (see `build_histories`), or `folder` was not written by this stage
             (key `output-not-empty`).
     """
-    diagnoses = read_diagnoses(engine, table)
+    events = read_events(engine, table)
     with atomic_folder(folder, "preprocess", table) as temporary:
-        histories = build_histories(engine, diagnoses, seed, sample_size, options, given)
+        histories = build_histories(engine, events, seed, sample_size, options, given)
         vocabulary = histories.vocabulary(given, Split.TRAIN)
         tables_by_split = histories.sequences(vocabulary)
         for split, tables in progress_bar(

@@ -56,13 +56,13 @@ def write_tutorial_files(
     Raises:
         UserError: The table cannot be used; see `build_histories`.
     """
-    diagnoses = read_tutorial_table(engine, table)
+    events = read_tutorial_table(engine, table)
     suffixes = [f"{kind}.{split}" for split in Split for kind in ("bencs", "ptencs")]
     paths = [
         Path(f"{prefix}.{suffix}") for suffix in (*suffixes, "rejected.parquet", "summary.json", "types")
     ]
     with atomic_files(*paths) as (*pickle_paths, rejected_path, summary_path, types_path):
-        histories = build_histories(engine, diagnoses, seed, sample_size)
+        histories = build_histories(engine, events, seed, sample_size)
         vocabulary = histories.vocabulary(given, *Split)
         tables_by_split = histories.sequences(vocabulary)
         for (split, tables), bencs, ptencs in zip(

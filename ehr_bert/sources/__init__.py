@@ -4,15 +4,15 @@ from pathlib import Path
 
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
-from ehr_bert.sources.checks import Diagnoses
+from ehr_bert.sources.checks import CheckedEvents
 from ehr_bert.sources.extraction import DIAGNOSES_FOLDER, read_extracted_folder
-from ehr_bert.sources.parquet import read_diagnosis_parquet
+from ehr_bert.sources.parquet import read_event_parquet
 from ehr_bert.sources.tutorial import read_tutorial_table
 
-__all__ = ["Diagnoses", "read_diagnoses", "read_diagnosis_parquet", "read_tutorial_table"]
+__all__ = ["CheckedEvents", "read_event_parquet", "read_events", "read_tutorial_table"]
 
 
-def read_diagnoses(engine: Engine, path: Path) -> Diagnoses:
+def read_events(engine: Engine, path: Path) -> CheckedEvents:
     """Read a diagnosis table.
 
     A folder that `extract` wrote, another folder, or a path that ends in `.parquet` is read as Parquet. Any
@@ -27,5 +27,5 @@ def read_diagnoses(engine: Engine, path: Path) -> Diagnoses:
     if (path / DIAGNOSES_FOLDER).is_dir():
         return read_extracted_folder(engine, path)
     if path.is_dir() or path.suffix == ".parquet":
-        return read_diagnosis_parquet(engine, path)
+        return read_event_parquet(engine, path)
     return read_tutorial_table(engine, path)

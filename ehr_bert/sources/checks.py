@@ -40,7 +40,7 @@ class RejectionReason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Diagnoses:
+class CheckedEvents:
     """A checked diagnosis table.
 
     Attributes:
@@ -67,7 +67,7 @@ def check_rows(fields: ir.Table, rejection: ir.StringValue) -> ir.Table:
         rejection: Reason to reject a row whatever its fields, or null.
 
     Returns:
-        `fields` with the columns of `Diagnoses.rows`.
+        `fields` with the columns of `CheckedEvents.rows`.
     """
     typed = fields.mutate(
         admit_date=day(fields.admit_date),

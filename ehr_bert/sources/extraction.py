@@ -16,8 +16,8 @@ from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.schemas import DIAGNOSES, PATIENTS, REJECTED, SPLITS, ObservationEndReason, Split
-from ehr_bert.sources.checks import Diagnoses, RejectionReason
-from ehr_bert.sources.parquet import read_diagnosis_parquet
+from ehr_bert.sources.checks import CheckedEvents, RejectionReason
+from ehr_bert.sources.parquet import read_event_parquet
 from ehr_bert.sources.records import (
     NestedVisits,
     StoreRecords,
@@ -35,7 +35,7 @@ PATIENTS_FILE = "patients.parquet"
 SPLITS_FILE = "splits.parquet"
 
 _FILE_ROWS = 1_000_000
-"""Diagnoses per Parquet file."""
+"""Rows per Parquet file."""
 
 _BATCH_ROWS = 100_000
 """Rows of patients or rejected rows that are in memory at a time."""
@@ -107,7 +107,7 @@ def write_extracted_folder(
     return summary
 
 
-def read_extracted_folder(engine: Engine, folder: Path) -> Diagnoses:
+def read_extracted_folder(engine: Engine, folder: Path) -> CheckedEvents:
     """Read a folder that `write_extracted_folder` wrote.
 
     Version 0.1 wrote no `observation_end_reason`; the column is null then.
@@ -135,7 +135,7 @@ def read_extracted_folder(engine: Engine, folder: Path) -> Diagnoses:
             "duplicate-patient",
             f"{patients}: {count:,} patients have several rows. Keep one row each.",
         )
-    diagnoses = read_diagnosis_parquet(engine, folder / DIAGNOSES_FOLDER)
+    diagnoses = read_event_parquet(engine, folder / DIAGNOSES_FOLDER)
     if not splits.exists():
         return replace(diagnoses, patients=patient_table)
     split_table = _checked_splits(engine, _read(engine, splits, SPLITS), str(splits))

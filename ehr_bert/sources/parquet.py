@@ -8,10 +8,10 @@ import ibis.expr.types as ir
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES
-from ehr_bert.sources.checks import ORDERING, Diagnoses, check_rows
+from ehr_bert.sources.checks import ORDERING, CheckedEvents, check_rows
 
 
-def read_diagnosis_parquet(engine: Engine, path: Path) -> Diagnoses:
+def read_event_parquet(engine: Engine, path: Path) -> CheckedEvents:
     """Read the columns of `DIAGNOSES` by name.
 
     Other types are converted. The columns of `ORDERING` are optional.
@@ -34,7 +34,7 @@ def read_diagnosis_parquet(engine: Engine, path: Path) -> Diagnoses:
         }
     )
     fields = texts.select(**{name: texts[name].strip().nullif("") for name in texts.columns})
-    return Diagnoses(
+    return CheckedEvents(
         path=path,
         rows=check_rows(fields, ibis.null("string")),
         rejected=_rejected(texts),

@@ -101,9 +101,9 @@ def checked_diagnoses(records: StoreRecords, without_visit: WithoutVisit, nested
     """Check every diagnosis of a store and add the days of its visit. The number of rows does not change.
 
     Returns:
-        The columns of `Diagnoses.rows`; `is_one_day_visit`, whether the diagnosis has no visit and became a
-        one-day visit; `is_nested`, whether its visit lies within another and was given its days; and
-        `record` and `row`.
+        The columns of `CheckedEvents.rows`; `is_one_day_visit`, whether the diagnosis has no visit and
+        became a one-day visit; `is_nested`, whether its visit lies within another and was given its days;
+        and `record` and `row`.
     """
     rows = _with_days(records, nested)
     rows = _with_canonical_codes(_with_patients(rows, records.patients))

@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 from ehr_bert.engines import LINE, LINE_NUMBER, Engine, header_line
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES
-from ehr_bert.sources.checks import Diagnoses, RejectionReason, check_rows
+from ehr_bert.sources.checks import CheckedEvents, RejectionReason, check_rows
 
 COLUMNS = tuple(DIAGNOSES.names)
 """Columns of the table by position. Their names in the header are ignored."""
@@ -19,7 +19,7 @@ _SEPARATOR = r"\t| {2,}"
 """Separator of fields. The published example mixes tabs and runs of spaces."""
 
 
-def read_tutorial_table(engine: Engine, path: Path) -> Diagnoses:
+def read_tutorial_table(engine: Engine, path: Path) -> CheckedEvents:
     """Read the table of the tutorial.
 
     A line has seven fields, separated by tabs, or else by tabs and runs of spaces. Quotes are plain
@@ -31,7 +31,7 @@ def read_tutorial_table(engine: Engine, path: Path) -> Diagnoses:
     """
     _check_header(path)
     rejected = _split(engine.read_numbered_lines(path)).filter(lambda row: row.reason.notnull())
-    return Diagnoses(
+    return CheckedEvents(
         path=path,
         rows=_split(engine.read_lines(path)).drop(LINE),
         rejected=rejected.order_by(LINE_NUMBER).select(

@@ -16,7 +16,7 @@ from ehr_bert.cohorts.folder import write_cohort_folder
 from ehr_bert.cohorts.source import Source
 from ehr_bert.engines import DuckDBEngine
 from ehr_bert.schemas import ContextKind
-from ehr_bert.sources import read_diagnoses
+from ehr_bert.sources import read_events
 from tests.cohorts.reference import write_extracted
 from tests.cohorts.test_building import DEFINITIONS, some_patients
 from tests.sequences.messy import messy_rows
@@ -43,7 +43,7 @@ def clean(store, tmp_path_factory):
 
 def failures(engine, store, table, values=WITH_FOLLOW_UP, roll_up=RollUp.NONE, seed=0):
     """Return the violations of each check that fails, by its id, or by id and task of named tasks."""
-    source = Source.read(engine, store, read_diagnoses(engine, store), roll_up)
+    source = Source.read(engine, store, read_events(engine, store), roll_up)
     definition = None if values is None else Definition.from_dict(values)
     findings = audit(AuditedCohort(engine, engine.load(table), source, definition, seed))
     return {
@@ -224,7 +224,7 @@ def test_a_cohort_with_a_leak_is_refused(engine, store, clean):
     def moved(rows):
         rows[0]["split"] = next(split for split in ("train", "test") if split != rows[0]["split"])
 
-    source = Source.read(engine, store, read_diagnoses(engine, store), RollUp.NONE)
+    source = Source.read(engine, store, read_events(engine, store), RollUp.NONE)
     table = engine.load(changed(clean, moved))
     findings = audit(AuditedCohort(engine, table, source, Definition.from_dict(WITH_FOLLOW_UP)))
     with raises_user_error("leakage-audit-failed", "FAIL splits-as-in-preprocessing", "1 violation"):

@@ -43,12 +43,12 @@ def built(
 ) -> PatientHistories:
     table = write_tutorial_table(folder / "table.tsv", ROWS)
     people = [{"patient_id": patient, **row} for patient, row in some_patients().items()]
-    diagnoses = replace(
+    events = replace(
         read_tutorial_table(engine, table),
         patients=engine.load(pa.Table.from_pylist(people, schema=PATIENTS)),
     )
     options = SequenceOptions(eligibility=eligibility or Eligibility(), context=frozenset(kinds))
-    return build_histories(engine, diagnoses, 0, options=options)
+    return build_histories(engine, events, 0, options=options)
 
 
 def band(value: int, *bounds: tuple[int, int | None]) -> str:

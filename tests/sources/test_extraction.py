@@ -11,7 +11,7 @@ import pytest
 
 from ehr_bert.engines import DuckDBEngine
 from ehr_bert.schemas import DIAGNOSES, PATIENTS, REJECTED, SPLITS
-from ehr_bert.sources import read_diagnoses
+from ehr_bert.sources import read_events
 from ehr_bert.sources.extraction import write_extracted_folder
 from ehr_bert.sources.records import ColumnNames, StoreRecords, WithoutVisit, diagnosis_rows
 from ehr_bert.sources.summary import extraction_text
@@ -125,7 +125,7 @@ def test_a_diagnosis_kept_without_a_visit_is_counted(engine: DuckDBEngine, tmp_p
 
 def test_an_extracted_folder_is_a_diagnosis_table(engine: DuckDBEngine, tmp_path: Path) -> None:
     write_extracted_folder(engine, records_of(engine, {"b": "train", "a": "test"}), "store", tmp_path / "out")
-    diagnoses = read_diagnoses(engine, tmp_path / "out")
+    diagnoses = read_events(engine, tmp_path / "out")
     assert engine.collect(diagnoses.rows.aggregate(rows=ibis._.count()))["rows"].to_pylist() == [3]
     assert set(engine.collect(diagnoses.splits)["split"].to_pylist()) == {"train", "test"}
     assert engine.collect(diagnoses.patients).num_rows == 2
@@ -146,7 +146,7 @@ def test_a_reason_for_the_end_of_observation_is_optional_and_needs_an_end(
         (table.drop_columns("observation_end_reason"), [None, None]),
     ]:
         pq.write_table(written, path)
-        patients = engine.collect(read_diagnoses(engine, tmp_path / "out").patients.order_by("patient_id"))
+        patients = engine.collect(read_events(engine, tmp_path / "out").patients.order_by("patient_id"))
         assert patients.schema.names == PATIENTS.names
         assert patients["observation_end_reason"].to_pylist() == reasons
 
@@ -223,8 +223,8 @@ def test_an_extracted_folder_with_errors_is_refused(engine: DuckDBEngine, tmp_pa
     for path, changed, key in errors:
         pq.write_table(changed, path)
         with raises_user_error(key, path):
-            read_diagnoses(engine, tmp_path / "out")
+            read_events(engine, tmp_path / "out")
         splits.unlink(missing_ok=True)
     patients.unlink()
     with raises_user_error("missing-table", patients):
-        read_diagnoses(engine, tmp_path / "out")
+        read_events(engine, tmp_path / "out")

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.sources import read_diagnoses
+from ehr_bert.sources import read_events
 from tests.user_errors import raises_user_error
 
 COLUMNS = {
@@ -20,7 +20,7 @@ def test_other_types_are_converted_and_ordering_columns_are_optional(
     engine: DuckDBEngine, tmp_path: Path
 ) -> None:
     pq.write_table(pa.table(COLUMNS), tmp_path / "table.parquet")
-    diagnoses = read_diagnoses(engine, tmp_path / "table.parquet")
+    diagnoses = read_events(engine, tmp_path / "table.parquet")
     (row,) = [row for row in engine.collect(diagnoses.rows).to_pylist() if row["reason"] is None]
     assert row == {
         "patient_id": "7",
@@ -37,7 +37,7 @@ def test_other_types_are_converted_and_ordering_columns_are_optional(
 
 def test_rejected_rows_have_no_line(engine: DuckDBEngine, tmp_path: Path) -> None:
     pq.write_table(pa.table(COLUMNS), tmp_path / "table.parquet")
-    rejected = engine.collect(read_diagnoses(engine, tmp_path / "table.parquet").rejected).to_pylist()
+    rejected = engine.collect(read_events(engine, tmp_path / "table.parquet").rejected).to_pylist()
     assert [(row["line"], row["reason"]) for row in rejected] == [
         (None, "discharge before admission"),
         (None, "no patient id"),
@@ -47,7 +47,7 @@ def test_rejected_rows_have_no_line(engine: DuckDBEngine, tmp_path: Path) -> Non
 
 def test_a_code_with_a_line_end_is_rejected(engine: DuckDBEngine, tmp_path: Path) -> None:
     pq.write_table(pa.table({**COLUMNS, "code": ["A\nB"] * 3}), tmp_path / "table.parquet")
-    rows = engine.collect(read_diagnoses(engine, tmp_path / "table.parquet").rows)
+    rows = engine.collect(read_events(engine, tmp_path / "table.parquet").rows)
     assert rows["reason"][0].as_py() == "control character in patient id or code"
 
 
@@ -55,10 +55,10 @@ def test_a_missing_column_and_a_damaged_file_are_refused(engine: DuckDBEngine, t
     path = tmp_path / "table.parquet"
     pq.write_table(pa.table({"patient_id": ["7"], "code": ["A"]}), path)
     with raises_user_error("missing-column", "admit_date, discharge_date"):
-        read_diagnoses(engine, path)
+        read_events(engine, path)
     path.write_bytes(b"PAR1")
     with raises_user_error("unreadable-file"):
-        read_diagnoses(engine, path)
+        read_events(engine, path)
     (tmp_path / "folder").mkdir()
     with raises_user_error("no-parquet-file", tmp_path / "folder"):
-        read_diagnoses(engine, tmp_path / "folder")
+        read_events(engine, tmp_path / "folder")

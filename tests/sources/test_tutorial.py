@@ -7,7 +7,7 @@ import pytest
 
 from ehr_bert.engines import DuckDBEngine
 from ehr_bert.schemas import DIAGNOSES
-from ehr_bert.sources import read_diagnoses
+from ehr_bert.sources import read_events
 from tests.user_errors import raises_user_error
 
 HEADER = "patient\tadmitted\tdischarged\tdiagnosis\tpoa\tpriority\tthird_party\n"
@@ -16,7 +16,7 @@ GOOD = "7\t2014-03-01\t2014-03-02\tICD9_1\t1\t2\t0"
 
 def read(engine: DuckDBEngine, path: Path) -> tuple[list[dict], list[tuple]]:
     """Return the usable rows, and the rejected ones as (line, reason, row)."""
-    diagnoses = read_diagnoses(engine, path)
+    diagnoses = read_events(engine, path)
     rows = engine.collect(diagnoses.rows).to_pylist()
     rejected = [tuple(row.values()) for row in engine.collect(diagnoses.rejected).to_pylist()]
     assert sorted(row["reason"] for row in rows if row["reason"]) == sorted(row[1] for row in rejected)
@@ -157,7 +157,7 @@ def test_a_file_without_a_header_is_refused(
     engine: DuckDBEngine, tmp_path: Path, content: bytes, key: str
 ) -> None:
     with raises_user_error(key, "line 1"):
-        read_diagnoses(engine, write(tmp_path, content))
+        read_events(engine, write(tmp_path, content))
 
 
 def test_bytes_that_are_not_utf_8_are_refused_with_their_line_and_without_their_text(
@@ -171,12 +171,12 @@ def test_bytes_that_are_not_utf_8_are_refused_with_their_line_and_without_their_
 
 def test_a_missing_or_truncated_file_is_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
     with raises_user_error("missing-file"):
-        read_diagnoses(engine, tmp_path / "absent.tsv")
+        read_events(engine, tmp_path / "absent.tsv")
     packed = gzip.compress("".join(f"{HEADER}{GOOD}{n}\n" for n in range(999)).encode())
     with raises_user_error("unreadable-file"):
         read(engine, write(tmp_path, packed[:-20], "table.tsv.gz"))
 
 
 def test_columns_are_those_of_the_schema(engine: DuckDBEngine, tmp_path: Path) -> None:
-    rows = read_diagnoses(engine, write(tmp_path, HEADER + GOOD)).rows
+    rows = read_events(engine, write(tmp_path, HEADER + GOOD)).rows
     assert rows.schema().to_pyarrow().names == [*DIAGNOSES.names, "reason", "unreadable"]
