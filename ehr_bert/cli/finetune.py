@@ -90,9 +90,9 @@ def run(arguments: argparse.Namespace) -> None:
     task, tuning = binary_task(cohort, arguments.task), Tuning.read(arguments.settings)
     grid = Grid(arguments.output, arguments.cohort, task, arguments.model, tuning)
     problem = Problem.of(cohort, task, arguments.model, tuning)
-    problem.check(arguments.train_sizes)
+    problem.check_sizes(arguments.train_sizes)
     missing = [run for run in runs if not run.is_finished]
-    # A broken export is reported now, and not after hours of other runs.
+    # An unreadable export is reported now instead of after hours of other runs.
     if any(contender(run.model).reads_export for run in missing):
         problem.check_export()
     grid.start(problem)
@@ -108,8 +108,8 @@ def run(arguments: argparse.Namespace) -> None:
         mininterval=0.1 if sys.stderr.isatty() else PROGRESS_LOG_SECONDS,
         disable=not (accelerator.is_main_process and logger.isEnabledFor(logging.INFO)),
     ) as bar:
-        for done in run_contenders(grid, problem, missing, processes):
-            bar.set_postfix_str(str(done), refresh=False)
+        for finished_run in run_contenders(grid, problem, missing, processes):
+            bar.set_postfix_str(str(finished_run), refresh=False)
             bar.update()
     model_folder = save_best_model(grid, problem, arguments.head)
     if accelerator.is_main_process:

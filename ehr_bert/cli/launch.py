@@ -17,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         "training folder on a disk shared by all workers; a training run in it is resumed",
     )
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--slurm", action="store_true", help="submit a Slurm job with one worker per node")
-    where.add_argument("--local", type=count, metavar="N", help="run N workers on this machine")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--slurm", action="store_true", help="submit a Slurm job with one worker per node")
+    target.add_argument("--local", type=count, metavar="N", help="run N workers on this machine")
     parser.add_argument(
         "--gpus-per-node",
         type=count,

@@ -156,7 +156,7 @@ def with_flags(recipe: "Recipe", given: Mapping[str, Any]) -> "Recipe":
     )
 
 
-def _add_optional(group: "argparse._ActionsContainer", flag: str, kind: type, purpose: str) -> None:
+def _add_optional(group: "argparse._ActionsContainer", flag: str, value_type: type, purpose: str) -> None:
     """Add an option without a default."""
-    metavar = {int: "N", float: "X", str: "NAME", Path: "FILE"}[kind]
-    group.add_argument(flag, type=kind, metavar=metavar, help=purpose)
+    metavar = {int: "N", float: "X", str: "NAME", Path: "FILE"}[value_type]
+    group.add_argument(flag, type=value_type, metavar=metavar, help=purpose)

@@ -12,7 +12,7 @@ from ehr_bert.weights.hugging_face import HEADS_FILE
 
 
 def write_heads(folder: Path, heads: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Write `heads.safetensors`, unless there are no further heads.
+    """Write `heads.safetensors`, unless there are no additional heads.
 
     Args:
         folder: Export folder.
@@ -31,7 +31,7 @@ def write_heads(folder: Path, heads: Mapping[str, np.ndarray]) -> dict[str, int]
 
 
 def heads_text(parameters: Mapping[str, int]) -> str:
-    """Return the sentence of the model card on further heads, empty if there are none."""
+    """Return the sentence of the model card on additional heads, empty if there are none."""
     if not parameters:
         return ""
     counts = ", ".join(f"`{name}` ({count:,} parameters)" for name, count in parameters.items())

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertForPreTraining
 from ehr_bert.errors import UserError
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.model.pretraining import PretrainingModel
-from ehr_bert.weights.names import is_further_head, is_kernel_transposed, parameter_names
+from ehr_bert.weights.names import is_additional_head, is_kernel_transposed, parameter_names
 
 BY_TOKEN = ("encoder/embeddings/tokens/embeddings", "masked_codes/bias")
 """Weights with one row per token."""
@@ -58,7 +58,7 @@ def _weights(model: PretrainingModel) -> dict[str, np.ndarray]:
     weights = {}
     for variable in model.weights:
         name = variable.path.partition("/")[2]
-        if is_further_head(name):
+        if is_additional_head(name):
             continue
         value = variable.value.numpy().astype(np.float32)
         weights[name] = value.T.copy() if is_kernel_transposed(name) else value

@@ -27,7 +27,7 @@ TRACE_FIELDS = ("metadata_props", "doc_string")
 
 
 class Logits(torch.nn.Module):
-    """Logits of both objectives. The stay head reads what it read in training (`stay_pooling`).
+    """Logits of both objectives. The stay head reads the same input as in training (`stay_pooling`).
 
     Args:
         exported: The PyTorch model.

@@ -1,4 +1,4 @@
-"""The input of an export: a trained model, its tokens, and what is known about its training."""
+"""The input of an export: a trained model, its tokens, and facts about its training run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.training.record.checkpoints import read_weights, step_of
 from ehr_bert.training.record.folder import TrainingFolder, load_model
 from ehr_bert.vocabulary import Vocabulary
-from ehr_bert.weights.names import separate_further_heads
+from ehr_bert.weights.names import separate_additional_heads
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TrainedModel:
         mask_id: Id of the token that replaced masked codes.
         cls_id: Id of the token before each patient, None if there was none.
         examples: TFRecord files of the training run that still exist.
-        facts: How the model was trained.
+        facts: Facts about the training run.
         heads: Weights of heads that stock BERT does not have, by name, in the layout of Keras.
     """
 
@@ -63,7 +63,7 @@ def read_trained_model(checkpoint: Path, vocabulary_file: Path | None = None) ->
         cls_id=conventions["cls_id"],
         examples=tuple(path for path in map(Path, conventions.get("paths", [])) if path.exists()),
         facts=read_training_facts(folder, step_of(checkpoint.name)),
-        heads=separate_further_heads(read_weights(checkpoint))[1],
+        heads=separate_additional_heads(read_weights(checkpoint))[1],
     )
 
 

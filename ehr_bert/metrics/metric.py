@@ -1,4 +1,4 @@
-"""Metrics of a binary prediction, the registry that lists them, and what they share.
+"""Metrics of a binary prediction, their registry, and the computations that they share.
 
 Shapes: `N` examples, `R` bootstrap replicates (columns of weights), `U` distinct probabilities.
 """

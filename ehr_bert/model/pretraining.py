@@ -40,7 +40,7 @@ class PretrainingModel(keras.Model):
 
     Args:
         config: Shape of the model.
-        further_heads: Builders of additional heads, by objective.
+        additional_heads: Builders of additional heads, by objective.
 
     Attributes:
         config: Shape of the model.
@@ -53,7 +53,7 @@ class PretrainingModel(keras.Model):
     def __init__(
         self,
         config: ModelConfig,
-        further_heads: Mapping[str, HeadBuilder] = MappingProxyType({}),
+        additional_heads: Mapping[str, HeadBuilder] = MappingProxyType({}),
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -63,7 +63,7 @@ class PretrainingModel(keras.Model):
         self.stay = StayHead(config, name="stay", dtype=self.dtype_policy)
         self.heads: dict[str, Any] = {"masked_codes": self.masked_codes, "prolonged_stay": self.stay} | {
             name: builder.head(config, name=name, dtype=self.dtype_policy)
-            for name, builder in further_heads.items()
+            for name, builder in additional_heads.items()
         }
 
     def output_table(self) -> tuple[keras.Variable, keras.Variable]:
@@ -97,7 +97,7 @@ def build_model(
     config: ModelConfig,
     seed: int,
     precision: str = "float32",
-    further_heads: Mapping[str, HeadBuilder] = MappingProxyType({}),
+    additional_heads: Mapping[str, HeadBuilder] = MappingProxyType({}),
 ) -> PretrainingModel:
     """Build a model and its weights, as a function of `config`, `seed` and the additional heads.
 
@@ -106,14 +106,14 @@ def build_model(
         seed: Seed of the weights.
         precision: `float32`, or `bfloat16` for the matrix products. Weights, softmax, layer normalisation and
             losses are in float32 in both cases.
-        further_heads: Builders of additional heads, by objective.
+        additional_heads: Builders of additional heads, by objective.
     """
     if config.vocab_size is None:
         raise ValueError("the config has no vocab_size. Set it before the model is built.")
     keras.utils.set_random_seed(seed)
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
-    model = PretrainingModel(config, further_heads, name="ehr_bert", dtype=policy)
-    batch, layout = smallest_batch(further_heads.values())
+    model = PretrainingModel(config, additional_heads, name="ehr_bert", dtype=policy)
+    batch, layout = smallest_batch(additional_heads.values())
     model(batch, layout=layout)
     return model
 

@@ -18,7 +18,7 @@ OBJECTIVES: Registry[type[Objective[Any]]] = Registry(
 
 def default_objectives() -> list[Objective[Any]]:
     """Return all registered objectives with their default settings."""
-    return [kind(name, kind.settings_type()) for name, kind in OBJECTIVES.items()]
+    return [objective(name, objective.settings_type()) for name, objective in OBJECTIVES.items()]
 
 
 DEFAULT_OBJECTIVES = ("masked_codes", "prolonged_stay")

@@ -65,17 +65,17 @@ def vocabulary_loss(
         scores = tf.matmul(x, compute_table, transpose_b=True)  # [N, V]
         highest = fused(_highest, scores, bias)
         exponentials, total = fused(_exponentials, scores, bias, highest)
-        own = tf.gather(table, label)  # [N, H]
+        label_rows = tf.gather(table, label)  # [N, H]
         x32 = tf.cast(x, tf.float32)
         # Taken from the scores, since another product may round differently and never equal the maximum.
-        own_score = tf.cast(tf.gather(scores, label, batch_dims=1), tf.float32)  # [N]
-        own_score += tf.gather(bias, label)
-        loss += tf.reduce_sum(weight * (tf.math.log(total) + highest - own_score))
-        correct += tf.reduce_sum(weight * tf.cast(own_score >= highest, tf.float32))
+        label_score = tf.cast(tf.gather(scores, label, batch_dims=1), tf.float32)  # [N]
+        label_score += tf.gather(bias, label)
+        loss += tf.reduce_sum(weight * (tf.math.log(total) + highest - label_score))
+        correct += tf.reduce_sum(weight * tf.cast(label_score >= highest, tf.float32))
 
         share = weight / total  # [N]
         mean = tf.cast(tf.matmul(exponentials, compute_table), tf.float32)  # [N, H]
-        d_vectors.append(share[:, None] * mean - weight[:, None] * own)
+        d_vectors.append(share[:, None] * mean - weight[:, None] * label_rows)
         scaled = tf.cast(x32 * share[:, None], compute)  # [N, H]
         of_table = tf.matmul(exponentials, scaled, transpose_a=True)  # [V, H]
         of_bias = tf.matmul(tf.cast(share, compute)[None], exponentials)[0]  # [V]
@@ -130,6 +130,6 @@ def vocabulary_ranks(
 
 def _ranks(scores: tf.Tensor, bias: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     biased = tf.cast(scores, tf.float32) + bias  # [N, V]
-    own = tf.gather(biased, labels, batch_dims=1)  # [N]
-    higher = tf.reduce_sum(tf.cast(biased > own[:, None], tf.int32), axis=1)
-    return tf.reduce_logsumexp(biased, axis=1) - own, higher
+    label_scores = tf.gather(biased, labels, batch_dims=1)  # [N]
+    higher = tf.reduce_sum(tf.cast(biased > label_scores[:, None], tf.int32), axis=1)
+    return tf.reduce_logsumexp(biased, axis=1) - label_scores, higher

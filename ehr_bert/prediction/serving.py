@@ -109,8 +109,8 @@ def predict(
             table = _predict_part(part, saved, embeddings, runtime)
             table = table if has_dates else table.drop_columns("index_date")
             if writer is None:
-                kind = pq.ParquetWriter if output.suffix == ".parquet" else pa_csv.CSVWriter
-                writer = kind(temporary, table.schema)
+                writer_type = pq.ParquetWriter if output.suffix == ".parquet" else pa_csv.CSVWriter
+                writer = writer_type(temporary, table.schema)
             writer.write_table(table)
             examples += len(table)
             total += pc.sum(table["risk"]).as_py()

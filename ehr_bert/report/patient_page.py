@@ -88,8 +88,8 @@ def _largest_contributions(explanation: Explanation, title_of: Mapping[str, str]
     largest = float(np.abs(sums).max())
     rows = []
     for index, added, count in zip(first[order], sums[order].tolist(), counts[order], strict=True):
-        where = f"visit {explanation.visits[index]}" if count == 1 else f"{count} visits"
-        rows.append(_row(explanation, index, title_of, where, added, largest))
+        occurrence = f"visit {explanation.visits[index]}" if count == 1 else f"{count} visits"
+        rows.append(_row(explanation, index, title_of, occurrence, added, largest))
     return [
         element("h2", "Largest contributions"),
         element("table", _header("code", "title", "occurrence", "contribution", ""), *rows),
@@ -169,7 +169,7 @@ def _row(
     explanation: Explanation,
     index: int,
     title_of: Mapping[str, str],
-    where: str,
+    occurrence: str,
     contribution: float,
     largest: float,
 ) -> Element:
@@ -180,7 +180,7 @@ def _row(
         "tr",
         element("td", element("code", code)),
         element("td", title_of[code], element("span", read_as, class_="quiet")),
-        element("td", where, class_="number quiet"),
+        element("td", occurrence, class_="number quiet"),
         element("td", signed(contribution), class_="number"),
         element("td", bar(contribution, max(largest, 1e-9))),
     )

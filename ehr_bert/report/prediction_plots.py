@@ -73,7 +73,7 @@ def write_plots(results: Results, curves: Mapping[str, Predictions], folder: Pat
 
 def _write_plot(draw: Callable[[Axes], None], title: str, stem: Path) -> list[Path]:
     """Write one plot as PNG and SVG."""
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in _NO_DATE]
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in _NO_DATE]
     settings = matplotlib.rc_context({"svg.hashsalt": "ehr-bert", "svg.fonttype": "none", "font.size": 9})
     with settings, atomic_files(*paths) as temporaries:
         figure = Figure(figsize=(9, 5), layout="constrained")
@@ -82,8 +82,8 @@ def _write_plot(draw: Callable[[Axes], None], title: str, stem: Path) -> list[Pa
         draw(axes)
         axes.set_title(title, fontsize=9, loc="left", wrap=True)
         figure.legend(loc="outside right center", frameon=False)
-        for temporary, (kind, metadata) in zip(temporaries, _NO_DATE.items(), strict=True):
-            figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
+        for temporary, (suffix, metadata) in zip(temporaries, _NO_DATE.items(), strict=True):
+            figure.savefig(temporary, format=suffix, dpi=150, metadata=metadata)
     return paths
 
 

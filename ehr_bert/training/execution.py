@@ -73,7 +73,7 @@ def pretrain(request: PretrainingRequest) -> PretrainingResult:
         precision = resolve_precision(inputs.recipe.precision, device_kind(strategy))
         with strategy.scope():
             model = build_model(
-                inputs.recipe.model, inputs.recipe.seed, precision, inputs.recipe.further_heads()
+                inputs.recipe.model, inputs.recipe.seed, precision, inputs.recipe.additional_heads()
             )
         evaluator = _evaluator(request, inputs, model, strategy) if request.evaluate else None
         if evaluator and not request.train:

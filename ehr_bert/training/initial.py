@@ -24,7 +24,7 @@ from ehr_bert.weights.matching import (
     match_rows,
     same_rows,
 )
-from ehr_bert.weights.names import is_further_head, separate_further_heads
+from ehr_bert.weights.names import is_additional_head, separate_additional_heads
 from ehr_bert.weights.pretrained import Pretrained, list_names
 from ehr_bert.weights.tensorflow1 import is_tensorflow1, pretrained_tensorflow1
 
@@ -61,7 +61,7 @@ def read_pretrained(path: Path, config_file: Path | None = None) -> Pretrained:
         return pretrained_tensorflow1(prefix, config_file)
     folder = TrainingFolder(prefix.parent)
     conventions = read_json(folder.examples_file)
-    weights, heads = separate_further_heads(read_weights(prefix))
+    weights, heads = separate_additional_heads(read_weights(prefix))
     return Pretrained(
         config=folder.config(),
         weights=weights,
@@ -187,13 +187,13 @@ def initialise_from(
     }
     for name in fitting:
         variables[name].assign(parent.heads[name])
-    further = {name for name in initial if is_further_head(name)}
+    additional = {name for name in initial if is_additional_head(name)}
     return Initialisation(
         parent,
         matching,
         new_codes,
         _unknown_codes(vocabulary, matching, files),
-        random=(*parent.missing, *sorted(further - fitting)),
+        random=(*parent.missing, *sorted(additional - fitting)),
         unused_heads=tuple(sorted(parent.heads.keys() - fitting)),
     )
 

@@ -110,9 +110,9 @@ def build_optimizer(
         variables: Weights to train.
     """
     settings = recipe.optimizer
-    kinds: dict[str, Any] = {"adamw": AdamW, "lamb": Lamb}
+    optimizer_types: dict[str, Any] = {"adamw": AdamW, "lamb": Lamb}
     schedule = PhasedSchedule(recipe.phases, phase_steps)
-    optimizer = kinds[settings.name](
+    optimizer = optimizer_types[settings.name](
         learning_rate=schedule,
         weight_decay=settings.weight_decay,
         beta_1=settings.beta_1,

@@ -1,4 +1,4 @@
-"""Phases of a training run: their batches, what is read from the examples, and the number of updates."""
+"""Phases of a training run: their batches, settings for reading the examples, and number of updates."""
 
 import logging
 import math

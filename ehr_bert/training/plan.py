@@ -109,12 +109,12 @@ class Plan:
     phases: tuple[PhaseWork, ...]
 
 
-def parameters(config: ModelConfig, further_heads: Iterable[Objective[Any]] = ()) -> int:
+def parameters(config: ModelConfig, additional_heads: Iterable[Objective[Any]] = ()) -> int:
     """Return the number of trained weights. Those of an unknown vocabulary are not counted.
 
     Args:
         config: Shape of the model.
-        further_heads: Objectives whose heads stock BERT does not have.
+        additional_heads: Objectives whose heads stock BERT does not have.
     """
     hidden, inner, vocabulary = config.hidden_size, config.intermediate_size, config.vocab_size or 0
     norm, square = 2 * hidden, hidden**2 + hidden
@@ -122,8 +122,8 @@ def parameters(config: ModelConfig, further_heads: Iterable[Objective[Any]] = ()
     block = 4 * square + 2 * norm + (hidden + 1) * inner + (inner + 1) * hidden
     masked_codes = square + norm + vocabulary
     stay = square + 2 * hidden + 2
-    further = sum(_head_parameters(objective, config) for objective in further_heads)
-    return tables + norm + config.num_hidden_layers * block + masked_codes + stay + further
+    additional = sum(_head_parameters(objective, config) for objective in additional_heads)
+    return tables + norm + config.num_hidden_layers * block + masked_codes + stay + additional
 
 
 def _head_parameters(objective: Objective[Any], config: ModelConfig) -> int:
@@ -281,7 +281,7 @@ def _plan(recipe: Recipe, devices: int, phases: Iterable[PhaseWork], of_patients
 
 
 def _parameters(recipe: Recipe) -> int:
-    return parameters(recipe.model, recipe.further_heads().values())
+    return parameters(recipe.model, recipe.additional_heads().values())
 
 
 def _precision(recipe: Recipe) -> str:

@@ -259,14 +259,17 @@ class Recipe(Settings):
         settings = {name: OBJECTIVES[name].settings_type() for name in DEFAULT_OBJECTIVES} | self.objectives
         object.__setattr__(self, "objectives", settings)
         for name, objective_settings in settings.items():
-            kind = OBJECTIVES[name]
+            objective_type = OBJECTIVES[name]
             if name in _RESERVED_NAMES:
                 raise UserError(
                     "reserved-objective", f"an objective cannot have the name {name}. Rename its entry point."
                 )
             for key, value in objective_settings.to_dict().items():
-                has_effect = objective_settings.enabled or key in ("enabled", *kind.used_when_disabled)
-                if not has_effect and value != getattr(kind.settings_type(), key):
+                has_effect = objective_settings.enabled or key in (
+                    "enabled",
+                    *objective_type.used_when_disabled,
+                )
+                if not has_effect and value != getattr(objective_type.settings_type(), key):
                     raise UserError(
                         "setting-without-effect",
                         f"{name}.{key} has no effect, since {name}.enabled is false. Remove one of them.",
@@ -291,7 +294,7 @@ class Recipe(Settings):
             name: objective for name, objective in self.all_objectives().items() if objective.settings.enabled
         }
 
-    def further_heads(self) -> dict[str, Objective[Any]]:
+    def additional_heads(self) -> dict[str, Objective[Any]]:
         """Return the enabled objectives whose heads are not those of stock BERT, by name."""
         return {
             name: objective

@@ -102,9 +102,9 @@ def read_hugging_face(folder: Path) -> Pretrained:
 
 def _config(folder: Path) -> ModelConfig:
     values = read_json(folder / "config.json")
-    if (kind := values.get("model_type", "bert")) != "bert":
+    if (model_type := values.get("model_type", "bert")) != "bert":
         raise UserError(
-            "unsupported-model", f"{folder} has a model of type {kind}. Use a model of type bert."
+            "unsupported-model", f"{folder} has a model of type {model_type}. Use a model of type bert."
         )
     if (positions := values.get("position_embedding_type", "absolute")) != "absolute":
         raise UserError(

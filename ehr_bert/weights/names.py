@@ -51,14 +51,14 @@ def parameter_names(num_hidden_layers: int) -> dict[str, str]:
     }
 
 
-def is_further_head(name: str) -> bool:
+def is_additional_head(name: str) -> bool:
     """Return whether a Keras weight belongs to a head that `BertForPreTraining` does not have."""
     return name.partition("/")[0] not in {layer.partition("/")[0] for layer in OUTSIDE_BLOCKS}
 
 
-def separate_further_heads(weights: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
-    """Return the Keras weights of the stock model, and those of further heads, by name."""
-    heads = {name: value for name, value in weights.items() if is_further_head(name)}
+def separate_additional_heads(weights: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
+    """Return the Keras weights of the stock model, and those of additional heads, by name."""
+    heads = {name: value for name, value in weights.items() if is_additional_head(name)}
     return {name: value for name, value in weights.items() if name not in heads}, heads
 
 

@@ -124,8 +124,8 @@ def test_without_its_table_nothing_of_it_exists(trained):
 
 def test_the_stock_weights_start_alike_with_and_without_it():
     config = dataclasses.replace(recipe_of(RECIPE).model, vocab_size=9)
-    heads = recipe_of(RECIPE + OBJECTIVE).further_heads()
-    models = [build_model(config, 3, further_heads=further) for further in (heads, {})]
+    heads = recipe_of(RECIPE + OBJECTIVE).additional_heads()
+    models = [build_model(config, 3, additional_heads=additional) for additional in (heads, {})]
     own, stock = ({variable.path: variable.numpy() for variable in model.variables} for model in models)
     assert own.keys() - stock.keys() == {f"ehr_bert/{name}" for name in WEIGHTS}
     for path, value in stock.items():
@@ -191,7 +191,7 @@ def test_a_model_is_initialised_with_the_head_or_reports_that_it_is_not_used(tra
 
 def test_a_plan_counts_its_head_and_its_predictions(trained):
     plan = plan_from_features(trained.request.recipe, trained.request.features, devices=1)
-    model = build_model(plan.config, 0, further_heads=trained.request.recipe.further_heads())
+    model = build_model(plan.config, 0, additional_heads=trained.request.recipe.additional_heads())
     assert plan.parameters == model.count_params()
     (phase,) = plan.phases
     assert phase.predictions["visit count"] == phase.predictions["prolonged stay"] == 4 * 5

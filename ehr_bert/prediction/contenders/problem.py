@@ -107,7 +107,7 @@ class Problem:
         """Patient number of each training example, from 0 without gaps: int64."""
         return np.unique(self.patients[self.train], return_inverse=True)[1]
 
-    def check(self, sizes: Sequence[int | None]) -> None:
+    def check_sizes(self, sizes: Sequence[int | None]) -> None:
         """Check training sizes.
 
         Raises:

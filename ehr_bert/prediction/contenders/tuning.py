@@ -15,7 +15,7 @@ _DECIDED_ELSEWHERE = {
     "head_learning_rate": "head_learning_rates",
     "frozen": "--models frozen_HEAD",
 }
-"""Settings of a single fit that a search overrides, and what to set instead."""
+"""Settings of a single fit that a search overrides, and the settings to use instead."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ehr_bert.files import atomic_files
 from ehr_bert.model.pretraining import PretrainingModel
 from ehr_bert.training.record.writing import writing
 from ehr_bert.weights.checkpoint_files import read_checkpoint, write_checkpoint
-from ehr_bert.weights.names import is_further_head
+from ehr_bert.weights.names import is_additional_head
 
 CHECKPOINT_NAME = "model.ckpt"
 NEWEST, BEST = "checkpoint", "best"
@@ -302,7 +302,7 @@ def _load(weights: dict[str, Any], prefix: str) -> None:
     def is_read(name: str) -> bool:
         """Return whether a variable is read. Further heads are, if the model has them."""
         return name in weights or (
-            name.startswith("model/") and not is_further_head(name.removeprefix("model/"))
+            name.startswith("model/") and not is_additional_head(name.removeprefix("model/"))
         )
 
     values = read_checkpoint(prefix, is_read)

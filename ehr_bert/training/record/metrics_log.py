@@ -56,13 +56,13 @@ class MetricsLog:
             with writing(file), atomic_files(file) as (temporary,):
                 temporary.write_text("".join(map(_line, lines)), encoding="utf-8")
 
-    def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
-        """Add metrics by name, prefixed with their kind: `train/...` or `eval/...`.
+    def write(self, step: int, prefix: str, metrics: Mapping[str, float]) -> None:
+        """Add metrics by name, with a prefix: `train/...` or `eval/...`.
 
         Raises:
             UserError: The file cannot be written (key `cannot-write`).
         """
-        named = {f"{kind}/{name}": value for name, value in metrics.items()}
+        named = {f"{prefix}/{name}": value for name, value in metrics.items()}
         line = {"step": step, **named}
         self._add([line])
         if not self._writes:

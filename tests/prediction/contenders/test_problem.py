@@ -53,7 +53,7 @@ def test_one_of_several_tasks_must_be_named(tmp_path):
 
 def test_training_sizes_out_of_range_are_refused(tmp_path):
     problem = Problem.of(read_cohort(write_cohort(tmp_path / "cohort")), "label", None, Tuning())
-    problem.check([2, 90, None])
+    problem.check_sizes([2, 90, None])
     for size in (1, 91):
         with raises_user_error("training-size-out-of-range", size, 91):
-            problem.check([41, size])
+            problem.check_sizes([41, size])
