@@ -112,6 +112,21 @@ DIAGNOSES = pa.schema(
 The last three columns order the codes of a visit, in ascending order with missing values last.
 """
 
+OBSERVATION = pa.schema(
+    [
+        pa.field("observation_start", pa.date32()),
+        pa.field("observation_end", pa.date32()),
+        pa.field("death_date", pa.date32()),
+        pa.field("observation_end_reason", pa.string()),
+    ]
+)
+"""Period of observation and death of a patient, as the last columns of `SEQUENCES` and in `COHORT`.
+
+The columns are those of `PATIENTS`. A value that the source does not state is null. In particular, the last
+discharge never replaces `observation_end`, and death does not end the observation. Labels and audits may use
+these columns, but they are no input of a model.
+"""
+
 SEQUENCES = pa.schema(
     [
         pa.field("patient_id", pa.string(), nullable=False),
@@ -120,13 +135,15 @@ SEQUENCES = pa.schema(
         pa.field("admit_date", pa.list_(pa.date32()), nullable=False),
         pa.field("los_days", pa.list_(pa.int32()), nullable=False),
         pa.field("days_to_next", pa.list_(pa.int32()), nullable=False),
+        *OBSERVATION,
     ]
 )
 """Sequences: one row per patient.
 
 `token_ids` and `visit_ids` (from 1, non-decreasing) have one value per token: a code or an optional context
 token. `admit_date`, `los_days` (discharge - admission, in days) and `days_to_next` (next admission - this
-discharge, in days; 0 for the last visit, negative if stays overlap) have one value per visit.
+discharge, in days; 0 for the last visit, negative if stays overlap) have one value per visit. The columns of
+`OBSERVATION` have one value per patient. Sequences of version 0.1 do not have them.
 """
 
 PATIENTS = pa.schema(
@@ -168,6 +185,7 @@ COHORT = pa.schema(
         pa.field("admit_date", pa.list_(pa.date32()), nullable=False),
         pa.field("los_days", pa.list_(pa.int32()), nullable=False),
         pa.field("days_to_next", pa.list_(pa.int32()), nullable=False),
+        *OBSERVATION,
     ]
 )
 """Cohort table: one row per patient and index date. One column of labels per task follows these columns.
@@ -175,7 +193,8 @@ COHORT = pa.schema(
 A history is as in `SEQUENCES` up to the index date, including discharges on that day. It contains codes
 instead of ids, so that each model can use its own vocabulary. `days_to_next` of the last visit is 0, even if
 another visit follows. `age` is in completed years at the index date. `age`, `sex` and dates are null if they
-are unknown.
+are unknown. The columns of `OBSERVATION` may describe the time after the index date: they are facts for
+labels and audits, and no model may use them. Cohort tables of version 0.1 do not have them.
 
 The column of a task has the type of its `TaskKind`; unknown labels are null.
 """

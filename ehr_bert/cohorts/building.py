@@ -18,6 +18,7 @@ from ehr_bert.cohorts.record import Record, add_columns, observed_patients, visi
 from ehr_bert.cohorts.rules import cohort_flow, eligibility_facts, eligibility_rules, rules_passed
 from ehr_bert.cohorts.source import Source
 from ehr_bert.errors import UserError
+from ehr_bert.schemas import OBSERVATION
 from ehr_bert.sequences.eligibility import FlowStep
 from ehr_bert.splits import with_split
 
@@ -25,7 +26,7 @@ _OUTCOME, _EXCLUSION, _PREDICTED = "outcome_", "exclude_", "asked_"
 """Prefixes of the names of code sets, next to `POPULATION` and `INDEX`. Predicted codes are not events."""
 
 _KEY = ("patient_id", "index_date")
-_FACTS = (*_KEY, "sex", "age")
+_FACTS = (*_KEY, "sex", "age", *OBSERVATION.names)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class LabelledExamples:
     """The examples of a cohort, stored by an engine.
 
     Attributes:
-        table: Distinct `patient_id` and `index_date`; `split`, `sex`, `age`; and one column per task.
+        table: Distinct `patient_id` and `index_date`; `split`, `sex`, `age`; the columns of `OBSERVATION`;
+            and one column per task.
         tasks: Names of the tasks.
         flow: The cohort flow; `rows` are examples.
         codes: Number of codes of the table in each code set of the definition.

@@ -17,10 +17,13 @@ from ehr_bert.cohorts.task_columns import kind_of_column
 from ehr_bert.errors import UserError
 from ehr_bert.files import SUMMARY_FILE, read_json
 from ehr_bert.ragged import offsets_of, spans
-from ehr_bert.schemas import COHORT, TASK_COLUMNS, Split
+from ehr_bert.schemas import COHORT, OBSERVATION, TASK_COLUMNS, Split
 
 COHORT_FOLDER = "cohort"
 """Name of the folder of Parquet files in the output of `ehr-bert cohort`."""
+
+_READ = pa.schema([field for field in COHORT if field.name not in OBSERVATION.names])
+"""The columns that are read. Those of `OBSERVATION` are not, so that no model can use them."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,8 @@ def cohort_of(table: pa.Table, facts: dict[str, Any], where: str) -> Cohort:
     """Return a table as a cohort.
 
     Args:
-        table: The columns of `COHORT`, and one column per task. N rows.
+        table: The columns of `COHORT`, and one column per task. N rows. The columns of `OBSERVATION`, which
+            tables of version 0.1 do not have, may be missing.
         facts: The content of the summary.
         where: Name of the table, for messages.
 
@@ -170,14 +174,14 @@ def cohort_of(table: pa.Table, facts: dict[str, Any], where: str) -> Cohort:
         UserError: A column is missing (key `missing-column`) or has another type (`column-type`), or the
             lists of a history differ in length (`list-lengths-differ`).
     """
-    for field in COHORT:
-        if field.name not in table.column_names:
+    for name in _READ.names:
+        if name not in table.column_names:
             raise UserError(
                 "missing-column",
-                f"{where}: the cohort table has no column {field.name}. Create it with `ehr-bert cohort`.",
+                f"{where}: the cohort table has no column {name}. Create it with `ehr-bert cohort`.",
             )
     tasks = {name: _task(table[name], name, where) for name in table.column_names if name not in COHORT.names}
-    table = table.select(COHORT.names).cast(COHORT)
+    table = table.select(_READ.names).cast(_READ)
     return Cohort(
         patient_ids=table["patient_id"].to_numpy(),
         index_date=table["index_date"].to_numpy().astype("datetime64[D]"),
@@ -200,7 +204,7 @@ def _task(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
 
 
 def _histories(table: pa.Table, where: str) -> Histories:
-    flat = {name: pc.list_flatten(table[name]) for name in COHORT.names[5:]}
+    flat = {name: pc.list_flatten(table[name]) for name in _READ.names[5:]}
     code_offsets, visit_offsets = (_offsets(table[name]) for name in ("codes", "admit_date"))
     # A dictionary comes first, as the texts of one array must not exceed 2 GiB.
     codes = flat["codes"].dictionary_encode().combine_chunks()

@@ -8,7 +8,7 @@ from ehr_bert.cohorts.building import LabelledExamples
 from ehr_bert.cohorts.record import add_columns
 from ehr_bert.cohorts.source import Source
 from ehr_bert.errors import UserError
-from ehr_bert.schemas import COHORT, DIAGNOSES, ContextKind
+from ehr_bert.schemas import COHORT, DIAGNOSES, OBSERVATION, ContextKind
 from ehr_bert.sequences.building import ordered_parts
 
 _SEPARATOR = "\x1f"
@@ -45,7 +45,12 @@ def cohort_parts(
     key = table.patient_id + _SEPARATOR + table.index_date.cast("string")
     # Users choose the names of tasks. Inside a struct they cannot clash with other columns.
     labels = ibis.struct({name: table[name] for name in examples.tasks})
-    facts = table.select("index_date", "split", "sex", "age", person="patient_id", labels=labels, example=key)
+    facts = table.select(
+        *("index_date", "split", "sex", "age", *OBSERVATION.names),
+        person="patient_id",
+        labels=labels,
+        example=key,
+    )
     keys = facts.select("index_date", "example", patient_id="person")
     rows = source.roll_up(source.usable.rows).join(keys, "patient_id")
     past = rows.filter(rows.discharge_date <= rows.index_date)
@@ -53,7 +58,7 @@ def cohort_parts(
         past.select(patient_id="example", **{name: name for name in DIAGNOSES.names[1:]})
     )
     known = None
-    if patients is not None:
+    if patients is not None and kinds:
         by_example = add_columns(keys, patients, "patient_id")
         known = by_example.drop("patient_id", "index_date").rename(patient_id="example")
     parts, codes = ordered_parts(engine, past, 0, kinds, known)

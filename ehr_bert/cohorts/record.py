@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from ehr_bert.engines import Engine
-from ehr_bert.schemas import PATIENTS
+from ehr_bert.schemas import OBSERVATION, PATIENTS
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,10 @@ class Record:
             `discharge_date`, the earliest `admit_date`, `los_days`, and one boolean column per code set, true
             if the visit has one of its codes.
         patients: One row per patient with a visit: `patient_id`; `last_discharge`; `sex`, `birth_date` and
-            `death_date`, null if unknown; `observed_until`, the last day on which an outcome would have been
-            recorded.
+            the columns of `OBSERVATION`, null if the source does not state them; and `observed_until`, the
+            last day on which an outcome would have been recorded according to the rules. Unlike
+            `observation_end`, it is never null: without a known end it is the last discharge or the day of
+            death.
     """
 
     visits: ir.Table
@@ -51,7 +53,8 @@ def observed_patients(visits: ir.Table, known: ir.Table | None, observed_until: 
     Args:
         visits: Visits, as `visits_of` returns them.
         known: `PATIENTS`, if the source has them.
-        observed_until: Last day of observation of all living patients, if it is stated.
+        observed_until: Last day of observation of all living patients, if a definition states it. It
+            changes the column `observed_until` but not `observation_end`.
     """
     patients = visits.group_by("patient_id").aggregate(last_discharge=visits.discharge_date.max())
     facts = {name: kind for name, kind in ibis.schema(PATIENTS).items() if name != "patient_id"}
@@ -67,7 +70,7 @@ def observed_patients(visits: ir.Table, known: ir.Table | None, observed_until: 
         "last_discharge",
         "sex",
         "birth_date",
-        "death_date",
+        *OBSERVATION.names,
         observed_until=ibis.least(until, alive_until),
     )
 

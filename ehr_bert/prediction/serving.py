@@ -25,7 +25,7 @@ from ehr_bert.prediction.optimization import FitSettings, Runtime
 from ehr_bert.prediction.predictor import SavedPredictor, load_predictor
 from ehr_bert.prediction.reading import encode
 from ehr_bert.ragged import offsets_of
-from ehr_bert.schemas import COHORT, ContextKind, Split
+from ehr_bert.schemas import ContextKind, Split
 from ehr_bert.sequences.building import SequenceOptions, build_histories
 from ehr_bert.sources import read_events
 from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
@@ -33,6 +33,9 @@ from ehr_bert.vocabulary import VOCABULARY_TABLE, Vocabulary
 logger = logging.getLogger(__name__)
 
 SEQUENCES_FOLDER = "sequences"
+
+_VISIT_COLUMNS = ("visit_ids", "admit_date", "los_days", "days_to_next")
+"""Columns of a history in `SEQUENCES` and in `COHORT`, besides the codes."""
 BATCH_TOKENS = FitSettings().batch_tokens
 """Maximum number of tokens that are computed at a time."""
 
@@ -174,7 +177,7 @@ def _diagnoses(path: Path, engine: Engine, facts: Mapping[str, Any]) -> Iterator
     histories = build_histories(engine, read_events(engine, path), seed=0, options=options)
     tokens = pa.array(histories.codes)
     for part in histories.parts:
-        columns = part.select("patient_id", "code_ranks", *COHORT.names[-4:]).order_by("patient_id")
+        columns = part.select("patient_id", "code_ranks", *_VISIT_COLUMNS).order_by("patient_id")
         yield _cohort(engine.collect(columns), "code_ranks", tokens, Split.TEST, str(path))
 
 
@@ -192,6 +195,6 @@ def _cohort(table: pa.Table, column: str, tokens: pa.Array, split: Split, where:
         "sex": pa.nulls(count, pa.string()),
         "age": pa.nulls(count, pa.int32()),
         "codes": codes,
-        **{name: table[name] for name in COHORT.names[-4:]},
+        **{name: table[name] for name in _VISIT_COLUMNS},
     }
     return cohort_of(pa.table(columns), {}, where)

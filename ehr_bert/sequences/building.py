@@ -25,7 +25,13 @@ from ehr_bert.sequences.eligibility import (
     eligible_rows,
     rare_codes,
 )
-from ehr_bert.sequences.histories import SortKeyBits, code_ranks, histories, ordering_ranks
+from ehr_bert.sequences.histories import (
+    SortKeyBits,
+    code_ranks,
+    histories,
+    ordering_ranks,
+    with_observation,
+)
 from ehr_bert.sequences.recoding import RollUpTally, recode, roll_up_rows
 from ehr_bert.sequences.tokens import code_counts, with_token_ids
 from ehr_bert.sources import CheckedEvents
@@ -102,7 +108,7 @@ class PatientHistories:
     Attributes:
         engine: Engine that stores them.
         events: The event table.
-        parts: Tables as `histories` returns them, each with one range of patient ids, in ascending order.
+        parts: Tables as `ordered_parts` returns them.
         codes: The codes and then the context tokens, by rank.
         tally: Counts of the rows of the diagnosis table.
     """
@@ -265,12 +271,12 @@ def ordered_parts(
         rows: Usable rows of a diagnosis table.
         seed: Seed of the splits that the source does not give.
         kinds: Kinds of context tokens.
-        patients: `PATIENTS`, for tokens of sex and age.
+        patients: `PATIENTS`, for tokens of sex and age, and for the columns of `OBSERVATION`.
         splits: `SPLITS` of the source, if any.
 
     Returns:
-        Tables as `histories` returns them, each with one range of patient ids, in ascending order; and the
-        codes and then the context tokens, by rank.
+        Tables as `histories` returns them and with the columns of `OBSERVATION`, each with one range of
+        patient ids, in ascending order; and the codes and then the context tokens, by rank.
     """
     codes = engine.materialise(code_ranks(rows))
     names = engine.collect(codes.order_by("code_rank"))["code"].to_pylist()
@@ -279,7 +285,9 @@ def ordered_parts(
     orderings = engine.materialise(ordering_ranks(rows))
     bits = SortKeyBits.for_ranks(len(names), _row_count(engine, orderings))
     parts = tuple(
-        engine.materialise(histories(part, codes, orderings, bits, seed, context, splits))
+        engine.materialise(
+            with_observation(histories(part, codes, orderings, bits, seed, context, splits), patients)
+        )
         for part in progress_bar(
             logger, engine.parts(rows, "patient_id"), desc="ordering visits", unit="part"
         )

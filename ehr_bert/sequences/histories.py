@@ -10,6 +10,7 @@ import ibis
 import ibis.expr.types as ir
 
 from ehr_bert.errors import UserError
+from ehr_bert.schemas import OBSERVATION
 from ehr_bert.sequences.context import Context
 from ehr_bert.sources.checks import ORDERING
 from ehr_bert.splits import with_split
@@ -98,9 +99,10 @@ def histories(
         splits: `SPLITS` of the source, if any.
 
     Returns:
-        The columns of `SEQUENCES` with `code_ranks` instead of `token_ids`, and `split`, `distinct_ranks`
-        (distinct values of `code_ranks`), `discharge_date` (of the last visit), `codes` (number of codes
-        without context tokens) and `diagnoses` (number of rows of the patient).
+        The columns of `SEQUENCES`, without those of `OBSERVATION` and with `code_ranks` instead of
+        `token_ids`; and `split`, `distinct_ranks` (distinct values of `code_ranks`), `discharge_date` (of the
+        last visit), `codes` (number of codes without context tokens) and `diagnoses` (number of rows of the
+        patient).
     """
     patients = _patients(diagnoses, codes, orderings, bits)
     visits_of = patients.stays.map(
@@ -140,6 +142,19 @@ def histories(
         ),
         discharge_date=visits_of[visits_of.length() - 1].discharge_date,
     )
+
+
+def with_observation(histories: ir.Table, patients: ir.Table | None) -> ir.Table:
+    """Add the columns of `OBSERVATION` to a table with one row per patient.
+
+    Args:
+        histories: The table.
+        patients: `PATIENTS`. All columns are null without it, and those of a patient whom it does not list.
+    """
+    if patients is None:
+        return histories.mutate(**{name: ibis.null(kind) for name, kind in ibis.schema(OBSERVATION).items()})
+    known = patients.select("patient_id", *OBSERVATION.names)
+    return histories.left_join(known, "patient_id").select(*histories.columns, *OBSERVATION.names)
 
 
 def _ordering(diagnoses: ir.Table) -> ir.IntegerValue:

@@ -16,7 +16,7 @@ def with_token_ids(histories: ir.Table, lookup: ir.Table) -> ir.Table:
     """Replace codes by token ids.
 
     Args:
-        histories: A table as `histories` returns it.
+        histories: A table as `ordered_parts` returns it.
         lookup: One row with a column `token_ids`, the id of each code by rank.
 
     Returns:

@@ -11,15 +11,17 @@ from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ehr_bert.codes import RollUp
+from ehr_bert.cohorts import record
 from ehr_bert.cohorts.cohort import read_cohort
 from ehr_bert.cohorts.definition import Definition
 from ehr_bert.cohorts.folder import write_cohort_folder
 from ehr_bert.files import SUMMARY_FILE
-from ehr_bert.schemas import DIAGNOSES, ContextKind, TaskKind
+from ehr_bert.schemas import DIAGNOSES, OBSERVATION, PATIENTS, ContextKind, TaskKind
 from ehr_bert.sequences.folder import write_sequences_folder
 from tests.cohorts.reference import reference_labels, visits_of, write_extracted
 from tests.sequences.messy import messy_rows
@@ -94,16 +96,20 @@ def some_patients(count):
     def some(day, spread, share):
         return day + timedelta(int(generator.integers(spread))) if generator.random() < share else None
 
-    return [
+    people = [
         {
             "patient_id": str(patient),
             "sex": [None, "F", "M"][patient % 3],
             "birth_date": some(date(1930, 1, 1), 20_000, 0.8),
             "death_date": some(date(2015, 1, 1), 900, 0.3),
             "observation_end": some(date(2015, 6, 1), 700, 0.5),
+            "observation_start": some(date(2010, 1, 1), 900, 0.7),
         }
         for patient in range(count)
     ]
+    for number, facts in enumerate(people):
+        facts["observation_end_reason"] = "enrolment" if facts["observation_end"] and number % 2 else None
+    return people
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +157,61 @@ def test_histories_equal_those_of_preprocessing(engine, tmp_path, data):
         own = rows[(rows["patient_id"] == row["patient_id"]) & (rows["discharge_date"] <= row["index_date"])]
         past = reference_patient(own)
         assert {name: row[name] for name in past} == past
+
+
+@pytest.mark.parametrize("name", ["each discharge, readmission", "a date, aged"])
+def test_observation_and_death_are_those_of_the_patient_table(engine, tmp_path, data, name):
+    folder, _, patients = data
+    known = {patient["patient_id"]: patient for patient in patients}
+    _, examples = build(engine, folder, tmp_path / "out", DEFINITIONS[name])
+    unknown = dict.fromkeys(OBSERVATION.names)
+    for row in examples:
+        facts = known.get(row["patient_id"], unknown)
+        assert {column: row[column] for column in unknown} == {column: facts[column] for column in unknown}
+    assert len({row["observation_end"] is None for row in examples}) == 2
+    assert any(row["death_date"] for row in examples)
+
+
+def test_observation_and_death_are_null_without_a_patient_table(engine, tmp_path, data):
+    _, examples = build(
+        engine, data[0] / "diagnoses", tmp_path / "out", DEFINITIONS["each discharge, readmission"]
+    )
+    assert not any(row[column] for row in examples for column in OBSERVATION.names)
+
+
+def test_the_last_discharge_replaces_the_end_only_where_rules_need_one(engine):
+    first = date(2015, 1, 1)
+    end, death = first + timedelta(90), first + timedelta(300)
+    rows = [
+        dict.fromkeys(DIAGNOSES.names)
+        | {"patient_id": patient, "admit_date": first, "discharge_date": first + timedelta(9), "code": "A"}
+        for patient in ("ended", "ended early", "dead", "unknown", "unlisted")
+    ]
+    people = [
+        {"patient_id": "ended", "observation_end": end, "observation_end_reason": "extraction"},
+        {"patient_id": "ended early", "observation_end": first},
+        {"patient_id": "dead", "observation_end": end, "death_date": death},
+        {"patient_id": "unknown"},
+    ]
+    visits = record.visits_of(engine, engine.load(pa.Table.from_pylist(rows, schema=DIAGNOSES)), {})
+    known = engine.load(pa.Table.from_pylist(people, schema=PATIENTS))
+    last = first + timedelta(9)
+    for stated, until in ((None, [end, end, last, last, last]), (death, [death] * 5)):
+        patients = engine.collect(
+            record.observed_patients(visits, known, stated).order_by("patient_id")
+        ).to_pylist()
+        assert [row["patient_id"] for row in patients] == [
+            "dead",
+            "ended",
+            "ended early",
+            "unknown",
+            "unlisted",
+        ]
+        assert [row["observation_end"] for row in patients] == [end, end, first, None, None]
+        assert [row["death_date"] for row in patients] == [death, None, None, None, None]
+        assert [row["observed_until"] for row in patients] == until
+    without = engine.collect(record.observed_patients(visits, None, None)).to_pylist()
+    assert {(row["observation_end"], row["observed_until"]) for row in without} == {(None, last)}
 
 
 def test_a_patient_keeps_the_split_of_preprocessing(engine, tmp_path, data):

@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 
 from ehr_bert.cohorts.cohort import cohort_of, read_cohort
-from ehr_bert.schemas import COHORT, Split, TaskKind
+from ehr_bert.schemas import COHORT, OBSERVATION, Split, TaskKind
 from tests.user_errors import raises_user_error
 
 ROWS = [
@@ -92,6 +94,27 @@ def test_the_type_of_a_column_gives_the_kind_of_its_task():
 def test_a_task_of_another_type_is_refused():
     with raises_user_error("column-type", "label", "string"):
         cohort_of(table(label=pa.array(["a", "b", "c"])), {}, "here")
+
+
+def test_observation_and_death_are_no_part_of_a_cohort_in_memory():
+    facts = {
+        "observation_start": pa.array([1, None, 3], pa.date32()),
+        "observation_end": pa.array([500, 600, None], pa.date32()),
+        "death_date": pa.array([None, 610, None], pa.date32()),
+        "observation_end_reason": pa.array(["extraction", None, None]),
+    }
+    known = table(label=pa.array([1, None, 0], pa.int32()))
+    for name, column in facts.items():
+        known = known.set_column(known.column_names.index(name), name, column)
+    of_version_01 = known.drop_columns(OBSERVATION.names)
+    assert list(facts) == OBSERVATION.names
+    assert len(of_version_01.columns) == len(COHORT) - 4 + 1
+    cohorts = [cohort_of(part, {}, "here") for part in (known, of_version_01)]
+    for one, other in (cohorts, [cohort.histories for cohort in cohorts]):
+        for field in dataclasses.fields(one):
+            if field.name != "histories":
+                np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+    assert list(cohorts[0].tasks) == ["label"]
 
 
 def test_a_missing_column_is_refused():

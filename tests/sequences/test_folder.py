@@ -1,18 +1,31 @@
 # Covers: ehr_bert.sequences.parquet, ehr_bert.sequences.summary
 import json
+from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ehr_bert.engines import DuckDBEngine
 from ehr_bert.engines import duckdb as duckdb_engine
-from ehr_bert.schemas import DIAGNOSES, REJECTED, SEQUENCES, SpecialToken, Split
+from ehr_bert.schemas import (
+    DIAGNOSES,
+    OBSERVATION,
+    REJECTED,
+    SEQUENCES,
+    ContextKind,
+    ObservationEndReason,
+    SpecialToken,
+    Split,
+)
 from ehr_bert.sequences import folder as folder_module
+from ehr_bert.sequences.building import SequenceOptions
 from ehr_bert.sequences.folder import write_sequences_folder
 from ehr_bert.sequences.summary import summary_text
 from ehr_bert.vocabulary import Vocabulary
+from tests.cohorts.reference import write_extracted
 from tests.sequences.messy import HEADER, messy_rows, tutorial_lines, write_tutorial_table
 from tests.user_errors import raises_user_error
 
@@ -40,6 +53,49 @@ def test_the_folder_contains_all_patients_sorted_by_id(
         assert ids == sorted(ids)
         assert len(ids) == summary["patients"][split.value]
     assert sum(summary["patients"].values()) == 200
+
+
+def observed(count: int) -> dict[str, dict]:
+    """The columns of `OBSERVATION` of patients, each known or null."""
+    generator = np.random.default_rng(11)
+
+    def day() -> date | None:
+        return (
+            date(2010, 1, 1) + timedelta(int(generator.integers(4000))) if generator.random() < 0.6 else None
+        )
+
+    people = {
+        str(patient): {"observation_start": day(), "observation_end": day(), "death_date": day()}
+        for patient in range(count)
+    }
+    for number, facts in enumerate(people.values()):
+        reason = list(ObservationEndReason)[number % len(ObservationEndReason)].value
+        facts["observation_end_reason"] = reason if facts["observation_end"] else None
+    return people
+
+
+def test_observation_and_death_are_those_of_the_patient_table(engine: DuckDBEngine, tmp_path: Path) -> None:
+    rows = messy_rows(101, seed=10)
+    people = observed(90)
+    patients = [{"patient_id": patient, **facts} for patient, facts in people.items()]
+    extracted = write_extracted(tmp_path / "extracted", rows, patients)
+    options = SequenceOptions(context=frozenset({ContextKind.SEX}))
+    for name, source in {"with": extracted, "without": extracted / "diagnoses"}.items():
+        write_sequences_folder(engine, source, tmp_path / name)
+    write_sequences_folder(engine, extracted, tmp_path / "tokens", options=options)
+    with_facts, without, with_tokens = (
+        pa.concat_tables([pq.read_table(tmp_path / name / "sequences" / split) for split in Split])
+        for name in ("with", "without", "tokens")
+    )
+    unknown = dict.fromkeys(OBSERVATION.names)
+    expected = [people.get(patient, unknown) for patient in with_facts["patient_id"].to_pylist()]
+    assert with_facts.select(OBSERVATION.names).to_pylist() == expected
+    assert with_tokens.select(OBSERVATION.names).to_pylist() == expected
+    assert unknown in expected
+    ends = zip(expected, with_facts["admit_date"].to_pylist(), strict=True)
+    assert any(facts["death_date"] and facts["death_date"] > days[-1] + timedelta(60) for facts, days in ends)
+    assert without.select(OBSERVATION.names).to_pylist() == [unknown] * 101
+    assert with_facts.drop_columns(OBSERVATION.names).equals(without.drop_columns(OBSERVATION.names))
 
 
 def test_every_row_is_counted_once(engine: DuckDBEngine, tmp_path: Path) -> None:

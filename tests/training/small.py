@@ -14,7 +14,7 @@ from ehr_bert.examples.tutorial import TutorialSettings
 from ehr_bert.examples.writing import write_files, write_folder
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.pickles import read_bencs, write_pickles
-from ehr_bert.schemas import SEQUENCES
+from ehr_bert.schemas import OBSERVATION, SEQUENCES
 from ehr_bert.training.inputs import FeatureSource
 from ehr_bert.training.recipe import Phase, Recipe
 from ehr_bert.training.request import PretrainingRequest
@@ -73,6 +73,7 @@ def write_packed(folder: Path, *lengths: int) -> FeatureSource:
             [[date(2000, 1, 1)] * len(stays) for _, stays, *_ in records],
             [stays for _, stays, *_ in records],
             gaps,
+            *([None] * PATIENTS for _ in OBSERVATION),
         ]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, SEQUENCES, strict=True)]
         (sequences / "sequences" / split).mkdir(parents=True, exist_ok=True)
