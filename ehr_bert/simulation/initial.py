@@ -49,7 +49,7 @@ class InitialStates:
         for sex in (0, 1):
             current, by_age = healthy, []
             for age in ages:
-                by_age.append(current)
+                by_age.append(_without_order(current))
                 current = _after_a_year(current, mechanism.rates(sex, age, FIRST_YEAR))
             sexes.append(by_age)
         return cls(np.array(sexes))
@@ -72,7 +72,7 @@ class InitialStates:
 
 
 def _after_a_year(current: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """Return the distribution a year later, of survivors, without an order of diseases."""
+    """Return the distribution of survivors a year later."""
     moving = [
         *range(len(CORE_DISEASES)),
         Transition.ACUTE,
@@ -101,8 +101,12 @@ def _after_a_year(current: np.ndarray, rates: np.ndarray) -> np.ndarray:
         for without, rate in zip(absent, leaf_rates, strict=True):
             moved[~without] += step[without] * (rate / top)
         step = moved
-    # A patient whose diseases began before enrolment has no recorded order of them.
-    ordered = result.reshape(_LEAVES, -1, 2, HIDDEN_STATES)
-    ordered[:, :, 0] += ordered[:, :, 1]
-    ordered[:, :, 1] = 0
     return result / result.sum()
+
+
+def _without_order(current: np.ndarray) -> np.ndarray:
+    """Return the distribution after the order of diseases is forgotten, which no record at entry shows."""
+    ordered = current.reshape(_LEAVES, -1, 2, HIDDEN_STATES)
+    forgotten = np.zeros_like(ordered)
+    forgotten[:, :, 0] = ordered.sum(2)
+    return forgotten.reshape(current.shape)
