@@ -19,7 +19,7 @@ from ehr_bert.simulation.records import SimulatedRecords
 from ehr_bert.simulation.trajectories import EXTRACTION, draw_entries, simulate_trajectories
 from ehr_bert.simulation.truth import TRUTH, RiskTables, landmarks, truth_rows
 
-CHUNK_PATIENTS = 10_000
+PATIENTS_PER_CHUNK = 10_000
 """Number of patients that are simulated at a time."""
 
 
@@ -103,7 +103,7 @@ class SimulatedChunk:
 
 
 @dataclass(frozen=True)
-class Population:
+class SimulatedPopulation:
     """What all chunks share."""
 
     settings: PopulationSettings
@@ -132,10 +132,10 @@ class Population:
     def chunk(self, number: int) -> SimulatedChunk:
         """Simulate a chunk. It depends only on the settings and its number."""
         settings, rng = self.settings, _generator(self.settings.seed, number)
-        before = number * CHUNK_PATIENTS
+        before = number * PATIENTS_PER_CHUNK
         # The last chunk has all its patients too, so that they do not depend on the number to keep.
-        kept = min(CHUNK_PATIENTS, settings.patients - before)
-        entries = draw_entries(self.initial, CHUNK_PATIENTS, rng)
+        kept = min(PATIENTS_PER_CHUNK, settings.patients - before)
+        entries = draw_entries(self.initial, PATIENTS_PER_CHUNK, rng)
         trajectories = simulate_trajectories(self.mechanism, entries, rng)
         recorded = trajectories.recorded
         symptoms = draw_symptoms(self.mechanism, recorded, rng)
@@ -168,13 +168,13 @@ def simulated_chunks(
         settings: The settings.
         parallel: Applies a function to all elements of a sequence, in order, as `map` does.
     """
-    count = -(-settings.patients // CHUNK_PATIENTS)
+    count = -(-settings.patients // PATIENTS_PER_CHUNK)
     yield from parallel(_chunk, [(settings, number) for number in range(count)])
 
 
 @lru_cache(maxsize=1)
-def _population(settings: PopulationSettings) -> Population:
-    return Population(settings)
+def _population(settings: PopulationSettings) -> SimulatedPopulation:
+    return SimulatedPopulation(settings)
 
 
 def _chunk(task: tuple[PopulationSettings, int]) -> SimulatedChunk:

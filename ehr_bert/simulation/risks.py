@@ -36,7 +36,7 @@ class RiskTable:
     Attributes:
         with_death: Probability of each outcome within each horizon; a patient who dies before it does not
             have it: float64 `[STATES, outcomes, horizons]`.
-        without_death: The same if nobody died; NaN for the outcome death.
+        without_death: The same if no patient died; NaN for the outcome death.
     """
 
     with_death: np.ndarray

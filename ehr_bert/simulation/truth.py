@@ -26,12 +26,12 @@ TRUTH = pa.schema(
         pa.field("full_risk_without_death", pa.float32()),
     ]
 )
-"""True risks: one row per patient, landmark, outcome and horizon, for patients who are alive, observed and
-without the outcome at the start of the day `landmark`.
+"""True risks: one row per patient, landmark, outcome and horizon, for living, observed patients without the
+outcome at the start of the day `landmark`.
 
 `risk` is the probability that the outcome comes on one of the `horizon_days` days from the landmark on, given
-everything recorded before that day; a patient who dies first does not have it. `risk_without_death` is the
-same if nobody died, null for the outcome `death`. `full_risk` and `full_risk_without_death` are the risks
+everything recorded before that day; patients with an earlier death do not have it. `risk_without_death` is the
+same if no patient died, null for the outcome `death`. `full_risk` and `full_risk_without_death` are the risks
 given the hidden facts too.
 """
 
@@ -41,7 +41,7 @@ class Landmark:
     """Patients at the start of a day, with what is known of them.
 
     Attributes:
-        patients: Those who are alive, observed and entered earlier: int64 `[N]`.
+        patients: Living, observed patients with an earlier entry: int64 `[N]`.
         probabilities: Probabilities of the hidden states given the record: float64 `[N, HIDDEN_STATES]`.
         recorded: Recorded part of the state: int64 `[N]`.
         leaves: Leaf flags: int64 `[N]`.

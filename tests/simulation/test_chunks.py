@@ -16,7 +16,7 @@ LANDMARKS = (date(2012, 2, 29), date(2016, 7, 1))
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "CHUNK_PATIENTS", 23)
+    monkeypatch.setattr(chunks, "PATIENTS_PER_CHUNK", 23)
 
 
 def settings(patients: int, **changes: object) -> PopulationSettings:

@@ -1,3 +1,4 @@
+# Covers: ehr_bert.simulation.records
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

@@ -34,7 +34,7 @@ def test_risks_under_constant_hazards_have_their_closed_form() -> None:
 @pytest.mark.parametrize("outcome", ["heart_failure", "depression", "death"])
 def test_risks_agree_with_the_matrix_exponential(outcome: str, with_death: bool) -> None:
     if outcome == "death" and not with_death:
-        pytest.skip("nobody dies")
+        pytest.skip("no patient dies")
     mechanism = mechanism_of(Preset.DEFAULT, visits=20)
     table = risk_table(mechanism, 0, 1948, DAY, HORIZONS)
     number, place = OUTCOMES.index(outcome), HORIZONS.index(400)
