@@ -30,9 +30,9 @@ TRUTH = pa.schema(
 outcome at the start of the day `landmark`.
 
 `risk` is the probability that the outcome comes on one of the `horizon_days` days from the landmark on, given
-everything recorded before that day; patients with an earlier death do not have it. `risk_without_death` is the
-same if no patient died, null for the outcome `death`. `full_risk` and `full_risk_without_death` are the risks
-given the hidden facts too.
+everything recorded before that day; patients with an earlier death do not have it. `risk_without_death` is
+the same if no patient died, null for the outcome `death`. `full_risk` and `full_risk_without_death` are the
+risks given the hidden facts too.
 """
 
 
