@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,13 @@ from ehr_bert.simulation.initial import InitialStates
 from ehr_bert.simulation.mechanism import Mechanism, Preset, mechanism_of
 from ehr_bert.simulation.recording import draw_symptoms, record
 from ehr_bert.simulation.records import SimulatedRecords
-from ehr_bert.simulation.trajectories import EXTRACTION, draw_entries, simulate_trajectories
+from ehr_bert.simulation.trajectories import (
+    EXTRACTION,
+    Entries,
+    Trajectories,
+    draw_entries,
+    simulate_trajectories,
+)
 from ehr_bert.simulation.truth import TRUTH, RiskTables, landmarks, truth_rows
 
 PATIENTS_PER_CHUNK = 10_000
@@ -103,6 +109,23 @@ class SimulatedChunk:
 
 
 @dataclass(frozen=True)
+class SimulatedLives:
+    """Events of the patients of a chunk.
+
+    Attributes:
+        entries: The patients at entry.
+        trajectories: Their events.
+        symptoms: The symptoms of the recorded events.
+        rng: Random generator for what is drawn next.
+    """
+
+    entries: Entries
+    trajectories: Trajectories
+    symptoms: np.ndarray
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True)
 class SimulatedPopulation:
     """What all chunks share."""
 
@@ -114,10 +137,10 @@ class SimulatedPopulation:
         mechanism = mechanism_of(settings.preset, settings.visits, settings.informative_censoring)
         object.__setattr__(self, "mechanism", mechanism)
 
-    @cached_property
+    @property
     def initial(self) -> InitialStates:
         """Distribution of the states at entry."""
-        return InitialStates.of(self.mechanism)
+        return _initial_states(self.settings.preset)
 
     @cached_property
     def coding(self) -> Coding:
@@ -129,32 +152,38 @@ class SimulatedPopulation:
         """The true risks by state."""
         return RiskTables(self.mechanism, self.settings.horizons)
 
-    def chunk(self, number: int) -> SimulatedChunk:
-        """Simulate a chunk. It depends only on the settings and its number."""
-        settings, rng = self.settings, _generator(self.settings.seed, number)
-        before = number * PATIENTS_PER_CHUNK
-        # The last chunk has all its patients too, so that they do not depend on the number to keep.
-        kept = min(PATIENTS_PER_CHUNK, settings.patients - before)
+    def lives(self, number: int) -> SimulatedLives:
+        """Simulate the events of a chunk. They depend only on the settings and its number."""
+        rng = _generator(self.settings.seed, number)
         entries = draw_entries(self.initial, PATIENTS_PER_CHUNK, rng)
         trajectories = simulate_trajectories(self.mechanism, entries, rng)
-        recorded = trajectories.recorded
-        symptoms = draw_symptoms(self.mechanism, recorded, rng)
+        symptoms = draw_symptoms(self.mechanism, trajectories.recorded, rng)
+        return SimulatedLives(entries, trajectories, symptoms, rng)
+
+    def chunk(self, number: int) -> SimulatedChunk:
+        """Simulate the records and true risks of a chunk."""
+        before = number * PATIENTS_PER_CHUNK
+        # The last chunk has all its patients too, so that they do not depend on the number to keep.
+        kept = min(PATIENTS_PER_CHUNK, self.settings.patients - before)
+        lives = self.lives(number)
         records = record(
             load_conditions(),
             self.coding,
             self.mechanism,
-            entries,
-            recorded,
-            symptoms,
+            lives.entries,
+            lives.trajectories.recorded,
+            lives.symptoms,
             number,
             before + 1,
             kept,
-            rng,
+            lives.rng,
         )
-        days = [(day - date(1970, 1, 1)).days for day in settings.landmarks]
-        marks = landmarks(self.mechanism, self.initial, entries, trajectories, symptoms, days)
+        days = [(day - date(1970, 1, 1)).days for day in self.settings.landmarks]
+        marks = landmarks(
+            self.mechanism, self.initial, lives.entries, lives.trajectories, lives.symptoms, days
+        )
         names = records.patients["patient_id"].combine_chunks()
-        rows = [truth_rows(self.tables, entries, marks[day], day, names) for day in days]
+        rows = [truth_rows(self.tables, lives.entries, marks[day], day, names) for day in days]
         return SimulatedChunk(records, pa.concat_tables([TRUTH.empty_table(), *rows]))
 
 
@@ -170,6 +199,12 @@ def simulated_chunks(
     """
     count = -(-settings.patients // PATIENTS_PER_CHUNK)
     yield from parallel(_chunk, [(settings, number) for number in range(count)])
+
+
+@cache
+def _initial_states(preset: Preset) -> InitialStates:
+    """Return the distribution of a preset, which the rates of visits and of leaving do not change."""
+    return InitialStates.of(mechanism_of(preset, PopulationSettings.visits))
 
 
 @lru_cache(maxsize=1)

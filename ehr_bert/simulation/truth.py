@@ -57,9 +57,19 @@ class Landmark:
     @property
     def has(self) -> np.ndarray:
         """Whether a patient has each of `OUTCOMES`: bool `[N, outcomes]`."""
-        core = [self.recorded >> (1 + number) & 1 for number in range(len(CORE_DISEASES))]
-        leaf = [self.leaves >> number & 1 for number in range(len(LEAF_DISEASES))]
-        return np.stack([*core, *leaf, np.zeros_like(self.leaves)], axis=1) == 1
+        return has_outcomes(self.recorded, self.leaves)
+
+
+def has_outcomes(recorded: np.ndarray, leaves: np.ndarray) -> np.ndarray:
+    """Return whether living patients have each of `OUTCOMES`: bool `[N, outcomes]`.
+
+    Args:
+        recorded: Recorded part of the state: int64 `[N]`.
+        leaves: Leaf flags: int64 `[N]`.
+    """
+    core = [recorded >> (1 + number) & 1 for number in range(len(CORE_DISEASES))]
+    leaf = [leaves >> number & 1 for number in range(len(LEAF_DISEASES))]
+    return np.stack([*core, *leaf, np.zeros_like(leaves)], axis=1) == 1
 
 
 def landmarks(
