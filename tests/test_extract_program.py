@@ -47,7 +47,7 @@ def extracted(out: Path, *arguments: object) -> dict[str, Any]:
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
-    return pq.read_table(out / "diagnoses").to_pylist()
+    return pq.read_table(out / "events").to_pylist()
 
 
 def test_a_store_is_extracted_and_preprocessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,7 +87,11 @@ def write_cohort_folder(
             "seed": seed,
             "roll_up": roll_up.value,
             "tokens": [kind.value for kind in ContextKind if kind in kinds],
-            "rows": {"read": usable.count + sum(usable.rejected.values()), "rejected": usable.rejected},
+            "rows": {
+                "read": usable.read,
+                "of_other_kinds": usable.other_kinds,
+                "rejected": usable.rejected,
+            },
             "codes": examples.codes,
         }
         summary = _summary(engine, examples, facts, findings)

@@ -13,9 +13,10 @@ def cohort_text(summary: dict[str, Any]) -> str:
     Args:
         summary: The result of `write_cohort_folder` or `write_pickled_cohort`.
     """
-    splits, rejected = summary["splits"], summary.get("rows", {}).get("rejected", {})
+    splits, rows = summary["splits"], summary.get("rows", {})
     lines = [
-        *(f"rejected: {count:,} rows, {reason}" for reason, count in rejected.items()),
+        *(f"rejected: {count:,} rows, {reason}" for reason, count in rows.get("rejected", {}).items()),
+        *([f"of other kinds: {rows['of_other_kinds']:,} rows"] if rows.get("of_other_kinds") else []),
         _line("Cohort flow", "patients", "examples"),
         *(_line(f"  {step['rule']}", step["patients"], step["rows"]) for step in summary["flow"]),
         _line("Splits", *splits),

@@ -1,6 +1,7 @@
 """Conversion of a checked diagnosis table to histories, which the engine stores, and then to sequences."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from ehr_bert.codes import RollUp
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 from ehr_bert.logs import progress_bar
-from ehr_bert.schemas import DIAGNOSES, ContextKind, SpecialToken, Split
+from ehr_bert.schemas import DIAGNOSES, ContextKind, EventKind, SpecialToken, Split
 from ehr_bert.sequences.context import Context
 from ehr_bert.sequences.eligibility import (
     Eligibility,
@@ -35,6 +36,7 @@ from ehr_bert.sequences.histories import (
 from ehr_bert.sequences.recoding import RollUpTally, recode, roll_up_rows
 from ehr_bert.sequences.tokens import code_counts, with_token_ids
 from ehr_bert.sources import CheckedEvents
+from ehr_bert.sources.checks import unreadable_values
 from ehr_bert.splits import sample_of, with_split
 from ehr_bert.vocabulary import CodeCount, Vocabulary
 
@@ -64,9 +66,11 @@ class RowTally:
     """Counts of the rows of a diagnosis table by how they were used.
 
     Attributes:
-        usable: Number of usable rows.
+        usable: Number of usable diagnoses.
+        other_kinds: Number of usable rows of other kinds, which sequences do not contain.
         rejected: Number of rejected rows by reason.
-        unreadable: Number of ordering values that were treated as missing.
+        unreadable: Number of unreadable values of the usable diagnoses, which are treated as missing, by
+            column.
         roll_up: Counts of the codes that a roll-up could not map.
         eligible: Usable rows that satisfy the rules on visits and patients.
         sampled: Number of eligible rows of the sampled patients.
@@ -74,8 +78,9 @@ class RowTally:
     """
 
     usable: int
+    other_kinds: int
     rejected: dict[str, int]
-    unreadable: int
+    unreadable: dict[str, int]
     roll_up: RollUpTally
     eligible: EligibleRows
     sampled: int
@@ -84,21 +89,28 @@ class RowTally:
 
 @dataclass(frozen=True)
 class UsableRows:
-    """The usable rows of a materialised diagnosis table.
+    """The usable diagnoses of a materialised event table.
 
     Attributes:
-        rows: The usable rows, as `DIAGNOSES`.
+        rows: The usable diagnoses, as `DIAGNOSES`.
         all_rows: All rows, which the engine stores until they are dropped.
-        count: Number of usable rows.
-        unreadable: Number of their ordering values that were treated as missing.
-        rejected: Number of other rows by reason.
+        count: Number of usable diagnoses.
+        other_kinds: Number of usable rows of other kinds.
+        unreadable: Number of unreadable values of the usable diagnoses, by column.
+        rejected: Number of rejected rows by reason.
     """
 
     rows: ir.Table
     all_rows: ir.Table
     count: int
-    unreadable: int
+    other_kinds: int
+    unreadable: dict[str, int]
     rejected: dict[str, int]
+
+    @property
+    def read(self) -> int:
+        """Number of rows of the table."""
+        return self.count + self.other_kinds + sum(self.rejected.values())
 
 
 @dataclass(frozen=True)
@@ -224,6 +236,7 @@ def build_histories(
     parts, codes = ordered_parts(engine, sampled, seed, options.context, events.patients, events.splits)
     tally = RowTally(
         usable=usable.count,
+        other_kinds=usable.other_kinds,
         rejected=usable.rejected,
         unreadable=usable.unreadable,
         roll_up=roll_up,
@@ -237,23 +250,24 @@ def build_histories(
 
 
 def usable_rows(engine: Engine, events: CheckedEvents) -> UsableRows:
-    """Materialise a diagnosis table and select its usable rows.
+    """Materialise an event table and select its usable diagnoses.
 
     Args:
         engine: Engine that stores the table.
         events: The event table.
 
     Raises:
-        UserError: No row of the table is usable (key `no-usable-rows`).
+        UserError: The table has no usable diagnosis (key `no-usable-rows`).
     """
     with progress_bar(logger, desc="reading diagnoses", total=1, unit="table") as progress:
-        all_rows = engine.materialise(events.rows)
+        all_rows = engine.materialise(events.rows.select(*DIAGNOSES.names, "kind", "reason", "unreadable"))
         progress.update()
-    count, unreadable, rejected = _row_counts(engine, all_rows)
-    if not count:
-        raise UserError("no-usable-rows", _no_usable_row_message(engine, events))
-    rows = all_rows.filter(all_rows.reason.isnull()).select(*DIAGNOSES.names)
-    return UsableRows(rows, all_rows, count, unreadable, rejected)
+    is_diagnosis = all_rows.reason.isnull() & (all_rows.kind == EventKind.DIAGNOSIS.value)
+    rows = all_rows.filter(is_diagnosis).select(*DIAGNOSES.names)
+    usable = _counted(engine, rows, all_rows)
+    if not usable.count:
+        raise UserError("no-usable-rows", _no_usable_row_message(engine, events, usable.other_kinds))
+    return usable
 
 
 def ordered_parts(
@@ -295,14 +309,26 @@ def ordered_parts(
     return parts, tuple(names)
 
 
-def _row_counts(engine: Engine, rows: ir.Table) -> tuple[int, int, dict[str, int]]:
-    """Return the number of usable rows, of their unreadable ordering values, and of other rows by reason."""
+def _counted(engine: Engine, rows: ir.Table, all_rows: ir.Table) -> UsableRows:
+    """Count all rows of a table by reason to reject them, kind, and unreadable values."""
     groups = engine.collect(
-        rows.group_by("reason").aggregate(rows=rows.count(), unreadable=rows.unreadable.sum())
+        all_rows.group_by("reason", "kind", "unreadable").aggregate(rows=all_rows.count())
     ).to_pylist()
-    (usable,) = [group for group in groups if group["reason"] is None] or [{"rows": 0, "unreadable": 0}]
-    rejected = {group["reason"]: group["rows"] for group in groups if group["reason"] is not None}
-    return usable["rows"], usable["unreadable"], dict(sorted(rejected.items()))
+    usable = [group for group in groups if group["reason"] is None]
+    diagnoses = [group for group in usable if group["kind"] == EventKind.DIAGNOSIS]
+    rejected: Counter[str] = Counter()
+    for group in groups:
+        if group["reason"] is not None:
+            rejected[group["reason"]] += group["rows"]
+    count = sum(group["rows"] for group in diagnoses)
+    return UsableRows(
+        rows=rows,
+        all_rows=all_rows,
+        count=count,
+        other_kinds=sum(group["rows"] for group in usable) - count,
+        unreadable=unreadable_values((group["unreadable"], group["rows"]) for group in diagnoses),
+        rejected=dict(sorted(rejected.items())),
+    )
 
 
 def _row_count(engine: Engine, table: ir.Table) -> int:
@@ -319,7 +345,12 @@ def _check_eligible_patients(path: Path, flow: tuple[FlowStep, ...]) -> None:
         )
 
 
-def _no_usable_row_message(engine: Engine, events: CheckedEvents) -> str:
+def _no_usable_row_message(engine: Engine, events: CheckedEvents, other_kinds: int) -> str:
+    if other_kinds:
+        return (
+            f"{events.path} has no usable diagnosis, but {other_kinds:,} rows of other kinds, which are not "
+            "used. Add rows of the kind diagnosis."
+        )
     first = engine.collect(events.rejected.limit(1)).to_pylist()
     if not first:
         return f"{events.path} contains only a header and no diagnoses. Check the path."

@@ -12,6 +12,7 @@ from ehr_bert.codes.systems import system_of
 from ehr_bert.engines import quantiles
 from ehr_bert.schemas import PROLONGED_STAY_DAYS, Split, is_context
 from ehr_bert.sequences.building import PatientHistories
+from ehr_bert.sources.checks import unreadable_ordering_values
 from ehr_bert.vocabulary import Vocabulary
 
 
@@ -51,15 +52,17 @@ def summarise_preprocessing(histories: PatientHistories, vocabulary: Vocabulary,
     return {
         "seed": seed,
         "rows": {
-            "read": tally.usable + sum(tally.rejected.values()),
+            "read": tally.usable + tally.other_kinds + sum(tally.rejected.values()),
             "sequence_codes": codes,
             "merged_duplicates": tally.sampled - codes,
+            "of_other_kinds": tally.other_kinds,
             "outside_dates": tally.eligible.outside_dates,
             "of_ineligible_patients": tally.eligible.of_ineligible,
             "outside_sample": eligible - tally.sampled,
             "rejected": tally.rejected,
         },
-        "unreadable_ordering_values": tally.unreadable,
+        "unreadable_ordering_values": unreadable_ordering_values(tally.unreadable),
+        "unreadable_values": tally.unreadable,
         "flow": [asdict(step) for step in tally.eligible.flow],
         "roll_up": asdict(tally.roll_up),
         "rare_codes": tally.rare and tally.rare.counts,
@@ -82,7 +85,7 @@ def summarise_preprocessing(histories: PatientHistories, vocabulary: Vocabulary,
 def summary_text(summary: dict[str, Any]) -> str:
     """Return a summary as text, with one line per fact."""
     rows = summary["rows"]
-    excluded = ("outside_dates", "of_ineligible_patients", "outside_sample")
+    excluded = ("of_other_kinds", "outside_dates", "of_ineligible_patients", "outside_sample")
     lines = [
         _line("rows read", rows["read"]),
         _line("  codes kept", rows["sequence_codes"]),
@@ -107,10 +110,10 @@ def summary_text(summary: dict[str, Any]) -> str:
         _line(f"visits longer than {PROLONGED_STAY_DAYS} days", summary["prolonged_stays"]),
         f"{'dates':{_LABEL_WIDTH}}  {summary['first_admission']} to {summary['last_discharge']}",
     ]
-    if summary["unreadable_ordering_values"]:
-        lines.append(
-            f"unreadable ordering values, treated as missing: {summary['unreadable_ordering_values']:,}"
-        )
+    lines += [
+        f"unreadable {name}, treated as missing: {count:,}"
+        for name, count in summary["unreadable_values"].items()
+    ]
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
-"""The extracted folder: diagnoses, patients and splits of a store, rejected rows, and a summary."""
+"""The extracted folder: events, patients and splits of a store, rejected rows, and a summary."""
 
 import logging
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,8 @@ from tqdm import tqdm
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
-from ehr_bert.schemas import DIAGNOSES, PATIENTS, REJECTED, SPLITS, ObservationEndReason, Split
-from ehr_bert.sources.checks import CheckedEvents, RejectionReason
+from ehr_bert.schemas import EVENTS, PATIENTS, REJECTED, SPLITS, ObservationEndReason, Split
+from ehr_bert.sources.checks import CheckedEvents, RejectionReason, unreadable_values
 from ehr_bert.sources.parquet import read_event_parquet
 from ehr_bert.sources.records import (
     NestedVisits,
@@ -30,7 +31,10 @@ from ehr_bert.sources.summary import Tally, summarise_extraction
 
 logger = logging.getLogger(__name__)
 
+EVENTS_FOLDER = "events"
 DIAGNOSES_FOLDER = "diagnoses"
+"""The folder of the event table in folders that version 0.1 wrote."""
+
 PATIENTS_FILE = "patients.parquet"
 SPLITS_FILE = "splits.parquet"
 
@@ -64,7 +68,7 @@ def write_extracted_folder(
         engine: Engine of the computation.
         records: Records of the store.
         where: Path or URL of the store, for messages.
-        folder: Folder for `diagnoses/*.parquet`, `patients.parquet`, `rejected.parquet`, `summary.json` and,
+        folder: Folder for `events/*.parquet`, `patients.parquet`, `rejected.parquet`, `summary.json` and,
             if the store defines splits, `splits.parquet`.
         without_visit: How to treat diagnoses without a visit id.
         nested: How to treat visits within other visits.
@@ -85,10 +89,10 @@ def write_extracted_folder(
         tally = _tally(engine, records, rows)
         if not tally.usable:
             raise _no_usable_diagnosis(engine, records, tally, without_visit, nested).prefixed(f"{where}: ")
-        usable = rows.filter(rows.reason.isnull()).select(*DIAGNOSES.names).distinct()
-        with _progress("writing diagnoses", "table") as progress:
-            ordered = usable.order_by(*DIAGNOSES.names)
-            engine.write_parquet([ordered], temporary / DIAGNOSES_FOLDER, DIAGNOSES, _FILE_ROWS)
+        usable = rows.filter(rows.reason.isnull()).select(*EVENTS.names).distinct()
+        with _progress("writing events", "table") as progress:
+            ordered = usable.order_by(*EVENTS.names)
+            engine.write_parquet([ordered], temporary / EVENTS_FOLDER, EVENTS, _FILE_ROWS)
             progress.update()
         engine.drop(rows)
         patients = patient_rows(records)
@@ -101,16 +105,26 @@ def write_extracted_folder(
         rejected = rejected_rows(records, without_visit, nested) if tally.rejected else None
         _write(engine, rejected, REJECTED, temporary / "rejected.parquet")
         summary = summarise_extraction(
-            engine, engine.read_parquet(temporary / DIAGNOSES_FOLDER), patients, splits, tally
+            engine, engine.read_parquet(temporary / EVENTS_FOLDER), patients, splits, tally
         )
         write_json(temporary / SUMMARY_FILE, summary)
     return summary
 
 
+def is_extracted_folder(folder: Path) -> bool:
+    """Return whether `write_extracted_folder` wrote a folder, in this version or in version 0.1."""
+    return _events_folder(folder).is_dir()
+
+
+def _events_folder(folder: Path) -> Path:
+    events, diagnoses = folder / EVENTS_FOLDER, folder / DIAGNOSES_FOLDER
+    return diagnoses if diagnoses.is_dir() and not events.is_dir() else events
+
+
 def read_extracted_folder(engine: Engine, folder: Path) -> CheckedEvents:
     """Read a folder that `write_extracted_folder` wrote.
 
-    Version 0.1 wrote no `observation_end_reason`; the column is null then.
+    Version 0.1 wrote diagnoses to `diagnoses`, and no `observation_end_reason`; the column is null then.
 
     Raises:
         UserError: A table or column is missing (keys `missing-table`, `missing-column`), a patient has
@@ -122,8 +136,7 @@ def read_extracted_folder(engine: Engine, folder: Path) -> CheckedEvents:
     if not patients.exists():
         raise UserError(
             "missing-table",
-            f"{patients} is missing. Extract again, or read only the diagnoses in "
-            f"{folder / DIAGNOSES_FOLDER}.",
+            f"{patients} is missing. Extract again, or read only the events in {_events_folder(folder)}.",
         )
     patient_table = with_reasons_of_ends(
         _read(engine, patients, PATIENTS, optional=("observation_end_reason",))
@@ -135,11 +148,11 @@ def read_extracted_folder(engine: Engine, folder: Path) -> CheckedEvents:
             "duplicate-patient",
             f"{patients}: {count:,} patients have several rows. Keep one row each.",
         )
-    diagnoses = read_event_parquet(engine, folder / DIAGNOSES_FOLDER)
+    events = read_event_parquet(engine, _events_folder(folder))
     if not splits.exists():
-        return replace(diagnoses, patients=patient_table)
+        return replace(events, patients=patient_table)
     split_table = _checked_splits(engine, _read(engine, splits, SPLITS), str(splits))
-    return replace(diagnoses, patients=patient_table, splits=split_table)
+    return replace(events, patients=patient_table, splits=split_table)
 
 
 def _read(engine: Engine, path: Path, schema: pa.Schema, optional: Collection[str] = ()) -> ir.Table:
@@ -166,23 +179,25 @@ def rejected_rows(records: StoreRecords, without_visit: WithoutVisit, nested: Ne
 
 def _tally(engine: Engine, records: StoreRecords, rows: ir.Table) -> Tally:
     groups = engine.collect(
-        rows.group_by("reason").aggregate(
+        rows.group_by("reason", "unreadable").aggregate(
             rows=rows.count(),
-            unreadable=rows.unreadable.sum(),
             one_day_visits=rows.is_one_day_visit.cast("int64").sum(),
             nested=rows.is_nested.cast("int64").sum(),
         )
     ).to_pylist()
-    by_reason = {group["reason"]: group for group in groups}
-    usable = by_reason.pop(None, {"rows": 0, "unreadable": 0, "one_day_visits": 0, "nested": 0})
+    usable = [group for group in groups if group["reason"] is None]
+    rejected: Counter[str] = Counter()
+    for group in groups:
+        if group["reason"] is not None:
+            rejected[group["reason"]] += group["rows"]
     read = engine.collect(records.diagnoses.aggregate(rows=records.diagnoses.count()))["rows"][0].as_py()
     return Tally(
         read=read,
-        usable=usable["rows"],
-        rejected={reason: by_reason[reason]["rows"] for reason in sorted(by_reason)},
-        unreadable=usable["unreadable"],
-        one_day_visits=usable["one_day_visits"],
-        nested=usable["nested"],
+        usable=sum(group["rows"] for group in usable),
+        rejected=dict(sorted(rejected.items())),
+        unreadable=unreadable_values((group["unreadable"], group["rows"]) for group in usable),
+        one_day_visits=sum(group["one_day_visits"] for group in usable),
+        nested=sum(group["nested"] for group in usable),
     )
 
 

@@ -22,8 +22,9 @@ from ehr_bert.toml import read_toml
 
 _DATES = ("admit_date", "discharge_date")
 _VISIT_ORDER = ("visit_index", "los_days")
+_OWN = ("date", "time")
 _PERSONAL = ("birth_date", "sex", "death_date")
-_COLUMNS = ("patient_id", "code", *_DATES, *_VISIT_ORDER, "system", *ORDERING, *_PERSONAL)
+_COLUMNS = ("patient_id", "code", *_DATES, *_VISIT_ORDER, *_OWN, "system", *ORDERING, *_PERSONAL)
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,13 @@ class TableMapping:
                 "missing-setting",
                 "[calendar] has no start_date. Add a day without quotes, such as 2000-01-01.",
             )
+        dated = [name for name in _OWN if name in columns]
+        if calendar and dated:
+            raise UserError(
+                "invalid-setting",
+                f"[columns] names {', '.join(dated)}, but the days of a [calendar] are constructed. Remove "
+                "one of them.",
+            )
         table = values.get("table")
         if not isinstance(table, str | None):
             raise UserError("invalid-setting", "table must be a text in quotes, the name of a table.")
@@ -117,7 +125,7 @@ def read_mapped(tables: RawTables, columns: TableMapping) -> StoreRecords:
     table = (mapping.table or tables.only).lower()
     raw = tables.read(table, dict.fromkeys(mapping.columns.values()))
     values = {name: raw[column] for name, column in mapping.columns.items()}
-    fields = {name: values[name] for name in ("patient_id", "code", *ORDERING) if name in values}
+    fields = {name: values[name] for name in ("patient_id", "code", *_OWN, *ORDERING) if name in values}
     visits = None
     if mapping.calendar:
         visits = _dated_visits(raw, values, mapping.calendar)

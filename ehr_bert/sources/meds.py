@@ -60,6 +60,7 @@ def read_meds(tables: RawTables, diagnoses: str = DIAGNOSIS_PATTERN) -> StoreRec
             record=("time", "code"),
             patient_id=rows.subject_id,
             date=rows.time,
+            time=rows.time,
             code=rows.code.re_replace("^.*/", ""),
             system=ibis.ifelse(
                 rows.code.contains("/"), system_named(system_name), system_by_shape(rows.code)

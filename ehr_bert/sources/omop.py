@@ -75,7 +75,7 @@ def read_omop(
             "condition_source_value",
             "condition_source_concept_id",
         ],
-        optional=["visit_detail_id", "condition_status_concept_id"],
+        optional=["condition_start_datetime", "visit_detail_id", "condition_status_concept_id"],
     )
     is_source = codes == OmopCodes.SOURCE
     concept_id = without_decimals(raw.condition_source_concept_id if is_source else raw.condition_concept_id)
@@ -122,6 +122,7 @@ def read_omop(
             patient_id=without_decimals(rows.person_id),
             visit_id=without_decimals(rows.visit_occurrence_id),
             date=rows.condition_start_date,
+            time=rows.condition_start_datetime,
             priority=_priority(condition_type, without_decimals(rows.condition_status_concept_id)),
             rejection=rejection,
             **coding,

@@ -1,4 +1,4 @@
-"""Diagnosis table in Parquet: one file, or a folder of files."""
+"""Event table in Parquet: one file, or a folder of files."""
 
 from pathlib import Path
 
@@ -7,45 +7,50 @@ import ibis.expr.types as ir
 
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
-from ehr_bert.schemas import DIAGNOSES
-from ehr_bert.sources.checks import ORDERING, CheckedEvents, check_rows
+from ehr_bert.schemas import DIAGNOSES, EVENTS
+from ehr_bert.sources.checks import CheckedEvents, check_rows
+
+_REQUIRED = ("patient_id", "admit_date", "discharge_date", "code")
 
 
 def read_event_parquet(engine: Engine, path: Path) -> CheckedEvents:
-    """Read the columns of `DIAGNOSES` by name.
+    """Read the columns of `EVENTS` by name.
 
-    Other types are converted. The columns of `ORDERING` are optional.
+    Other types are converted. Only the columns of patient, visit and code are required. Without `kind` all
+    rows are diagnoses.
 
     Raises:
         UserError: The file cannot be read (key `unreadable-file`), or a column is missing
             (`missing-column`).
     """
     stored = engine.read_parquet(path)
-    missing = [name for name in DIAGNOSES.names if name not in stored.columns and name not in ORDERING]
+    missing = [name for name in _REQUIRED if name not in stored.columns]
     if missing:
         raise UserError(
             "missing-column",
-            f"{path} has no column {', '.join(missing)}. A diagnosis table has {', '.join(DIAGNOSES.names)}.",
+            f"{path} has no column {', '.join(missing)}. An event table has {', '.join(_REQUIRED)}.",
         )
     texts = stored.select(
-        **{
-            name: stored[name].cast("string") if name in stored.columns else ibis.null("string")
-            for name in DIAGNOSES.names
-        }
+        **{name: stored[name].cast("string") for name in EVENTS.names if name in stored.columns}
     )
-    fields = texts.select(**{name: texts[name].strip().nullif("") for name in texts.columns})
     return CheckedEvents(
         path=path,
-        rows=check_rows(fields, ibis.null("string")),
+        rows=check_rows(_stripped(texts), ibis.null("string")),
         rejected=_rejected(texts),
     )
 
 
+def _stripped(texts: ir.Table, **others: ir.Value) -> ir.Table:
+    return texts.select(**{name: texts[name].strip().nullif("") for name in texts.columns}, **others)
+
+
 def _rejected(texts: ir.Table) -> ir.Table:
     """Return the rejected rows. `line` is null, and `row` holds the columns, separated by tabs."""
-    row = ibis.literal("\t").join([texts[name].fill_null("") for name in DIAGNOSES.names])
-    fields = texts.select(**{name: texts[name].strip().nullif("") for name in texts.columns}, row=row)
-    rows = check_rows(fields, ibis.null("string"))
+    names = [name for name in EVENTS.names if name in texts.columns or name in DIAGNOSES.names]
+    row = ibis.literal("\t").join(
+        [texts[name].fill_null("") if name in texts.columns else ibis.literal("") for name in names]
+    )
+    rows = check_rows(_stripped(texts, row=row), ibis.null("string"))
     return (
         rows.filter(rows.reason.notnull())
         .select(line=ibis.null("int64"), reason="reason", row="row")

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from ehr_bert.codes import canonical
 from ehr_bert.schemas import PATIENTS
-from ehr_bert.sources.checks import ORDERING, RejectionReason, check_rows, day
+from ehr_bert.sources.checks import ORDERING, RejectionReason, check_rows
+from ehr_bert.sources.times import day
 
 
 class WithoutVisit(StrEnum):
@@ -67,6 +68,7 @@ _DIAGNOSIS_FIELDS = (
     "admit_date",
     "discharge_date",
     "date",
+    "time",
     "code",
     "system",
     "system_name",
@@ -83,10 +85,10 @@ def diagnosis_rows(raw: ir.Table, record: Sequence[str], **fields: ir.StringValu
         raw: Table of the store.
         record: Columns of `raw` that identify a row but not the patient, for error messages.
         **fields: Values by common name, where the store has them: `patient_id`; `visit_id`, or
-            `admit_date` and `discharge_date`; `date`, the day of the diagnosis itself; `code` as recorded,
-            `system`, the `CodeSystem` of the code, and `system_name`, the name of the system in the store;
-            `final_code`, which replaces `code` and is not normalised; the columns of `ORDERING`; `rejection`,
-            the reason to reject the row.
+            `admit_date` and `discharge_date`; `date` and `time`, the day and the time of the diagnosis
+            itself; `code` as recorded, `system`, the `CodeSystem` of the code, and `system_name`, the name of
+            the system in the store; `final_code`, which replaces `code` and is not normalised; the columns of
+            `ORDERING`; `rejection`, the reason to reject the row.
 
     Returns:
         All of these columns, null where not given, and `record` and `row`, two descriptions of the row.
@@ -125,10 +127,12 @@ def checked_diagnoses(records: StoreRecords, without_visit: WithoutVisit, nested
         (rows.names_no_visit, RejectionReason.NO_VISIT.value),
         else_=rows.visit_rejection,
     )
+    own_day = rows.date.coalesce(rows.time)
     fields = rows.select(
-        **{name: rows[name] for name in ("patient_id", *ORDERING, "is_nested", "record", "row")},
-        admit_date=ibis.ifelse(is_one_day_visit, rows.date, rows.admit_date),
-        discharge_date=ibis.ifelse(is_one_day_visit, rows.date, rows.discharge_date),
+        **{name: rows[name] for name in ("patient_id", *ORDERING, "date", "time")},
+        **{name: rows[name] for name in ("is_nested", "record", "row")},
+        admit_date=ibis.ifelse(is_one_day_visit, own_day, rows.admit_date),
+        discharge_date=ibis.ifelse(is_one_day_visit, own_day, rows.discharge_date),
         code=code,
         is_one_day_visit=is_one_day_visit,
         rejection=rejection.coalesce(visit_rejection),
@@ -172,7 +176,9 @@ def _with_days(records: StoreRecords, nested: NestedVisits) -> ir.Table:
     rows = records.diagnoses
     if records.visits is None:
         return rows.mutate(
-            names_no_visit=rows.admit_date.isnull() & rows.discharge_date.isnull() & rows.date.notnull(),
+            names_no_visit=rows.admit_date.isnull()
+            & rows.discharge_date.isnull()
+            & rows.date.coalesce(rows.time).notnull(),
             visit_rejection=ibis.null("string"),
             is_nested=ibis.literal(False),
         )

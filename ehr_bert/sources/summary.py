@@ -9,7 +9,8 @@ from ibis import _
 
 from ehr_bert.codes.systems import system_of
 from ehr_bert.engines import Engine, quantiles
-from ehr_bert.schemas import PROLONGED_STAY_DAYS
+from ehr_bert.schemas import PROLONGED_STAY_DAYS, EventKind
+from ehr_bert.sources.checks import unreadable_ordering_values
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Tally:
         read: Number of rows.
         usable: Number of usable rows.
         rejected: Number of rejected rows by reason.
-        unreadable: Number of unreadable ordering values of usable rows, which are treated as missing.
+        unreadable: Number of unreadable values of usable rows, which are treated as missing, by column.
         one_day_visits: Number of usable rows without a visit id, which became one-day visits.
         nested: Number of usable rows whose visit was given the days of the enclosing visit.
     """
@@ -28,19 +29,19 @@ class Tally:
     read: int
     usable: int
     rejected: dict[str, int]
-    unreadable: int
+    unreadable: dict[str, int]
     one_day_visits: int
     nested: int
 
 
 def summarise_extraction(
-    engine: Engine, diagnoses: ir.Table, patients: ir.Table, splits: ir.Table | None, tally: Tally
+    engine: Engine, events: ir.Table, patients: ir.Table, splits: ir.Table | None, tally: Tally
 ) -> dict[str, Any]:
     """Summarise an extraction. Every row of the store is accounted for.
 
     Args:
         engine: Engine of the computation.
-        diagnoses: `DIAGNOSES`, as written.
+        events: `EVENTS`, as written.
         patients: Patients, as `patient_rows` returns them.
         splits: `SPLITS`, if the store defines them.
         tally: Counts of the rows of the store.
@@ -53,23 +54,23 @@ def summarise_extraction(
     """
     totals = _one(
         engine,
-        diagnoses.aggregate(
-            rows=diagnoses.count(),
-            codes=diagnoses.code.nunique(),
-            first=diagnoses.admit_date.min(),
-            last=diagnoses.discharge_date.max(),
+        events.aggregate(
+            rows=events.count(),
+            dated=events.date.count(),
+            timed=events.time.count(),
+            codes=events.code.nunique(),
+            first=events.admit_date.min(),
+            last=events.discharge_date.max(),
         ),
     )
     merged = tally.usable - totals["rows"]
     accounted = totals["rows"] + merged + sum(tally.rejected.values())
     assert accounted == tally.read, f"{tally.read} rows read, {accounted} accounted for"
     assert merged >= 0, "more rows were written than read"
-    visits = diagnoses.group_by("patient_id", "discharge_date").aggregate(
-        admit_date=diagnoses.admit_date.min()
-    )
+    visits = events.group_by("patient_id", "discharge_date").aggregate(admit_date=events.admit_date.min())
     stay_days = visits.discharge_date.delta(visits.admit_date, unit="day")
     people = _one(engine, patients.aggregate(rows=patients.count(), conflicts=patients.conflicts.sum()))
-    codes = diagnoses.select("patient_id", "discharge_date", "code").distinct()
+    codes = events.select("patient_id", "discharge_date", "code").distinct()
     visits_a_patient, codes_a_patient = (
         rows.group_by("patient_id").aggregate(size=rows.count()) for rows in (visits, codes)
     )
@@ -81,9 +82,13 @@ def summarise_extraction(
             "merged_duplicates": merged,
             "rejected": tally.rejected,
         },
+        "rows_by_kind": _by_kind(engine, events),
+        "rows_with_date": totals["dated"],
+        "rows_with_time": totals["timed"],
         "one_day_visits_without_visit": tally.one_day_visits,
         "rows_of_nested_visits": tally.nested,
-        "unreadable_ordering_values": tally.unreadable,
+        "unreadable_ordering_values": unreadable_ordering_values(tally.unreadable),
+        "unreadable_values": tally.unreadable,
         "patients": {
             "in_store": people["rows"],
             "with_diagnoses": sizes["patients"],
@@ -91,7 +96,7 @@ def summarise_extraction(
         },
         "visits": sizes["visits"],
         "distinct_codes": totals["codes"],
-        "rows_by_system": _by_system(engine, diagnoses),
+        "rows_by_system": _by_system(engine, events),
         "visits_a_patient": quantiles(engine, visits_a_patient, "size"),
         "codes_a_patient": quantiles(engine, codes_a_patient, "size"),
         "first_admission": totals["first"].isoformat(),
@@ -114,6 +119,9 @@ def extraction_text(summary: dict[str, Any]) -> str:
     lines = [
         line("rows read", rows["read"]),
         line("  kept", rows["kept"]),
+        *(line(f"    {kind}", count) for kind, count in summary["rows_by_kind"].items()),
+        line("    with a day of their own", summary["rows_with_date"]),
+        line("    with a time", summary["rows_with_time"]),
         line("  merged duplicates", rows["merged_duplicates"]),
         *(line("  rejected", count, reason) for reason, count in rows["rejected"].items()),
         line("patients", patients["with_diagnoses"], f"of {patients['in_store']:,} in the store"),
@@ -134,7 +142,7 @@ def extraction_text(summary: dict[str, Any]) -> str:
     notes = {
         "one-day visits added": summary["one_day_visits_without_visit"],
         "rows of nested visits": summary["rows_of_nested_visits"],
-        "unreadable ordering values": summary["unreadable_ordering_values"],
+        **{f"unreadable {name}": count for name, count in summary["unreadable_values"].items()},
         "conflicting patient values": patients["conflicting_values"],
     }
     lines += [line(name, count) for name, count in notes.items() if count]
@@ -146,8 +154,14 @@ def _one(engine: Engine, table: ir.Table) -> dict[str, Any]:
     return engine.collect(table).to_pylist()[0]
 
 
-def _by_system(engine: Engine, diagnoses: ir.Table) -> dict[str, int]:
-    codes = diagnoses.group_by("code").aggregate(rows=diagnoses.count())
+def _by_kind(engine: Engine, events: ir.Table) -> dict[str, int]:
+    kinds = engine.collect(events.group_by("kind").aggregate(rows=events.count()))
+    counts = {row["kind"]: row["rows"] for row in kinds.to_pylist()}
+    return {kind.value: counts[kind.value] for kind in EventKind if kind.value in counts}
+
+
+def _by_system(engine: Engine, events: ir.Table) -> dict[str, int]:
+    codes = events.group_by("code").aggregate(rows=events.count())
     counts: Counter[str] = Counter()
     for row in engine.collect(codes).to_pylist():
         counts[system_of(row["code"])] += row["rows"]

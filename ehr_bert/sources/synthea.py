@@ -33,6 +33,7 @@ def read_synthea(tables: RawTables) -> StoreRecords:
             patient_id=raw.patient,
             visit_id=raw.encounter,
             date=raw.start,
+            time=raw.start,
             code=raw.code,
             system=system_named(name),
             system_name=name,

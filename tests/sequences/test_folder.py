@@ -184,6 +184,27 @@ def test_parquet_and_tsv_give_the_same_sequences(engine: DuckDBEngine, tmp_path:
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+def test_other_kinds_of_events_are_counted_and_not_used(engine: DuckDBEngine, tmp_path: Path) -> None:
+    stored = pa.Table.from_pandas(messy_rows(30, seed=9), schema=DIAGNOSES, preserve_index=False)
+    other = stored.slice(0, 40).append_column("kind", pa.array(["lab", "procedure"] * 20))
+    labs = other.append_column("time", pa.array(["noon"] * 40))
+    events = pa.concat_tables([stored, labs], promote_options="default")
+    pq.write_table(stored, tmp_path / "diagnoses.parquet")
+    pq.write_table(events, tmp_path / "events.parquet")
+    before = write_sequences_folder(engine, tmp_path / "diagnoses.parquet", tmp_path / "a")
+    after = write_sequences_folder(engine, tmp_path / "events.parquet", tmp_path / "b")
+    kinds = {"read": before["rows"]["read"] + 40, "of_other_kinds": 40}
+    assert after == before | {"rows": before["rows"] | kinds}
+    for path in (tmp_path / "a").rglob("*.*"):
+        if path.name != "summary.json":
+            assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+    assert "of other kinds" in summary_text(after)
+    assert "of other kinds" not in summary_text(before)
+    pq.write_table(labs, tmp_path / "labs.parquet")
+    with raises_user_error("no-usable-rows", "40 rows of other kinds"):
+        write_sequences_folder(engine, tmp_path / "labs.parquet", tmp_path / "c")
+
+
 @pytest.mark.parametrize(
     ("rows", "mentioned"),
     [

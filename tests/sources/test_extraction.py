@@ -1,7 +1,8 @@
 # Covers: ehr_bert.sources.extraction, ehr_bert.sources.summary
 import json
+import shutil
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import ibis
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.schemas import DIAGNOSES, PATIENTS, REJECTED, SPLITS
+from ehr_bert.schemas import DIAGNOSES, EVENTS, PATIENTS, REJECTED, SPLITS
 from ehr_bert.sources import read_events
 from ehr_bert.sources.extraction import write_extracted_folder
 from ehr_bert.sources.records import ColumnNames, StoreRecords, WithoutVisit, diagnosis_rows
@@ -38,6 +39,7 @@ def records_of(engine: DuckDBEngine, splits: dict[str, str] | None = None, **col
         admit_date=raw.admit,
         discharge_date=raw.discharge,
         date=raw.date,
+        time=raw.date,
         final_code=raw.code,
         code=raw.code,
         priority=raw.priority,
@@ -58,9 +60,13 @@ def test_every_row_is_kept_merged_or_rejected(engine: DuckDBEngine, tmp_path: Pa
             "merged_duplicates": 1,
             "rejected": {"no patient id": 1, "no visit: t.visit": 1},
         },
+        "rows_by_kind": {"diagnosis": 3},
+        "rows_with_date": 0,
+        "rows_with_time": 0,
         "one_day_visits_without_visit": 0,
         "rows_of_nested_visits": 0,
         "unreadable_ordering_values": 1,
+        "unreadable_values": {"priority": 1},
         "patients": {"in_store": 2, "with_diagnoses": 2, "conflicting_values": 0},
         "visits": 3,
         "distinct_codes": 2,
@@ -74,7 +80,7 @@ def test_every_row_is_kept_merged_or_rejected(engine: DuckDBEngine, tmp_path: Pa
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == {"stage": "extract", **summary}
     text = extraction_text(summary)
     assert "no visit: t.visit" in text
-    assert "unreadable ordering values" in text
+    assert "unreadable priority" in text
 
 
 QUANTILES = ("min", "5%", "25%", "median", "75%", "95%", "max")
@@ -87,18 +93,19 @@ def test_the_folder_contains_sorted_tables_of_the_schemas(engine: DuckDBEngine, 
         for path in (tmp_path / "out").rglob("*.parquet")
     }
     assert sorted(tables) == [
-        "diagnoses/00000.parquet",
+        "events/00000.parquet",
         "patients.parquet",
         "rejected.parquet",
         "splits.parquet",
     ]
-    diagnoses = tables["diagnoses/00000.parquet"]
-    assert diagnoses.schema.names == DIAGNOSES.names
-    assert diagnoses.schema.types == DIAGNOSES.types
-    assert [tuple(row.values())[:5] for row in diagnoses.to_pylist()] == [
-        ("a", date(2020, 2, 1), date(2020, 2, 1), "ICD9_1", None),
-        ("a", date(2020, 3, 1), date(2020, 3, 2), "X", None),
-        ("b", date(2020, 1, 1), date(2020, 1, 10), "ICD9_1", None),
+    events = tables["events/00000.parquet"]
+    assert events.schema.names == EVENTS.names
+    assert events.schema.types == EVENTS.types
+    columns = ("patient_id", "admit_date", "discharge_date", "kind", "code", "priority")
+    assert [tuple(row[name] for name in columns) for row in events.to_pylist()] == [
+        ("a", date(2020, 2, 1), date(2020, 2, 1), "diagnosis", "ICD9_1", 1),
+        ("a", date(2020, 3, 1), date(2020, 3, 2), "diagnosis", "X", None),
+        ("b", date(2020, 1, 1), date(2020, 1, 10), "diagnosis", "ICD9_1", None),
     ]
     assert tables["patients.parquet"].schema == PATIENTS
     assert tables["patients.parquet"]["patient_id"].to_pylist() == ["a", "b"]
@@ -125,10 +132,33 @@ def test_a_diagnosis_kept_without_a_visit_is_counted(engine: DuckDBEngine, tmp_p
 
 def test_an_extracted_folder_is_a_diagnosis_table(engine: DuckDBEngine, tmp_path: Path) -> None:
     write_extracted_folder(engine, records_of(engine, {"b": "train", "a": "test"}), "store", tmp_path / "out")
-    diagnoses = read_events(engine, tmp_path / "out")
-    assert engine.collect(diagnoses.rows.aggregate(rows=ibis._.count()))["rows"].to_pylist() == [3]
-    assert set(engine.collect(diagnoses.splits)["split"].to_pylist()) == {"train", "test"}
-    assert engine.collect(diagnoses.patients).num_rows == 2
+    events = read_events(engine, tmp_path / "out")
+    assert engine.collect(events.rows.aggregate(rows=ibis._.count()))["rows"].to_pylist() == [3]
+    assert set(engine.collect(events.splits)["split"].to_pylist()) == {"train", "test"}
+    assert engine.collect(events.patients).num_rows == 2
+
+
+def test_a_folder_of_version_1_has_diagnoses(engine: DuckDBEngine, tmp_path: Path) -> None:
+    write_extracted_folder(engine, records_of(engine), "store", tmp_path / "out")
+    written = engine.collect(read_events(engine, tmp_path / "out").rows)
+    table = pq.read_table(tmp_path / "out" / "events").select(DIAGNOSES.names)
+    shutil.rmtree(tmp_path / "out" / "events")
+    (tmp_path / "out" / "diagnoses").mkdir()
+    pq.write_table(table, tmp_path / "out" / "diagnoses" / "00000.parquet")
+    assert engine.collect(read_events(engine, tmp_path / "out").rows) == written
+
+
+def test_rows_that_agree_in_all_columns_are_merged(engine: DuckDBEngine, tmp_path: Path) -> None:
+    days = ["2020-02-01", "2020-02-01", "2020-02-01 10:30:00.1", "2020-02-01T10:30:00", "soon", None]
+    columns = {name: [values[1]] * 6 for name, values in DIAGNOSED.items()} | {"date": days}
+    records = records_of(engine, **columns)
+    summary = write_extracted_folder(engine, records, "store", tmp_path / "out")
+    events = pq.read_table(tmp_path / "out" / "events")
+    assert events["date"].to_pylist() == [date(2020, 2, 1), date(2020, 2, 1), None]
+    assert events["time"].to_pylist() == [datetime(2020, 2, 1, 10, 30), None, None]
+    assert (summary["rows"]["kept"], summary["rows"]["merged_duplicates"]) == (3, 3)
+    assert (summary["rows_with_date"], summary["rows_with_time"]) == (2, 1)
+    assert summary["unreadable_values"] == {"date": 1, "time": 1}
 
 
 def test_a_reason_for_the_end_of_observation_is_optional_and_needs_an_end(

@@ -1,4 +1,4 @@
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from ehr_bert.codes import CodeSystem
 from ehr_bert.engines import DuckDBEngine
 from ehr_bert.sources.mapped import TABLE, Calendar, TableMapping
-from ehr_bert.sources.records import StoreRecords
+from ehr_bert.sources.records import StoreRecords, WithoutVisit
 from ehr_bert.sources.tables import opened_tables
 from tests.sources.stores import patients_by_id, rows_of
 from tests.user_errors import raises_user_error
@@ -45,6 +45,27 @@ def test_without_a_system_codes_are_used_as_recorded(engine: DuckDBEngine, tmp_p
         ("7", "ICD9_x", "None", "admission is not a date: table.in"),
         ("7", "ICD9_x", "2020-01-02", None),
     ]
+
+
+def test_a_diagnosis_can_have_its_own_day_and_time(engine: DuckDBEngine, tmp_path: Path) -> None:
+    mapping = DATED + 'date = "on"\ntime = "at"\n'
+    days = "2020-01-01,2020-01-09,A"
+    at = "2020-01-03 10:30"
+    table = f"MRN,in,out,dx,on,at\n1,{days},2020-01-02,\n2,{days},,{at}\n3,,,A,,{at}\n"
+    records = read(engine, tmp_path, mapping, table)
+    assert rows_of(engine, records, "date", "time", "reason") == [
+        (date(2020, 1, 2), None, None),
+        (date(2020, 1, 3), datetime(2020, 1, 3, 10, 30), None),
+        (date(2020, 1, 3), datetime(2020, 1, 3, 10, 30), "no visit: table.in"),
+    ]
+    kept = rows_of(engine, records, "admit_date", "reason", without_visit=WithoutVisit.KEEP)
+    assert kept[2] == ("2020-01-03", None)
+
+
+def test_constructed_days_and_days_of_diagnoses_exclude_each_other(tmp_path: Path) -> None:
+    (tmp_path / "mapping.toml").write_text(COUNTED.replace("[calendar]", 'date = "on"\n[calendar]'))
+    with raises_user_error("invalid-setting", "date", "[calendar]"):
+        TableMapping.read(tmp_path / "mapping.toml")
 
 
 def test_a_column_can_name_the_system_in_other_words(engine: DuckDBEngine, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_a_diagnosis_gets_the_days_of_its_stay(
         ("1", "SNOMED_44054006", "None", "None", f"no visit: {place}"),
         ("1", None, *second, "unknown vocabulary: DIAGNOSIS//LOCAL"),
     ]
+    assert rows_of(engine, records, "date", "time")[0] == (date(2020, 1, 4), datetime(2020, 1, 4, 9))
 
 
 def test_a_visit_without_a_discharge_ends_with_its_last_event_or_is_no_visit(

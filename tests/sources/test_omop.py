@@ -1,4 +1,4 @@
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
@@ -125,6 +125,29 @@ def test_patients_have_birth_sex_death_and_observation(engine: DuckDBEngine, fol
     assert [(patients[key]["birth_date"], patients[key]["sex"]) for key in "23"] == [
         (date(1960, 2, 29), "F"),
         (date(1970, 11, 3), "OTHER"),
+    ]
+
+
+def test_a_condition_has_its_own_day_and_time(engine: DuckDBEngine, tmp_path: Path) -> None:
+    header, *rows = TABLES["CONDITION_OCCURRENCE"].strip().splitlines()
+    times = [
+        "2020-01-01 10:30:59.5",
+        "2020-01-01 00:00:00",
+        "2020-01-01 10:30",
+        "",
+        "2020-05-01T10:30:00Z",
+        "",
+    ]
+    timed = [f"{row},{time}" for row, time in zip(rows, times, strict=True)]
+    table = "\n".join([f"{header},condition_start_datetime", *timed])
+    records = read(engine, write_tables(tmp_path / "omop", TABLES | {"CONDITION_OCCURRENCE": table}))
+    assert rows_of(engine, records, "date", "time") == [
+        (date(2020, 1, 1), datetime(2020, 1, 1, 10, 30, 59)),
+        (date(2020, 1, 1), None),
+        (date(2020, 1, 2), None),
+        (date(2020, 1, 2), None),
+        (date(2020, 5, 1), datetime(2020, 5, 1, 10, 30)),
+        (date(2020, 5, 2), None),
     ]
 
 

@@ -1,3 +1,4 @@
+# Covers: ehr_bert.sources.parquet, ehr_bert.sources.checks
 from datetime import date, datetime
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pyarrow.parquet as pq
 
 from ehr_bert.engines import DuckDBEngine
 from ehr_bert.sources import read_events
+from ehr_bert.sources.checks import unreadable_values
 from tests.user_errors import raises_user_error
 
 COLUMNS = {
@@ -26,7 +28,13 @@ def test_other_types_are_converted_and_ordering_columns_are_optional(
         "patient_id": "7",
         "admit_date": date(2014, 3, 1),
         "discharge_date": date(2014, 3, 2),
+        "date": None,
+        "time": None,
+        "kind": "diagnosis",
         "code": "A",
+        "value": None,
+        "unit": None,
+        "value_text": None,
         "present_on_admission": None,
         "priority": None,
         "third_party": None,
@@ -62,3 +70,47 @@ def test_a_missing_column_and_a_damaged_file_are_refused(engine: DuckDBEngine, t
     (tmp_path / "folder").mkdir()
     with raises_user_error("no-parquet-file", tmp_path / "folder"):
         read_events(engine, tmp_path / "folder")
+
+
+def test_the_columns_of_an_event_table_are_converted_and_checked(
+    engine: DuckDBEngine, tmp_path: Path
+) -> None:
+    visit = {"patient_id": "7", "admit_date": date(2014, 3, 1), "discharge_date": date(2014, 3, 5)}
+    expected = {
+        # date, time and value as written; then date, time, value, and the unreadable columns
+        ("2014-03-02", "2014-03-02 10:30:59.7", "1.5"): ("2014-03-02", "2014-03-02 10:30:59", 1.5, []),
+        (None, "2014-03-02T10:30Z", " -.5e2 "): ("2014-03-02", "2014-03-02 10:30:00", -50.0, []),
+        ("2014-03-02", "2014-03-03 10:30", None): ("2014-03-02", None, None, ["time"]),
+        ("2014-03-02", "2014-03-02 00:00:00", "1e999"): ("2014-03-02", None, None, ["value"]),
+        (None, "2014-03-02", "nan"): ("2014-03-02", None, None, ["value"]),
+        ("soon", "2014-03-02 10:30", "0"): ("2014-03-02", "2014-03-02 10:30:00", 0.0, ["date"]),
+        ("2014-03-02", "noon", "1,5"): ("2014-03-02", None, None, ["time", "value"]),
+        ("2014-03-02", None, "7."): ("2014-03-02", None, 7.0, []),
+        (None, None, None): (None, None, None, []),
+    }
+    rows = [
+        {**visit, "code": str(number), "date": day, "time": time, "value": value, "kind": "lab"}
+        for number, (day, time, value) in enumerate(expected)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
+    checked = read_events(engine, tmp_path / "table.parquet").rows.order_by("code")
+    assert [
+        (
+            row["date"] and str(row["date"]),
+            row["time"] and str(row["time"]),
+            row["value"],
+            list(unreadable_values([(row["unreadable"], 1)])),
+        )
+        for row in engine.collect(checked).to_pylist()
+    ] == list(expected.values())
+
+
+def test_an_unknown_kind_is_rejected_and_a_missing_one_is_a_diagnosis(
+    engine: DuckDBEngine, tmp_path: Path
+) -> None:
+    kinds = ["lab", None, "Diagnosis", "note"]
+    columns = {name: [values[0]] * 4 for name, values in COLUMNS.items()}
+    pq.write_table(pa.table({**columns, "kind": kinds, "code": list("ABCD")}), tmp_path / "table.parquet")
+    rows = engine.collect(read_events(engine, tmp_path / "table.parquet").rows.order_by("code"))
+    assert rows["kind"].to_pylist()[:2] == ["lab", "diagnosis"]
+    assert rows["reason"].to_pylist() == [None, None, "unknown kind of event", "unknown kind of event"]

@@ -67,7 +67,7 @@ def test_a_store_of_another_package_is_extracted_and_preprocessed(tmp_path):
     for arguments in (("extract", *store, extracted), ("preprocess", extracted, sequences)):
         done = run_with_extension(*arguments)
         assert done.returncode == 0, done.stderr
-    codes = pq.read_table(extracted / "diagnoses").select(["patient_id", "code"]).to_pylist()
+    codes = pq.read_table(extracted / "events").select(["patient_id", "code"]).to_pylist()
     assert [tuple(row.values()) for row in codes] == [
         ("1", "ICD10_E11.9"),
         ("1", "ICD10_I10"),

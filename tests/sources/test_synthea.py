@@ -35,6 +35,7 @@ def test_conditions_get_the_days_of_their_encounters(engine: DuckDBEngine, tmp_p
     write_tables(tmp_path / "csv", {**TABLES, "conditions": CONDITIONS[form]})
     with opened_tables(engine, str(tmp_path), tmp_path) as tables:
         records = SYNTHEA.records(tables)
+    assert rows_of(engine, records, "date", "time") == [(date(2012, 2, 3), None), (date(2012, 3, 3), None)]
     assert rows_of(engine, records, "code", "admit_date", "discharge_date", "reason") == [
         ("SNOMED_44054006", "2012-02-03", "2012-02-04", None),
         ("SNOMED_44054006", "2012-03-03", "None", "discharge is not a date: encounters.stop"),

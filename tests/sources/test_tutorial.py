@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.schemas import DIAGNOSES
+from ehr_bert.schemas import EVENTS
 from ehr_bert.sources import read_events
 from tests.user_errors import raises_user_error
 
@@ -35,7 +35,13 @@ def test_fields_are_converted_by_position(engine: DuckDBEngine, tmp_path: Path) 
         "patient_id": "7",
         "admit_date": date(2014, 3, 1),
         "discharge_date": date(2014, 3, 2),
+        "date": None,
+        "time": None,
+        "kind": "diagnosis",
         "code": "ICD9_1",
+        "value": None,
+        "unit": None,
+        "value_text": None,
         "present_on_admission": 1,
         "priority": 2,
         "third_party": 0,
@@ -179,4 +185,4 @@ def test_a_missing_or_truncated_file_is_refused(engine: DuckDBEngine, tmp_path: 
 
 def test_columns_are_those_of_the_schema(engine: DuckDBEngine, tmp_path: Path) -> None:
     rows = read_events(engine, write(tmp_path, HEADER + GOOD)).rows
-    assert rows.schema().to_pyarrow().names == [*DIAGNOSES.names, "reason", "unreadable"]
+    assert rows.schema().to_pyarrow().names == [*EVENTS.names, "reason", "unreadable"]
