@@ -59,14 +59,14 @@ def sampled_truth(
     if replicates < 2:
         raise UserError("invalid-setting", f"replicates must be 2 or more, not {replicates}.")
     numbers = _numbers(settings, days)
-    asked = np.stack([numbers, days["day"].cast(pa.date32()).cast(pa.int32()).to_numpy()], axis=1)
-    asked = np.unique(asked, axis=0)  # [N, 2], in order of patient and day
+    queries = np.stack([numbers, days["day"].cast(pa.date32()).cast(pa.int32()).to_numpy()], axis=1)
+    queries = np.unique(queries, axis=0)  # [N, 2], in order of patient and day
     population = SimulatedPopulation(settings)
     parts = [
         _of_chunk(
-            population, chunk, asked[asked[:, 0] // PATIENTS_PER_CHUNK == chunk], replicates, with_death
+            population, chunk, queries[queries[:, 0] // PATIENTS_PER_CHUNK == chunk], replicates, with_death
         )
-        for chunk in np.unique(asked[:, 0] // PATIENTS_PER_CHUNK).tolist()
+        for chunk in np.unique(queries[:, 0] // PATIENTS_PER_CHUNK).tolist()
     ]
     return pa.concat_tables([SAMPLED_TRUTH.empty_table(), *parts])
 
@@ -87,12 +87,12 @@ def _numbers(settings: PopulationSettings, days: pa.Table) -> np.ndarray:
 
 
 def _of_chunk(
-    population: SimulatedPopulation, chunk: int, asked: np.ndarray, replicates: int, with_death: bool
+    population: SimulatedPopulation, chunk: int, queries: np.ndarray, replicates: int, with_death: bool
 ) -> pa.Table:
     """Return the rows of patients of one chunk, from patients and days: int64 `[N, 2]`."""
     lives, settings = population.lives(chunk), population.settings
     entries, trajectories = lives.entries, lives.trajectories
-    patient, day = asked[:, 0] - chunk * PATIENTS_PER_CHUNK, asked[:, 1]
+    patient, day = queries[:, 0] - chunk * PATIENTS_PER_CHUNK, queries[:, 1]
     dies = np.where(trajectories.death > 0, trajectories.death, np.iinfo(np.int64).max)[patient]
     is_observed = (
         (entries.entry[patient] < day) & (trajectories.last_day[patient] >= day) & (dies >= day * DAY)
