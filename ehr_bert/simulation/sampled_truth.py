@@ -1,4 +1,4 @@
-"""True risks at a day of its own for each patient, estimated by sampling futures."""
+"""True risks at a separate day for each patient, estimated by sampling futures."""
 
 import numpy as np
 import pyarrow as pa
