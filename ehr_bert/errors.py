@@ -18,6 +18,9 @@ class UserError(Exception):
         data/ is empty. Choose another folder. [empty-folder]
     """
 
+    ag_pass_through = True
+    """Makes TensorFlow raise the error as it is where it traces a function, not as an error of its own."""
+
     def __init__(self, key: str, message: str) -> None:
         super().__init__(key, message)
         self.key = key

@@ -41,14 +41,25 @@ class _Formatter(logging.Formatter):
         return f"{record.levelname.lower()}: {message}" + (f" [{key}]" if key else "")
 
 
-def configure_logging(verbosity: Verbosity = Verbosity.NORMAL) -> None:
+def configure_logging(verbosity: int = Verbosity.NORMAL) -> None:
     """Send the log messages of the library to standard error. Calling it again changes the verbosity."""
     logger = logging.getLogger("ehr_bert")
-    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+    if configured_verbosity() is None:
         handler = _StderrHandler()
         handler.setFormatter(_Formatter())
         logger.addHandler(handler)
     logger.setLevel(verbosity)
+
+
+def configured_verbosity() -> int | None:
+    """Return the logging level of the library, with which another process is configured alike.
+
+    Returns:
+        The level; None if `configure_logging` was not called in this process.
+    """
+    logger = logging.getLogger("ehr_bert")
+    is_configured = any(isinstance(handler, _StderrHandler) for handler in logger.handlers)
+    return logger.level if is_configured else None
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from importlib import invalidate_caches
 
 import pytest
 
-from ehr_bert.registry import Registry
-from tests.user_errors import raises_user_error
+from ehr_bert.registry import Registry, wrong_instance
+from tests.user_errors import raises_user_error, warning_keys
 
 BUILTIN = {"square_root": "math:sqrt", "hypotenuse": "math:hypot"}
 
@@ -62,14 +62,75 @@ def test_a_package_that_is_never_used_is_never_imported(installed):
         functions["broken"]
 
 
-def test_a_name_of_the_package_cannot_be_replaced(installed):
+def test_a_name_of_the_package_cannot_be_replaced(installed, caplog):
     installed("square_root = math:cbrt")
-    with raises_user_error("duplicate-function", "math:cbrt", "test.functions"):
-        list(registry())
+    functions = registry()
+    assert functions["square_root"](9.0) == 3.0
+    assert list(functions) == list(BUILTIN)
+    assert warning_keys(caplog) == ["duplicate-function"]
+    assert "(math:cbrt of extra 1.0)" in caplog.text
 
 
-def test_two_packages_cannot_share_a_name(installed):
+def test_two_packages_cannot_share_a_name(installed, caplog):
     installed("root = math:cbrt", name="one")
     installed("root = math:sqrt", name="two")
-    with raises_user_error("duplicate-function", "root"):
-        list(registry())
+    functions = registry()
+    with raises_user_error("duplicate-function", "math:cbrt of one 1.0", "math:sqrt of two 1.0"):
+        functions["root"]
+    assert list(functions.usable()) == list(BUILTIN)
+
+
+@pytest.mark.parametrize(
+    ("target", "mentioned"),
+    [
+        ("no_such_module_anywhere:x", "No module named"),
+        ("math:cubic", "has no attribute 'cubic'"),
+        ("exits:x", "SystemExit: 3"),
+        ("raises:x", "ZeroDivisionError: division by zero"),
+        ("unreadable:x", "SyntaxError"),
+        ("not a module", "AttributeError"),
+    ],
+)
+def test_an_object_that_cannot_be_imported_stops_only_its_own_use(
+    installed, tmp_path, caplog, target, mentioned
+):
+    (tmp_path / "exits.py").write_text("raise SystemExit(3)")
+    (tmp_path / "raises.py").write_text("1 / 0")
+    (tmp_path / "unreadable.py").write_text("x = = 1")
+    installed(f"broken = {target}")
+    functions = registry()
+    assert list(functions.usable()) == list(functions.usable()) == list(BUILTIN)
+    assert warning_keys(caplog) == ["broken-function"]
+    with raises_user_error("broken-function", "'broken'", f"({target} of extra 1.0)", mentioned) as caught:
+        functions["broken"]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_package_with_damaged_entry_points_is_left_out(installed, caplog):
+    installed("cube_root = math:cbrt")
+    installed("no equals sign", name="damaged")
+    assert list(registry()) == [*BUILTIN, "cube_root"]
+    assert warning_keys(caplog) == ["unreadable-entry-points"]
+    assert "damaged" in caplog.text
+
+
+def adopted(name, loaded, guard):
+    return wrong_instance(loaded, type(math.cbrt)) or guard(
+        loaded, lambda root, number: "returned a negative root" if root < 0 else None
+    )
+
+
+def test_an_object_of_a_wrong_type_is_refused(installed):
+    installed("pi = math:pi")
+    with raises_user_error("invalid-function", "'pi'", "is a float, not an instance of builtin_function"):
+        Registry("function", "test.functions", BUILTIN, adopted)["pi"]
+
+
+def test_the_mistakes_of_a_guarded_function_name_its_package(installed):
+    installed("cube_root = math:cbrt")
+    root = Registry("function", "test.functions", BUILTIN, adopted)["cube_root"]
+    assert root(27.0) == pytest.approx(3)
+    with raises_user_error("failed-function", "math:cbrt of extra 1.0", "negative root"):
+        root(-27.0)
+    with raises_user_error("failed-function", "raised in cbrt: TypeError"):
+        root("27")

@@ -12,7 +12,7 @@ import pytest
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "ehr_bert"
 LAYERS = (
-    *("errors", "registry", "logs", "quiet", "programs", "processes", "toml", "schemas", "ragged", "files"),
+    *("errors", "logs", "registry", "quiet", "programs", "processes", "toml", "schemas", "ragged", "files"),
     *("settings", "pickles", "vocabulary", "engines", "codes", "sources", "metrics", "simulation"),
     *(
         "splits",

@@ -82,13 +82,13 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"ehr-bert {name}", description=f"{COMMANDS[name]}.", formatter_class=DefaultsHelpFormatter
     )
-    _module(name).add_arguments(parser)
     group = parser.add_mutually_exclusive_group()
     for flag, verbosity, purpose in (
         ("--quiet", Verbosity.QUIET, "print only results, warnings and errors"),
         ("--verbose", Verbosity.VERBOSE, "print details"),
     ):
         group.add_argument(flag, dest="verbosity", action="store_const", const=verbosity, help=purpose)
+    _module(name).add_arguments(parser)
     return parser
 
 
@@ -109,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     name, *others = argv if argv and argv[0] in COMMANDS else [main_parser().parse_args(argv).command]
     try:
+        configure_logging()
         arguments = command_parser(name).parse_args(others)
         configure_logging(arguments.verbosity or Verbosity.NORMAL)
         _module(name).run(arguments)

@@ -1,14 +1,18 @@
 """`ehr-bert extract`: extract the diagnoses of a store to one table."""
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
 from ehr_bert.errors import UserError
+from ehr_bert.logs import warn
 
 if TYPE_CHECKING:
-    from ehr_bert.sources.store import StoreOption
+    from ehr_bert.sources.store import Store, StoreOption
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "visit",
     )
     add_engine_arguments(parser)
-    for name in STORES:
-        _add_store_arguments(parser, name)
+    for name, store in STORES.usable().items():
+        _add_store_arguments(parser, name, store)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -65,46 +69,50 @@ def run(arguments: argparse.Namespace) -> None:
     print(extraction_text(summary))
 
 
-def _add_store_arguments(parser: argparse.ArgumentParser, name: str) -> None:
-    from ehr_bert.sources.registry import STORES
-
-    store = STORES[name]
+def _add_store_arguments(parser: argparse.ArgumentParser, name: str, store: "Store") -> None:
     group = parser.add_argument_group(f"--from {name} ({store.title})", store.description)
     for option in store.options:
         try:
             group.add_argument(
                 option.flag,
-                dest=_destination(option),
+                dest=_destination(name, option),
                 choices=None if option.choices is None else tuple(map(str, option.choices)),
                 metavar=option.metavar or (option.name.upper() if option.choices is None else None),
-                help=option.help,
+                help=option.help.replace("%", "%%"),
             )
-        except argparse.ArgumentError as error:
-            raise UserError(
-                "duplicate-option",
-                f"the option {option.flag} of the store {name!r} exists already. Rename it in the "
-                "package that provides the store.",
-            ) from error
+        except argparse.ArgumentError:
+            error = _duplicate_option(name, option)
+            warn(logger, error.key, error.message)
 
 
-def _destination(option: "StoreOption") -> str:
-    """Return the attribute of an option in the parsed arguments, distinct from those of the command."""
-    return f"store_option_{option.name}"
+def _duplicate_option(store: str, option: "StoreOption") -> UserError:
+    return UserError(
+        "duplicate-option",
+        f"--from {store} cannot be used: its option {option.flag} exists already. Rename it in the package "
+        "that provides the store.",
+    )
+
+
+def _destination(store: str, option: "StoreOption") -> str:
+    """Return the attribute of an option in the parsed arguments. No other option has the same."""
+    return f"store_option_{store}_{option.name}"
 
 
 def _store_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the values of the options that are given, for the reader of the store.
 
     Raises:
-        UserError: An option of another store is given (key `option-of-another-store`), or a required one is
-            missing (`missing-option`).
+        UserError: An option of another store is given (key `option-of-another-store`), a required one is
+            missing (`missing-option`), or one exists in the command or another store (`duplicate-option`).
     """
     from ehr_bert.sources.registry import STORES
 
     options = {}
-    for name, store in STORES.items():
+    for name, store in {**STORES.usable(), arguments.store: STORES[arguments.store]}.items():
         for option in store.options:
-            text = getattr(arguments, _destination(option))
+            if name == arguments.store and not hasattr(arguments, _destination(name, option)):
+                raise _duplicate_option(name, option)
+            text = getattr(arguments, _destination(name, option), None)
             if name != arguments.store and text is not None:
                 raise UserError(
                     "option-of-another-store",

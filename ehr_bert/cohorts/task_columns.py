@@ -4,8 +4,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from ehr_bert.registry import Registry
+from ehr_bert.registry import Guard, Registry
 from ehr_bert.schemas import TASK_COLUMNS
+
+
+def _adopted(name: str, loaded: Any, guard: Guard) -> Any:
+    from importlib import import_module
+
+    # A cohort table does not depend on the code that trains on it, unless an extension reads its columns.
+    return import_module("ehr_bert.prediction.multitask.task_type").adopted(name, loaded, guard)
+
 
 TASK_TYPES: Registry[Any] = Registry(
     "task type",
@@ -16,6 +24,7 @@ TASK_TYPES: Registry[Any] = Registry(
         "multilabel": "ehr_bert.prediction.multitask.multilabel:MULTILABEL",
         "visits": "ehr_bert.prediction.multitask.visits:VISITS",
     },
+    _adopted,
 )
 """The task types by name, each a `prediction.multitask.task_type.TaskType`.
 
@@ -34,7 +43,8 @@ def kind_of_column(column_type: pa.DataType) -> str | None:
     for kind, known_type in TASK_COLUMNS.items():  # needs no import of a task type, and so of PyTorch
         if column_type == known_type:
             return kind
-    for name in TASK_TYPES:
-        if name not in TASK_COLUMNS and column_type == TASK_TYPES[name].column_type:
+    others = TASK_TYPES.usable(name for name in TASK_TYPES if name not in TASK_COLUMNS)
+    for name, task_type in others.items():
+        if column_type == task_type.column_type:
             return name
     return None

@@ -3,15 +3,20 @@
 Shapes: `N` examples, `R` bootstrap replicates (columns of weights), `U` distinct probabilities.
 """
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from ehr_bert.errors import UserError
+from ehr_bert.logs import warn
 from ehr_bert.metrics.discrimination import Thresholds, thresholds
-from ehr_bert.registry import Registry
+from ehr_bert.registry import Guard, Registry, other_name, wrong_instance
+
+logger = logging.getLogger(__name__)
 
 Direction = Literal["largest", "smallest"] | float
 """The best value of a metric: the largest, the smallest, or the one nearest to a number."""
@@ -80,6 +85,47 @@ class Metric:
         return abs(value - float(self.direction))
 
 
+_OTHER_KEYS = ("model", "size", "seeds", "seconds", "valid_auroc", "delong")
+"""Keys of the results that stand beside those of the metrics."""
+
+
+def _adopted(name: str, loaded: Any, guard: Guard) -> Metric | str:
+    if problem := wrong_instance(loaded, Metric) or other_name(name, loaded.key):
+        return problem
+    if name in _OTHER_KEYS:
+        return "the results have another value of this name"
+    if loaded.direction not in ("largest", "smallest") and not isinstance(loaded.direction, int | float):
+        return f"its direction is {loaded.direction!r}, not 'largest', 'smallest' or a number"
+    return replace(loaded, function=_or_undefined(guard(loaded.function, _wrong_values)))
+
+
+def _wrong_values(values: Any, predictions: WeightedPredictions) -> str | None:
+    expected = predictions.weights.shape[1:]
+    if not isinstance(values, np.ndarray) or values.shape != expected or values.dtype.kind not in "fiu":
+        shape = (
+            f"an array of {values.dtype} {values.shape}" if isinstance(values, np.ndarray) else repr(values)
+        )
+        return f"returned {shape}, not an array of numbers {expected}, one per replicate"
+    return "returned infinite values. Return NaN where it is undefined" if np.isinf(values).any() else None
+
+
+def _or_undefined(function: Callable[[WeightedPredictions], np.ndarray]) -> Callable[..., np.ndarray]:
+    """Return a function that is NaN where `function` fails, so that a comparison does not end with it."""
+    is_known = False
+
+    def values(predictions: WeightedPredictions) -> np.ndarray:
+        nonlocal is_known
+        try:
+            return function(predictions)
+        except UserError as error:
+            if not is_known:
+                warn(logger, error.key, f"undefined: {error.message}")
+            is_known = True
+            return np.full(predictions.weights.shape[1], np.nan)
+
+    return values
+
+
 METRICS: Registry[Metric] = Registry(
     "metric",
     "ehr_bert.metrics",
@@ -91,6 +137,7 @@ METRICS: Registry[Metric] = Registry(
         "calibration_intercept": "ehr_bert.metrics.binary:CALIBRATION_INTERCEPT",
         "sensitivity_at_specificity": "ehr_bert.metrics.binary:SENSITIVITY_AT_SPECIFICITY",
     },
+    _adopted,
 )
 """The metrics by name, in the order of `results.json`. To add one, write a file with a `Metric`
 and add its line here."""

@@ -40,9 +40,9 @@ def weighted_metrics(
     """
     labels, probabilities = np.asarray(labels, float), np.asarray(probabilities, float)
     if _undefined(labels, probabilities):
-        return {metric.key: np.full(weights.shape[1], np.nan) for metric in METRICS.values()}
+        return {metric.key: np.full(weights.shape[1], np.nan) for metric in METRICS.usable().values()}
     predictions = WeightedPredictions(labels, probabilities, weights)
-    return {metric.key: metric.function(predictions) for metric in METRICS.values()}
+    return {metric.key: metric.function(predictions) for metric in METRICS.usable().values()}
 
 
 def auroc_of(labels: np.ndarray, scores: np.ndarray) -> float:

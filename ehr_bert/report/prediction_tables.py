@@ -147,7 +147,7 @@ def _at_size(table: Sequence[Row], size: int) -> str:
     rows = [row for row in table if row["size"] == size]
     baseline = _baseline(rows)
     groups: dict[str, dict[str, list[str]]] = {DISCRIMINATION: {}}
-    for metric in METRICS.values():
+    for metric in METRICS.usable().values():
         groups.setdefault(metric.group, {})[metric.title] = _metric_column(rows, metric)
     discrimination = groups.pop(DISCRIMINATION) | {
         "validation AUROC": [_number(row["valid_auroc"]) for row in rows],

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import pyarrow as pa
 
 from ehr_bert.codes import canonical
-from ehr_bert.schemas import PATIENTS
+from ehr_bert.schemas import PATIENTS, SPLITS
 from ehr_bert.sources.checks import ORDERING, RejectionReason, check_rows
 from ehr_bert.sources.times import day
 
@@ -62,6 +63,8 @@ class StoreRecords:
     splits: ir.Table | None = None
 
 
+_VISIT_FIELDS = ("visit_id", "patient_id", "admit_date", "discharge_date")
+
 _DIAGNOSIS_FIELDS = (
     "patient_id",
     "visit_id",
@@ -97,6 +100,33 @@ def diagnosis_rows(raw: ir.Table, record: Sequence[str], **fields: ir.StringValu
     return raw.select(
         **fields, **absent, record=_description(raw, record), row=_description(raw, raw.columns)
     )
+
+
+def wrong_columns(records: StoreRecords) -> str | None:
+    """Return which columns of the records are missing or not strings, None if all are as they should be."""
+    tables = {
+        "diagnoses": (records.diagnoses, (*_DIAGNOSIS_FIELDS, "record", "row")),
+        "visits": (records.visits, _VISIT_FIELDS),
+        "patients": (records.patients, ("patient_id",)),
+        "splits": (records.splits, SPLITS.names),
+    }
+    for name, (table, columns) in tables.items():
+        if table is None and name != "diagnoses":
+            continue
+        if not isinstance(table, ir.Table):
+            return f"returned {name} of type {type(table).__name__}, not an Ibis table"
+        types = table.schema()
+        if missing := [column for column in columns if column not in types]:
+            return f"returned {name} without the columns {', '.join(missing)}"
+        known = {*columns, *PATIENTS.names} & set(types)
+        wrong = [f"{column} ({types[column]})" for column in sorted(known) if not _is_text(types[column])]
+        if wrong:
+            return f"returned columns of {name} that are not strings: {', '.join(wrong)}"
+    return None
+
+
+def _is_text(type_: dt.DataType) -> bool:
+    return type_.is_string() or type_.is_null()
 
 
 def checked_diagnoses(records: StoreRecords, without_visit: WithoutVisit, nested: NestedVisits) -> ir.Table:

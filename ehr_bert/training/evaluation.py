@@ -41,6 +41,7 @@ class ObjectiveResult:
             f"{metric.title} {self.metrics[metric.key]:.4f}"
             + (f" ({self.baseline[metric.key]:.4f})" if metric.key in self.baseline else "")
             for metric in self.objective.shown_metrics
+            if metric.key in self.metrics
         )
         return f"{self.objective.title:<14}  {metrics}"
 

@@ -150,8 +150,9 @@ def _evaluate(
         prefix = load_weights(model, request.output)
         checkpoint, step = Path(prefix), step_of(prefix)
     evaluation = evaluator(step)
-    request.output.mkdir(parents=True, exist_ok=True)
-    record_evaluation(TrainingFolder(request.output), evaluation)
+    if is_chief(strategy):
+        request.output.mkdir(parents=True, exist_ok=True)
+        record_evaluation(TrainingFolder(request.output), evaluation)
     return PretrainingResult(
         step, StopReason.FINISHED, evaluation, checkpoint if is_chief(strategy) else None
     )

@@ -309,13 +309,13 @@ class Recipe(Settings):
         Raises:
             UserError: A key is unknown (key `unknown-setting`), or a value does not fit.
         """
+        keys = {field.name for field in fields(cls)} - {"objectives"}
         objectives = {
             name: settings_of(OBJECTIVES[name].settings_type, table, f"{name}.")
             for name, table in values.items()
-            if name in OBJECTIVES and _is_table(name, table)
+            if name in OBJECTIVES and name not in keys and _is_table(name, table)
         }
         others = {name: value for name, value in values.items() if name not in objectives}
-        keys = {field.name for field in fields(cls)} - {"objectives"}
         for name in others.keys() - keys:
             known = sorted({*keys, *OBJECTIVES})
             close = difflib.get_close_matches(name, known, n=1)

@@ -19,6 +19,7 @@ from ehr_bert.export.folder import export
 from ehr_bert.model.config import ModelConfig
 from ehr_bert.objectives.masked_codes import MaskedCodesSettings
 from ehr_bert.objectives.prolonged_stay import ProlongedStaySettings
+from ehr_bert.training import execution
 from ehr_bert.training.execution import pretrain
 from ehr_bert.training.inputs import FeatureSource
 from ehr_bert.training.recipe import (
@@ -184,6 +185,14 @@ def test_evaluation_without_training_gives_the_same_result(trained):
     assert (again.steps, again.evaluation) == (6, trained.outcome.evaluation)
 
 
+def test_only_the_worker_that_writes_records_an_evaluation(trained, monkeypatch):
+    monkeypatch.setattr(execution, "is_chief", lambda strategy: False)
+    metrics = trained.folder / "out" / "metrics.jsonl"
+    before = metrics.read_text()
+    assert pretrain(request_for(trained.folder, train=False)).evaluation == trained.outcome.evaluation
+    assert metrics.read_text() == before
+
+
 def test_a_window_longer_than_all_examples_changes_no_metric(trained):
     request = request_for(
         trained.folder, recipe=with_phase(max_seq_length=LENGTH), output=trained.folder / "other"
@@ -294,6 +303,7 @@ from pathlib import Path
 from ehr_bert.training.devices import Devices
 from ehr_bert.objectives.masked_codes import MaskedCodesSettings
 from ehr_bert.objectives.prolonged_stay import ProlongedStaySettings
+from ehr_bert.training import execution
 from ehr_bert.training.execution import pretrain
 from tests.training.test_execution import split_update
 

@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from ehr_bert.cohorts.cohort import COHORT_FOLDER, read_cohort
 from ehr_bert.errors import UserError
 from ehr_bert.files import nan_to_none, read_json, refuse_changed_settings, refuse_foreign_folder, write_json
+from ehr_bert.logs import configure_logging, configured_verbosity
 from ehr_bert.metrics.calibration import fit_calibration
 from ehr_bert.metrics.summary import binary_metrics
 from ehr_bert.prediction.comparison.held_out import HeldOut
@@ -138,7 +139,7 @@ def run_contenders(
         return
     context = multiprocessing.get_context("spawn")
     number = context.Value("i", 0)
-    executor = ProcessPoolExecutor(processes, context, _start_worker, (grid, number))
+    executor = ProcessPoolExecutor(processes, context, _start_worker, (grid, number, configured_verbosity()))
     try:
         yield from _run_in_parallel(executor, runs)
         executor.shutdown()
@@ -250,9 +251,11 @@ _problem: Problem
 """Problem of a worker process."""
 
 
-def _start_worker(grid: Grid, number: Any) -> None:
-    """Prepare a worker process: choose a GPU, read the data, and exit when the parent exits."""
+def _start_worker(grid: Grid, number: Any, verbosity: int | None) -> None:
+    """Prepare a worker process: log as the parent does, choose a GPU, read the data, exit with the parent."""
     global _problem
+    if verbosity is not None:
+        configure_logging(verbosity)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     with number.get_lock():

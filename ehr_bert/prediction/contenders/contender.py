@@ -4,13 +4,16 @@ A new contender is a `Contender` in a file of this package and one line in `CONT
 installed package with an entry point in the group `ehr_bert.contenders`.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ehr_bert.errors import UserError
 from ehr_bert.prediction.heads import HEADS
-from ehr_bert.registry import Registry
+from ehr_bert.registry import Guard, Registry, wrong_instance
 
 if TYPE_CHECKING:
     from ehr_bert.prediction.contenders.problem import Problem, Scores, SplitRows
@@ -50,6 +53,39 @@ ContenderFamily = Callable[[str], Contender]
 
 _MODULES = "ehr_bert.prediction.contenders"
 
+
+def _adopted(name: str, loaded: Any, guard: Guard) -> Contender | ContenderFamily | str:
+    def checked(contender: Contender) -> Contender:
+        return replace(contender, fit=guard(contender.fit, _wrong_scores))
+
+    if not _is_family(name):
+        return wrong_instance(loaded, Contender) or checked(loaded)
+    if not callable(loaded):
+        return f"has a name that ends in {FAMILY_SUFFIX}, but is no function that returns a Contender"
+    member = guard(loaded, lambda made, head: wrong_instance(made, Contender))
+    return lambda head: checked(member(head))
+
+
+def _wrong_scores(scores: Any, problem: Any, sides: "SplitRows", *_: Any) -> str | None:
+    from ehr_bert.prediction.contenders.problem import Scores
+
+    if wrong := wrong_instance(scores, Scores):
+        return f"its result {wrong}"
+    for split, rows in (("valid", sides.valid), ("test", sides.test)):
+        logits = getattr(scores, split)
+        if not isinstance(logits, np.ndarray) or logits.dtype.kind not in "fiu":
+            return f"returned {split} scores that are no array of numbers"
+        if logits.shape != rows.shape:
+            return f"returned {split} scores {logits.shape}, not one per example: {rows.shape}"
+        if not np.isfinite(logits).all():
+            return f"returned {np.sum(~np.isfinite(logits)):,} {split} scores that are NaN or infinite"
+    try:
+        json.dumps(scores.chosen)
+    except (TypeError, ValueError) as error:
+        return f"returned `chosen` that JSON cannot represent: {error}"
+    return None
+
+
 CONTENDERS: Registry[Contender | ContenderFamily] = Registry(
     "contender",
     "ehr_bert.contenders",
@@ -66,6 +102,7 @@ CONTENDERS: Registry[Contender | ContenderFamily] = Registry(
         "pretrained_HEAD": f"{_MODULES}.on_bert:pretrained_bert_contender",
         "stack_HEAD": f"{_MODULES}.stack:stack_contender",
     },
+    _adopted,
 )
 """Contenders, and families whose names end in `_HEAD`, in the order in which tables list them."""
 
@@ -87,7 +124,10 @@ def default_contenders(head: str) -> list[str]:
     Args:
         head: Name of the prediction head of the families.
     """
-    names = [key.removesuffix(FAMILY_SUFFIX) + f"_{head}" if _is_family(key) else key for key in CONTENDERS]
+    names = [
+        key.removesuffix(FAMILY_SUFFIX) + f"_{head}" if _is_family(key) else key
+        for key in CONTENDERS.usable()
+    ]
     return [name for name in names if contender(name).by_default]
 
 
@@ -100,10 +140,16 @@ def table_position(name: str) -> tuple[int, int]:
 def with_needs(names: Iterable[str]) -> list[str]:
     """Add the contenders that others need, and sort all so that each comes after those that it needs."""
     depths: dict[str, int] = {}
+    needed_by: list[str] = []
 
     def depth(name: str) -> int:
         if name not in depths:
+            needed_by.append(name)
+            for need in contender(name).needs:
+                if need in needed_by:
+                    CONTENDERS.report(_parsed(need)[0], f"needs itself, through {' and '.join(needed_by)}")
             depths[name] = 1 + max(map(depth, contender(name).needs), default=-1)
+            needed_by.pop()
         return depths[name]
 
     requested = list(names)

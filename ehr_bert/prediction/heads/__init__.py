@@ -5,12 +5,34 @@ installed package with an entry point in the group `ehr_bert.heads`. It can then
 every family of BERT contenders has a member with it, such as `pretrained_NAME`.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ehr_bert.registry import Registry
+from ehr_bert.registry import Guard, Registry, with_guards, wrong_class
 
 if TYPE_CHECKING:
+    import torch
+
     from ehr_bert.prediction.heads.head import Head
+
+
+def _adopted(name: str, loaded: Any, guard: Guard) -> type["Head"] | str:
+    from ehr_bert.prediction.heads.head import Head
+
+    return wrong_class(loaded, Head) or with_guards(
+        loaded,
+        {
+            "__init__": guard(loaded.__init__),
+            "reduce": guard(loaded.reduce),
+            "predict": guard(loaded.predict, _wrong_logits),
+        },
+    )
+
+
+def _wrong_logits(logits: Any, head: "Head", reduced: "torch.Tensor", visits: "torch.Tensor") -> str | None:
+    expected = (len(visits), head.outputs)
+    shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
+    return None if shape == expected else f"returned logits {shape}, not {expected} ([B, O])"
+
 
 HEADS: Registry[type["Head"]] = Registry(
     "head",
@@ -22,5 +44,6 @@ HEADS: Registry[type["Head"]] = Registry(
         "bigru": "ehr_bert.prediction.heads.recurrent:BiGruHead",
         "retain": "ehr_bert.prediction.heads.retain:RetainHead",
     },
+    _adopted,
 )
 """Classes of the heads by name, in the order in which tables list them."""

@@ -6,6 +6,7 @@ Shapes: `N` examples, `O` outputs of the task's head (one, or one per code or vi
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from ehr_bert.prediction.encoders import HistoryEncoder
 from ehr_bert.prediction.multitask.task_file import TaskSettings
 from ehr_bert.prediction.predictor import Predictor, make_predictor
 from ehr_bert.prediction.reading import Encoded
+from ehr_bert.registry import Guard, other_name, with_guards, wrong_instance
 from ehr_bert.schemas import Split
 
 
@@ -150,6 +152,72 @@ class TaskType(ABC):
     def caption(self, facts: Mapping[str, Any]) -> str:
         """Return a sentence for the report about a task, given its entry in `results.json`."""
         return ""
+
+
+def adopted(name: str, loaded: Any, guard: Guard) -> TaskType | str:
+    """Return a task type of another package with its functions guarded, or what is wrong with it."""
+    if problem := wrong_instance(loaded, TaskType) or other_name(name, loaded.name):
+        return problem
+    if not isinstance(loaded.column_type, pa.DataType):
+        return "its column_type is no type of PyArrow"
+    if not loaded.titles:
+        return "its titles name no metric"
+    kind = type(loaded)
+    guarded = copy(loaded)
+    guarded.__class__ = with_guards(
+        kind,
+        {
+            "labels": guard(kind.labels, _wrong_labels),
+            "losses": guard(kind.losses, _wrong_losses),
+            "predictor": guard(kind.predictor),
+            "predictions": guard(kind.predictions, _wrong_predictions),
+            "metrics": guard(kind.metrics, _wrong_metrics),
+        },
+    )
+    return guarded
+
+
+def _wrong_labels(labels: Any, type_: TaskType, cohort: Cohort, *_: Any) -> str | None:
+    if wrong := wrong_instance(labels, TaskLabels):
+        return f"its labels: {wrong}"
+    values = labels.values
+    if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.ndim != 2:
+        return f"returned labels {_array(values)}, not float32 [N, O]"
+    if len(values) != len(cohort):
+        return f"returned labels of {len(values):,} examples, not of {len(cohort):,}"
+    if np.shape(labels.baseline) != values.shape[1:] or not np.isfinite(labels.baseline).all():
+        return f"returned a baseline {_array(labels.baseline)} that is not one finite number per output"
+    return None
+
+
+def _wrong_losses(losses: Any, type_: TaskType, logits: torch.Tensor, *_: Any) -> str | None:
+    shape = getattr(losses, "shape", type(losses).__name__)
+    return None if shape == logits.shape else f"returned losses {shape}, not one per label: {logits.shape}"
+
+
+def _wrong_predictions(
+    predictions: Any, type_: TaskType, logits: Mapping[Split, np.ndarray], *_: Any
+) -> str | None:
+    for split, of_split in logits.items():
+        if split not in predictions or len(predictions[split]) != len(of_split):
+            return f"returned no prediction for each {split} example"
+        if not np.isfinite(predictions[split]).all():
+            return f"returned predictions of {split} examples that are NaN or infinite"
+    return None
+
+
+def _wrong_metrics(
+    metrics: Any, type_: TaskType, labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray
+) -> str | None:
+    for key, values in metrics.items():
+        if np.shape(values) != weights.shape[1:]:
+            return f"returned the metric {key} {_array(values)}, not one value per replicate"
+    missing = [key for key in type_.titles if key not in metrics]
+    return f"does not return the metrics {', '.join(missing)} of its titles" if missing else None
+
+
+def _array(values: Any) -> str:
+    return f"{getattr(values, 'dtype', type(values).__name__)} {np.shape(values)}"
 
 
 def task_type(name: str) -> TaskType:

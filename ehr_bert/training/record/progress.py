@@ -1,6 +1,7 @@
 """Progress of a training run: a progress line, and a report every `report_every` updates."""
 
 import logging
+import math
 import sys
 import time
 from collections import defaultdict, deque
@@ -197,10 +198,12 @@ class Progress:
             self._timed.add({"updates": 1, "patients": patients, "real_tokens": tokens, "flops": flops})
         self._sums["skipped_in_a_row"] = self._sums["skipped_in_a_row"] + 1 if skipped else 0
         if self._sums["skipped_in_a_row"] > MAX_CONSECUTIVE_SKIPS:
+            losses = [name for name in sums if name.endswith("_loss") and not math.isfinite(sums[name])]
             first = step - int(self._sums["skipped_in_a_row"]) + 1
             raise UserError(
                 "not-finite",
-                f"the loss or its gradient was not finite in updates {first} to {step}, which were skipped. "
+                f"{' and '.join(losses) or 'the gradient'} was not finite in updates {first} to {step}, "
+                "which were skipped. "
                 'The checkpoints are valid. Lower the learning rate, or set precision = "float32".',
             )
 
