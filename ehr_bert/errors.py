@@ -19,7 +19,7 @@ class UserError(Exception):
     """
 
     ag_pass_through = True
-    """Makes TensorFlow raise the error as it is where it traces a function, not as an error of its own."""
+    """Makes TensorFlow raise the error unchanged where it traces a function."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(key, message)

@@ -1,7 +1,7 @@
 """Extension points: named objects that come with the package or from another installed package.
 
 A mistake in another package is reported in one line that names the package and the object. It stops only the
-commands that use the object; the others warn and go on without it.
+commands that use the object; the others warn and ignore it.
 """
 
 import functools

@@ -86,7 +86,7 @@ class Metric:
 
 
 _OTHER_KEYS = ("model", "size", "seeds", "seconds", "valid_auroc", "delong")
-"""Keys of the results that stand beside those of the metrics."""
+"""Further keys of a row of the results."""
 
 
 def _adopted(name: str, loaded: Any, guard: Guard) -> Metric | str:

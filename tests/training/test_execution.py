@@ -187,7 +187,7 @@ def test_evaluation_without_training_gives_the_same_result(trained):
 
 def test_only_the_worker_that_writes_records_an_evaluation(trained, monkeypatch):
     monkeypatch.setattr(execution, "is_chief", lambda strategy: False)
-    metrics = trained.folder / "out" / "metrics.jsonl"
+    metrics = request_for(trained.folder).output / "metrics.jsonl"
     before = metrics.read_text()
     assert pretrain(request_for(trained.folder, train=False)).evaluation == trained.outcome.evaluation
     assert metrics.read_text() == before
@@ -303,7 +303,6 @@ from pathlib import Path
 from ehr_bert.training.devices import Devices
 from ehr_bert.objectives.masked_codes import MaskedCodesSettings
 from ehr_bert.objectives.prolonged_stay import ProlongedStaySettings
-from ehr_bert.training import execution
 from ehr_bert.training.execution import pretrain
 from tests.training.test_execution import split_update
 
