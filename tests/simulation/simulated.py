@@ -33,13 +33,24 @@ def initial_states(preset: Preset) -> InitialStates:
 
 @cache
 def simulated(
-    preset: Preset, patients: int, seed: int = 0, informative_censoring: float = 0.0, leaving: float = 1.0
+    preset: Preset,
+    patients: int,
+    seed: int = 0,
+    informative_censoring: float = 0.0,
+    leaving: float = 1.0,
+    birth_years: int = 1,
 ) -> Simulated:
-    """Simulate patients once. `leaving` multiplies the rate at which they leave."""
+    """Simulate patients once.
+
+    `leaving` multiplies the rate at which they leave. Only years of birth that are multiples of `birth_years`
+    are kept, so that fewer risk tables are needed.
+    """
     mechanism = mechanism_of(preset, 20, informative_censoring)
     mechanism.multiplier[Transition.LEAVING] *= leaving
     rng = np.random.default_rng(seed)
-    entries = draw_entries(initial_states(preset), patients, rng)
+    entries = draw_entries(initial_states(preset), patients * birth_years, rng)
+    kept = entries.birth_year % birth_years == 0
+    entries = Entries(**{name: values[kept] for name, values in vars(entries).items()})
     trajectories = simulate_trajectories(mechanism, entries, rng)
     symptoms = draw_symptoms(mechanism, trajectories.recorded, rng)
     return Simulated(mechanism, initial_states(preset), entries, trajectories, symptoms)

@@ -28,7 +28,7 @@ def tables(preset: Preset) -> RiskTables:
 def at_landmark(
     preset: Preset, seed: int = 0, informative: float = 0.0, leaving: float = 1.0
 ) -> tuple[Simulated, Landmark]:
-    population = simulated(preset, PATIENTS, seed, informative, leaving)
+    population = simulated(preset, PATIENTS, seed, informative, leaving, 8)
     marks = landmarks(
         population.mechanism,
         population.initial,
