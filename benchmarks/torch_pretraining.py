@@ -101,7 +101,8 @@ class Patients:
         lengths, stays = self.all.lengths[chosen], self.all.longest_stays[chosen]
         places = spans(self.starts[chosen], lengths)  # [P]
         tokens, visits = self.all.tokens[places], np.minimum(self.all.visits[places], self.last_visit)
-        masked = self.masking.mask(Windows(tokens, visits, lengths, stays), self.generator)
+        windows = Windows(tokens, visits, lengths, stays, self.all.last_visits[chosen])
+        masked = self.masking.mask(windows, self.generator)
         labels = np.full_like(tokens, NOT_MASKED)
         labels[masked.positions] = tokens[masked.positions]
         longest = -(-lengths.max() // multiple) * multiple

@@ -23,8 +23,10 @@ class StoredWindows:
         position_ids: int32 `[W, T]`, from 0 in each patient.
         patient_ids: int32 `[W, T]`, from 1 in each window; 0 at padding.
         patient_weights: 1 for a patient, 0 for an unused slot, float32 `[W, Y]`.
-        by_patient: Further stored features by name, int32 `[W, Y]`: `longest_stays` of packed examples,
-            `next_sentence_labels` of the tutorial's.
+        by_patient: Further stored features by name, int32 `[W, Y]`. The tutorial's examples have
+            `next_sentence_labels`. Packed examples have `longest_stays`; and `days_to_observation_end` and
+            `days_to_death`, counted from the last discharge in the window, at least 0. They are -1 if the
+            date is unknown or not stored, if `Reading.max_seq_length` cuts the patient, and in unused slots.
     """
 
     token_ids: tf.Tensor

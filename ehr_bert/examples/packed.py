@@ -5,6 +5,10 @@ visit_ids         int64 [real tokens]   visits from 1 in each patient; 0 for `[C
 patient_lengths   int64 [patients]      tokens of each patient, including `[CLS]`
 longest_stays     int64 [patients]      longest stay of each patient, in days
 
+If the end of observation or the death of any patient is known, also (-1 if unknown, see `observation`):
+
+days_to_observation_end, days_to_death   int64 [patients]   days from the last discharge, at least 0
+
 Legend: W windows, N patients, P tokens of all windows together.
 """
 
@@ -19,9 +23,10 @@ import pyarrow as pa
 from ehr_bert.errors import UserError
 from ehr_bert.examples.facts import PackedFacts
 from ehr_bert.examples.masking import maskable_ids
+from ehr_bert.examples.observation import DAYS_TO, days_after
 from ehr_bert.examples.packing import WINDOW_LENGTHS, pack
 from ehr_bert.examples.protobuf import Column
-from ehr_bert.examples.windows import Accounts, LongPatients, check_ids, cut
+from ehr_bert.examples.windows import CUT_COLUMNS, Accounts, LongPatients, check_ids, cut
 from ehr_bert.ragged import offsets_of, spans, starts_of
 from ehr_bert.schemas import SpecialToken
 from ehr_bert.vocabulary import Vocabulary
@@ -81,14 +86,18 @@ class PackedFeatures:
         settings: The settings.
         mask_id: Id that hides a code in training.
         cls_id: Id of the `[CLS]` at the start of each patient.
+        observation: Whether the features of `observation.DAYS_TO` are stored.
+        sequence_columns: The columns of `schemas.SEQUENCES` that are used, if a file has them.
     """
 
     kind = PACKED
     always_written: tuple[int | None, ...] = ()
     no_facts = PackedFacts()
 
-    def __init__(self, settings: PackedSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, settings: PackedSettings, vocabulary: Vocabulary, observation: bool = False) -> None:
         self.settings = settings
+        self.observation = observation
+        self.sequence_columns = (*CUT_COLUMNS, *(("admit_date", *DAYS_TO.values()) if observation else ()))
         self.mask_id = vocabulary.id_of(SpecialToken.MASK)
         self.cls_id = vocabulary.id_of(SpecialToken.CLS)
         self._maskable = maskable_ids(vocabulary)
@@ -110,7 +119,10 @@ class PackedFeatures:
         lengths = patients.lengths[packing.order]  # [N]
         places = spans(starts_of(patients.lengths)[packing.order], lengths)  # [P]
         tokens, visits = patients.tokens[places], patients.visits[places]  # [P]
-        stays = patients.longest_stays[packing.order]  # [N]
+        by_patient = {"longest_stays": patients.longest_stays}  # [N] each
+        if self.observation:
+            by_patient |= days_after(batch, patients.last_visits)
+        by_patient = {name: values[packing.order] for name, values in by_patient.items()}
         patient_ends = offsets_of(packing.patients)
         token_ends = offsets_of(lengths)
 
@@ -124,7 +136,7 @@ class PackedFeatures:
                 "token_ids": Column(tokens[own_tokens], real),
                 "visit_ids": Column(visits[own_tokens], real),
                 "patient_lengths": Column(lengths[own], counts),
-                "longest_stays": Column(stays[own], counts),
+                **{name: Column(values[own], counts) for name, values in by_patient.items()},
             }
         return columns, replace(accounts, examples=len(packing.lengths))
 

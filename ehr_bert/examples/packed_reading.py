@@ -10,13 +10,15 @@ from pathlib import Path
 import tensorflow as tf
 
 from ehr_bert.examples.labels import LabelMaker, StoredWindows, with_labels
+from ehr_bert.examples.observation import DAYS_TO, UNKNOWN_DAYS
 from ehr_bert.examples.records import Checked
 from ehr_bert.examples.source import RECORD_COUNTS, ExampleSet, ExamplesInfo, Reading, figures
 from ehr_bert.examples.training_masking import TrainingMasker
 from ehr_bert.examples.updates import WindowClass
 from ehr_bert.vocabulary import Vocabulary
 
-PACKED_FEATURES = ("token_ids", "visit_ids", "patient_lengths", "longest_stays")
+PACKED_FEATURES = ("token_ids", "visit_ids", "patient_lengths", "longest_stays", *DAYS_TO)
+"""The features that are read. Those of `DAYS_TO` are empty where they are not stored."""
 
 
 def parse_packed(serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
@@ -32,10 +34,12 @@ class PackedMeasure:
     Attributes:
         window_length: Largest number of tokens of a window.
         vocab_size: Number of ids of the vocabulary.
+        observation: Whether the features of `DAYS_TO` are stored.
     """
 
     window_length: int
     vocab_size: int
+    observation: bool
 
     def __call__(self, stored: Mapping[str, tf.RaggedTensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Return whether each of N examples is a valid window, bool `[N]`, and its counts, int64 `[N, G]`."""
@@ -51,6 +55,9 @@ class PackedMeasure:
             & (tf.reduce_min(tokens, axis=1) >= 0)
             & (tf.reduce_max(tokens, axis=1) < self.vocab_size)
         )
+        for name in DAYS_TO:
+            sound &= stored[name].row_lengths() == (patients if self.observation else 0)
+            sound &= tf.reduce_min(stored[name], axis=1) >= UNKNOWN_DAYS
         return sound, figures(
             patients=patients,
             real_tokens=real,
@@ -86,9 +93,9 @@ class PackedDecoder:
         stored = parse_packed(serialized)
         windows = serialized.shape[0]
 
-        def rows(name: str, width: int) -> tf.Tensor:  # [W, width]
-            dense = tf.ensure_shape(stored[name].to_tensor(shape=[windows, width]), [windows, width])
-            return tf.cast(dense, tf.int32)
+        def rows(name: str, width: int, missing: int = 0) -> tf.Tensor:  # [W, width]
+            dense = stored[name].to_tensor(missing, shape=[windows, width])
+            return tf.cast(tf.ensure_shape(dense, [windows, width]), tf.int32)
 
         lengths = rows("patient_lengths", self.patients)  # [W, Y]
         ends = tf.cumsum(lengths, axis=1)
@@ -102,13 +109,21 @@ class PackedDecoder:
             return tf.where(kept, values, 0)
 
         present = lengths > 0
+        is_whole = lengths <= self.max_seq_length
         windows_as_stored = StoredWindows(
             token_ids=where_kept(rows("token_ids", self.length)),
             visit_ids=where_kept(rows("visit_ids", self.length)),
             position_ids=where_kept(places - starts_there),
             patient_ids=where_kept(patient + 1),
             patient_weights=tf.cast(present, tf.float32),
-            by_patient={"longest_stays": rows("longest_stays", self.patients)},
+            by_patient={
+                "longest_stays": rows("longest_stays", self.patients),
+                # Days count from the last stored visit, which is not there if the patient is cut.
+                **{
+                    name: tf.where(is_whole, rows(name, self.patients, UNKNOWN_DAYS), UNKNOWN_DAYS)
+                    for name in DAYS_TO
+                },
+            },
         )
         masked = self.masker(windows_as_stored.token_ids, windows_as_stored.patient_ids, seed)
         tensors = {

@@ -106,7 +106,7 @@ def _check(file: Path, sidecar: Sidecar | None, most_corrupt: int) -> Checked:
         )
     length = sidecar and _window_length(file, sidecar)
     if sidecar and length:
-        packed_measure = packed_reading.PackedMeasure(length, sidecar.vocab_size)
+        packed_measure = packed_reading.PackedMeasure(length, sidecar.vocab_size, sidecar.observation)
         checked = check(file, packed_reading.parse_packed, packed_measure, most_corrupt)
     else:
         checked = check(file, tutorial_reading.parse_tutorial, tutorial_reading.measure, most_corrupt)
@@ -163,6 +163,7 @@ def _info(
         mask_id=_common(sidecar.mask_id if sidecar else None for sidecar in descriptions),
         cls_id=_common(sidecar.cls_id if sidecar else None for sidecar in descriptions),
         vocabulary=vocabulary,
+        observation=any(sidecar.observation for sidecar in sidecars.values()),
     )
 
 

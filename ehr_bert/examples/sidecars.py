@@ -42,6 +42,8 @@ class Sidecar:
         vocabulary_sha256: `Vocabulary.sha256`.
         accounts: Counts of patients by split, or by input file.
         files: Counts of each file by name.
+        observation: Whether the examples have the features of `observation.DAYS_TO`. The file has this key
+            only if they do, so that it is the same as in version 0.1 if they do not.
     """
 
     kind: str
@@ -52,10 +54,14 @@ class Sidecar:
     vocabulary_sha256: str
     accounts: Mapping[str, Accounts]
     files: Mapping[str, FileFacts]
+    observation: bool = False
 
     def write(self, path: Path) -> None:
         """Write the description as JSON."""
-        write_json(path, asdict(self))
+        values = asdict(self)
+        if not self.observation:
+            del values["observation"]
+        write_json(path, values)
 
     @classmethod
     def read(cls, path: Path) -> "Sidecar":

@@ -42,6 +42,7 @@ class ExamplesInfo:
         cls_id: Id of the `[CLS]` at the start of each patient. If `kind` is known, None means that there is
             none.
         vocabulary: The vocabulary.
+        observation: Whether any of the files has the features of `observation.DAYS_TO`.
     """
 
     files: tuple[str, ...]
@@ -58,11 +59,17 @@ class ExamplesInfo:
     mask_id: int | None = None
     cls_id: int | None = None
     vocabulary: Vocabulary | None = None
+    observation: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values for JSON, with the fingerprint of the vocabulary instead of its tokens."""
+        """Return the values for JSON, with the fingerprint of the vocabulary instead of its tokens.
+
+        `observation` is left out if it is false, so that training runs of version 0.1 can be resumed.
+        """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         vocabulary = values.pop("vocabulary")
+        if not self.observation:
+            del values["observation"]
         return values | {
             "files": list(self.files),
             "windows": [list(pair) for pair in self.windows],

@@ -21,7 +21,7 @@ from ehr_bert.errors import UserError
 from ehr_bert.examples.facts import FileFacts
 from ehr_bert.examples.masking import Masking
 from ehr_bert.examples.protobuf import Column
-from ehr_bert.examples.windows import Accounts, LongPatients, check_ids, cut
+from ehr_bert.examples.windows import CUT_COLUMNS, Accounts, LongPatients, check_ids, cut
 from ehr_bert.ragged import starts_of
 from ehr_bert.schemas import PROLONGED_STAY_DAYS, SpecialToken
 from ehr_bert.vocabulary import Vocabulary
@@ -85,9 +85,13 @@ class TutorialFeatures:
         settings: The given settings, with those that `med_bert` implies.
         mask_id: Id that replaces a masked code.
         cls_id: Id of the `[CLS]` that precedes each window, or None.
+        observation: As in `PackedFeatures`. These examples do not store it.
+        sequence_columns: The columns of `schemas.SEQUENCES` that are used.
     """
 
     kind = TUTORIAL
+    observation = False
+    sequence_columns = CUT_COLUMNS
     always_written: tuple[int | None, ...] = (None,)
     no_facts = FileFacts()
 

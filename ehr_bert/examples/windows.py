@@ -4,7 +4,7 @@ Legend: N patients, C codes of all patients, K visits of all patients, W windows
 concatenated.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Self
 
@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 
 from ehr_bert.errors import UserError
 from ehr_bert.ragged import spans, starts_of
+
+CUT_COLUMNS = ("token_ids", "visit_ids", "los_days")
+"""The columns of `schemas.SEQUENCES` that `cut` uses."""
 
 
 class LongPatients(StrEnum):
@@ -74,21 +77,23 @@ class Windows:
         visits: Visit of each token, from 1 in each window; 0 for `[CLS]`; int32 `[P]`.
         lengths: Number of tokens per window, at least 1, int64 `[W]`.
         longest_stays: Longest stay of the visits of each window in days, int32 `[W]`.
+        last_visits: Last visit of each window, as its position among the K visits of the batch, int64 `[W]`.
     """
 
     tokens: np.ndarray
     visits: np.ndarray
     lengths: np.ndarray
     longest_stays: np.ndarray
+    last_visits: np.ndarray
 
     def with_cls(self, cls_id: int) -> "Windows":
         """Return the windows with `[CLS]` as the first token of each, in visit 0."""
         starts = starts_of(self.lengths)
-        return Windows(
-            np.insert(self.tokens, starts, cls_id),
-            np.insert(self.visits, starts, 0),
-            self.lengths + 1,
-            self.longest_stays,
+        return replace(
+            self,
+            tokens=np.insert(self.tokens, starts, cls_id),
+            visits=np.insert(self.visits, starts, 0),
+            lengths=self.lengths + 1,
         )
 
 
@@ -113,7 +118,7 @@ def cut(
     """Divide patients into windows of at most `capacity` codes.
 
     Args:
-        batch: Patients with the columns `token_ids`, `visit_ids` and `los_days` of `schemas.SEQUENCES`.
+        batch: Patients with the columns `CUT_COLUMNS`.
         capacity: Maximum number of codes per window.
         long_patients: `SPLIT` fills successive windows with whole visits, `LATEST` keeps the latest whole
             visits, `DROP` excludes the patient. A visit with more codes than a window is divided.
@@ -135,7 +140,8 @@ def cut(
             "stays.",
         )
     first_codes, first_stays = starts_of(counts), starts_of(stay_counts)
-    stays = los_days[np.repeat(first_stays, counts) + visits - 1]  # [C]
+    visit_places = np.repeat(first_stays, counts) + visits - 1  # [C], among the K visits
+    stays = los_days[visit_places]  # [C]
 
     without_codes = counts == 0
     long = counts > capacity
@@ -162,6 +168,7 @@ def cut(
         visits[codes] - np.repeat(visits[starts] - 1, lengths),
         lengths,
         np.maximum.reduceat(stays[codes], starts_of(lengths)) if len(lengths) else stays[:0],
+        visit_places[stops - 1],
     )
     accounts = Accounts(
         patients=len(counts),

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ehr_bert.errors import UserError
 from ehr_bert.examples.facts import FileFacts
+from ehr_bert.examples.observation import states_observation
 from ehr_bert.examples.packed import PackedFeatures, PackedSettings
 from ehr_bert.examples.protobuf import serialize
 from ehr_bert.examples.recoding import Recoding
@@ -118,15 +119,16 @@ def write_folder(
     own_vocabulary = Vocabulary.read(sequences / VOCABULARY_TABLE)
     recoding = Recoding(own_vocabulary, vocabulary) if vocabulary else None
     vocabulary = vocabulary or own_vocabulary
-    features: FeatureWriter = (
-        TutorialFeatures(settings, vocabulary)
-        if isinstance(settings, TutorialSettings)
-        else PackedFeatures(settings, vocabulary)
-    )
     run = run or Processes(1)
     accounts: dict[str, Accounts] = {}
     facts: dict[str, FileFacts] = {}
     with atomic_folder(output, "features", sequences) as folder:
+        files = {split: _sequence_files(sequences / "sequences" / split) for split in PRETRAINING_SPLITS}
+        features: FeatureWriter = (
+            TutorialFeatures(settings, vocabulary)
+            if isinstance(settings, TutorialSettings)
+            else PackedFeatures(settings, vocabulary, states_observation(chain(*files.values())))
+        )
         parts = {
             split: [
                 _Part(
@@ -137,7 +139,7 @@ def write_folder(
                     recoding=recoding,
                     seed=(settings.seed, number, index),
                 )
-                for index, file in enumerate(_sequence_files(sequences / "sequences" / split))
+                for index, file in enumerate(files[split])
             ]
             for number, split in enumerate(PRETRAINING_SPLITS)
         }
@@ -202,7 +204,7 @@ class _Part:
 
 
 def _write_part(part: _Part) -> tuple[Accounts, FactsOfFiles]:
-    batches = _read_sequences(part.sequences)
+    batches = _read_sequences(part.sequences, part.features.sequence_columns)
     # All patients are packed at once, since more patients can be packed more densely.
     pieces = _smaller(batches) if isinstance(part.features, TutorialFeatures) else _together(batches)
     writer = _Writer(part.features, part.shards, part.path, part.recoding)
@@ -235,6 +237,7 @@ def _sidecar(
         vocabulary_sha256=vocabulary.sha256,
         accounts=accounts,
         files=facts,
+        observation=features.observation,
     )
 
 
@@ -317,8 +320,8 @@ def _sequence_files(folder: Path) -> list[Path]:
     return files
 
 
-def _read_sequences(file: Path) -> Iterator[pa.RecordBatch]:
+def _read_sequences(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     try:
-        yield from pq.ParquetFile(file).iter_batches(columns=["token_ids", "visit_ids", "los_days"])
+        yield from pq.ParquetFile(file).iter_batches(columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise UserError("invalid-parquet", f"{file} cannot be read as Parquet: {error}.") from error

@@ -21,7 +21,7 @@ def masking(probability=0.15, max_masked=20, replacements=None):
 def windows_of(rows):
     lengths = np.array([len(row) for row in rows], np.int64)
     tokens = np.array([token for row in rows for token in row], np.int32)
-    return Windows(tokens, np.ones_like(tokens), lengths, np.zeros(len(rows), bool))
+    return Windows(tokens, np.ones_like(tokens), lengths, np.zeros(len(rows), bool), np.arange(len(rows)))
 
 
 def split(values, lengths):

@@ -1,7 +1,11 @@
 # Covers: ehr_bert.prediction.contenders.on_bert, ehr_bert.prediction.contenders.from_scratch
 
+from pathlib import Path
+
 import pytest
 
+from ehr_bert import prediction
+from ehr_bert.cohorts import shortcuts
 from ehr_bert.prediction.contenders.contender import (
     CONTENDERS,
     contender,
@@ -10,6 +14,7 @@ from ehr_bert.prediction.contenders.contender import (
     with_needs,
 )
 from ehr_bert.prediction.heads import HEADS
+from ehr_bert.schemas import OBSERVATION
 from tests.user_errors import raises_user_error
 
 LINEAR = ["logistic_regression", "logistic_regression_counts", "logistic_regression_demographics"]
@@ -35,6 +40,15 @@ def test_baselines_make_no_use_of_the_pretraining():
     assert baselines == [*LINEAR, "boosting", "gru", "bigru", "retain", "untrained_mean"]
     readers = [name for name in default_contenders("mean") if contender(name).reads_export]
     assert readers == ["untrained_mean", "frozen_mean", "pretrained_mean"]
+
+
+def test_no_contender_or_feature_reads_observation_or_death():
+    """A cohort in memory has no such columns either, see `test_cohort.py`."""
+    modules = [*Path(prediction.__file__).parent.rglob("*.py"), Path(shortcuts.__file__)]
+    assert len(modules) > 40
+    for module in modules:
+        text = module.read_text(encoding="utf-8")
+        assert not [name for name in OBSERVATION.names if name in text], module
 
 
 @pytest.mark.parametrize("name", ["oracle", "frozen", "frozen_HEAD", "frozen_max", "boosting_mean"])
