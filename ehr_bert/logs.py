@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ehr_bert.errors import UserError
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -81,6 +83,11 @@ def warn(logger: logging.Logger, key: str, message: str) -> None:
         >>> warn(logging.getLogger("ehr_bert.example"), "many-epochs", "Each patient is seen 90 times.")
     """
     logger.warning(message, extra={"key": key})
+
+
+def warn_of(logger: logging.Logger, error: UserError, prefix: str = "") -> None:
+    """Log an error that does not stop the command as a warning with its key, after `prefix`."""
+    logger.warning(f"{prefix}{error.message}", extra={"key": error.key})
 
 
 def progress_bar(

@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from ehr_bert.errors import UserError
-from ehr_bert.logs import warn
+from ehr_bert.logs import warn, warn_of
 
 logger = logging.getLogger(__name__)
 
@@ -122,13 +122,13 @@ class Registry(Mapping[str, _T], Generic[_T]):
                 usable[name] = self[name]
             except UserError as error:
                 if is_new:
-                    warn(logger, error.key, f"ignored: {error.message}")
+                    warn_of(logger, error, "ignored: ")
         return usable
 
     def report(self, name: str, problem: str) -> NoReturn:
         """Raise a `UserError` (key `failed-KIND`) that names an object and says what is wrong."""
         (point,) = self._installed[name]
-        raise self._error("failed", point, problem)
+        raise UserError(f"failed-{self._key}", self._message(point, problem))
 
     def guarded(
         self, name: str, function: Callable[..., Any], check: Check | None = None
@@ -180,22 +180,20 @@ class Registry(Mapping[str, _T], Generic[_T]):
             loaded = point.load()
         except (Exception, SystemExit) as error:
             logger.debug(traceback.format_exc())
-            raise self._error("broken", point, f"cannot be imported: {_one_line(error)}") from error
+            problem = f"cannot be imported: {_one_line(error)}"
+            raise UserError(f"broken-{self._key}", self._message(point, problem)) from error
         if self._adopt is None:
             return cast(_T, loaded)
         try:
             adopted = self._adopt(name, loaded, functools.partial(self.guarded, name))
         except Exception as error:
-            raise self._error("invalid", point, _one_line(error)) from error
+            raise UserError(f"invalid-{self._key}", self._message(point, _one_line(error))) from error
         if isinstance(adopted, str):
-            raise self._error("invalid", point, adopted)
+            raise UserError(f"invalid-{self._key}", self._message(point, adopted))
         return adopted
 
-    def _error(self, key: str, point: EntryPoint, problem: str) -> UserError:
-        return UserError(
-            f"{key}-{self._key}",
-            f"{self._described(point)}: {problem.rstrip('.')}. Correct or uninstall the package.",
-        )
+    def _message(self, point: EntryPoint, problem: str) -> str:
+        return f"{self._described(point)}: {problem.rstrip('.')}. Correct or uninstall the package."
 
     def _described(self, point: EntryPoint) -> str:
         """Return an installed object with its package, for messages."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
 from ehr_bert.errors import UserError
-from ehr_bert.logs import warn
+from ehr_bert.logs import warn_of
 
 if TYPE_CHECKING:
     from ehr_bert.sources.store import Store, StoreOption
@@ -81,8 +81,7 @@ def _add_store_arguments(parser: argparse.ArgumentParser, name: str, store: "Sto
                 help=option.help.replace("%", "%%"),
             )
         except argparse.ArgumentError:
-            error = _duplicate_option(name, option)
-            warn(logger, error.key, error.message)
+            warn_of(logger, _duplicate_option(name, option))
 
 
 def _duplicate_option(store: str, option: "StoreOption") -> UserError:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ehr_bert.errors import UserError
-from ehr_bert.logs import warn
+from ehr_bert.logs import warn_of
 from ehr_bert.metrics.discrimination import Thresholds, thresholds
 from ehr_bert.registry import Guard, Registry, other_name, wrong_instance
 
@@ -119,7 +119,7 @@ def _or_undefined(function: Callable[[WeightedPredictions], np.ndarray]) -> Call
             return function(predictions)
         except UserError as error:
             if not is_known:
-                warn(logger, error.key, f"undefined: {error.message}")
+                warn_of(logger, error, "undefined: ")
             is_known = True
             return np.full(predictions.weights.shape[1], np.nan)
 

@@ -1,5 +1,7 @@
 # Covers: ehr_bert.prediction.heads.head, ehr_bert.prediction.heads.linear, ehr_bert.prediction.heads.visits
-# Covers: ehr_bert.prediction.heads.recurrent, ehr_bert.prediction.heads.retain
+# Covers: ehr_bert.prediction.heads.recurrent, ehr_bert.prediction.heads.retain, ehr_bert.prediction.heads
+
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from ehr_bert.prediction.batches import collate
 from ehr_bert.prediction.heads import HEADS
+from ehr_bert.prediction.heads.linear import LinearHead
 from ehr_bert.prediction.heads.visits import visit_vectors
 from ehr_bert.prediction.predictor import make_head
 from ehr_bert.prediction.reading import ModelVocabulary, encode
@@ -108,3 +111,23 @@ def test_only_the_seed_determines_the_weights(name):
 def test_an_unknown_head_is_refused():
     with raises_user_error("unknown-head", "'gnu'", "cls, mean, gru"):
         make_head("gnu", HIDDEN)
+
+
+class TooWide(LinearHead):
+    """A head with one output too many."""
+
+    def __init__(self, hidden_size, outputs):
+        super().__init__(hidden_size, outputs)
+        self.linear = torch.nn.Linear(hidden_size, outputs + 1)
+
+    def reduce(self, hidden, batch):
+        return hidden[:, 0]
+
+
+def test_a_head_of_another_package_with_a_wrong_number_of_outputs_is_named(hidden, batch, monkeypatch):
+    point = EntryPoint("wide", f"{__name__}:TooWide", HEADS.group)
+    monkeypatch.setitem(HEADS.__dict__, "_installed", {"wide": [point]})
+    monkeypatch.setattr(HEADS, "_loaded", {})
+    head = make_head("wide", HIDDEN, OUTPUTS)
+    with raises_user_error("failed-head", "'wide'", f"({len(batch)}, {OUTPUTS + 1})"):
+        head(hidden, batch)
