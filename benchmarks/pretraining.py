@@ -124,7 +124,7 @@ class Data:
     @property
     def sequences(self) -> Path:
         """Sequences, one row per patient."""
-        simulated = self.created("simulated", "simulate", "--patients", self.patients)
+        simulated = self.created("simulated", "simulate", "--version", 1, "--patients", self.patients)
         return self.created("sequences", "preprocess", simulated / "data_file.tsv")
 
     @property

@@ -100,7 +100,7 @@ def measure(patients: int, work: Path, options: argparse.Namespace) -> list[Meas
     command = (sys.executable, "-m", "ehr_bert")
     simulated = work / f"simulated-{patients}"
     if not simulated.exists():
-        run(*command, "simulate", simulated, "--patients", patients)
+        run(*command, "simulate", simulated, "--version", 1, "--patients", patients)
     table = simulated / "data_file.tsv"
     with open(table, "rb") as file:
         rows = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 24), b"")) - 1

@@ -13,6 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed; the same seed gives the same files")
     parser.add_argument(
+        "--version",
+        type=int,
+        choices=(1,),
+        default=1,
+        help="version of the simulator",
+    )
+    parser.add_argument(
         "--format",
         choices=("tsv", "parquet"),
         default="tsv",
@@ -22,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Simulate a dataset and print its summary."""
-    from ehr_bert.simulation.simulate import SimulationSettings, simulate
+    from ehr_bert.simulation.version1.simulate import Version1Settings, simulate_version1
 
-    summary = simulate(
+    summary = simulate_version1(
         arguments.output,
-        SimulationSettings(arguments.patients, arguments.visits, arguments.seed, arguments.format),
+        Version1Settings(arguments.patients, arguments.visits, arguments.seed, arguments.format),
     )
     cohort = summary["cohort"]
     print(

@@ -14,7 +14,7 @@ from ehr_bert.engines import duckdb as duckdb_engine
 from ehr_bert.schemas import DIAGNOSES, Split
 from ehr_bert.sequences.building import build_histories
 from ehr_bert.sequences.histories import SortKeyBits, code_ranks, histories, ordering_ranks
-from ehr_bert.simulation.simulate import SimulationSettings, simulate
+from ehr_bert.simulation.version1.simulate import Version1Settings, simulate_version1
 from ehr_bert.sources import read_tutorial_table
 from tests.sequences.decoding import decoded_sequences
 from tests.sequences.messy import messy_rows, write_tutorial_table
@@ -41,7 +41,7 @@ def test_every_history_equals_that_of_the_reference(engine: DuckDBEngine, tmp_pa
 
 @pytest.mark.slow
 def test_simulated_histories_equal_those_of_the_reference(engine: DuckDBEngine, tmp_path: Path) -> None:
-    simulate(tmp_path / "simulated", SimulationSettings(patients=PATIENTS))
+    simulate_version1(tmp_path / "simulated", Version1Settings(patients=PATIENTS))
     table = tmp_path / "simulated" / "data_file.tsv"
     rows = pd.read_csv(table, sep="\t", header=0, names=DIAGNOSES.names, dtype={"patient_id": str})
     for column in ("admit_date", "discharge_date"):

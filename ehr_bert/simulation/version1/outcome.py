@@ -9,7 +9,7 @@ import numpy as np
 
 from ehr_bert.schemas import PROLONGED_STAY_DAYS
 from ehr_bert.simulation.conditions import Conditions
-from ehr_bert.simulation.histories import SimulatedHistories
+from ehr_bert.simulation.version1.histories import SimulatedHistories
 
 MIN_VISITS = 3
 """Minimum number of visits up to and including the index date."""
@@ -115,28 +115,6 @@ def risks(conditions: Conditions, histories: SimulatedHistories, index_date: np.
         one, other = number[term["first"]], number[term["then"]]
         log_odds += term["weight"] * (recorded[:, other] & (first[:, one] < first[:, other]))
     return 1 / (1 + np.exp(-log_odds))
-
-
-def rank_auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
-    """Return the AUROC. Ties count half.
-
-    Args:
-        scores: float64 `[N]`.
-        positive: Labels 0 and 1, or the probabilities of 1: float64 `[N]`. For probabilities, the result is
-            the expectation of the AUROC's numerator over the expectation of its denominator.
-
-    Returns:
-        The AUROC, or None if all labels are equal.
-    """
-    positive = np.asarray(positive, dtype=np.float64)
-    _, group = np.unique(scores, return_inverse=True)
-    cases = np.bincount(group, positive)
-    controls = np.bincount(group, 1 - positive)
-    below = np.cumsum(controls) - controls
-    with_itself = (positive * (1 - positive)).sum()
-    pairs = cases.sum() * controls.sum() - with_itself
-    won = (cases * (below + controls / 2)).sum() - with_itself / 2
-    return float(won / pairs) if pairs > 0 else None
 
 
 def _one_per_patient(visits: np.ndarray, patient: np.ndarray, rng: np.random.Generator) -> np.ndarray:

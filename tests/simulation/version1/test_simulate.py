@@ -11,16 +11,21 @@ from pyarrow import csv
 
 from ehr_bert.cli import simulate as command
 from ehr_bert.schemas import DIAGNOSES
-from ehr_bert.simulation import simulate as simulation
-from ehr_bert.simulation.simulate import SIMULATED_COHORT, TUTORIAL_COLUMNS, SimulationSettings, simulate
+from ehr_bert.simulation.version1 import simulate as simulation
+from ehr_bert.simulation.version1.simulate import (
+    SIMULATED_COHORT,
+    TUTORIAL_COLUMNS,
+    Version1Settings,
+    simulate_version1,
+)
 from tests.user_errors import raises_user_error
 
-EXAMPLE = Path(__file__).parents[2] / "example_data"
+EXAMPLE = Path(__file__).parents[3] / "example_data"
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "CHUNK_PATIENTS", 17)
+    monkeypatch.setattr(simulation, "_CHUNK_PATIENTS", 17)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -29,7 +34,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_example_data_follow_from_their_settings(tmp_path: Path) -> None:
     settings = json.loads((EXAMPLE / "summary.json").read_text())["settings"]
-    simulate(tmp_path / "again", SimulationSettings(**settings))
+    simulate_version1(tmp_path / "again", Version1Settings(**settings))
     shipped = contents(EXAMPLE)
     readme = shipped.pop("README.md").decode()
     del shipped["finetune.toml"]  # settings of the demo, not data
@@ -41,7 +46,7 @@ def test_the_example_data_follow_from_their_settings(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path: Path) -> None:
     for name, seed in (("one", 3), ("two", 3), ("other", 4)):
-        simulate(tmp_path / name, SimulationSettings(40, 5.0, seed, "parquet"))
+        simulate_version1(tmp_path / name, Version1Settings(40, 5.0, seed, "parquet"))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     other = contents(tmp_path / "other")
     assert all(other[name] != data for name, data in contents(tmp_path / "one").items())
@@ -50,7 +55,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path: P
 @pytest.mark.usefixtures("small_chunks")
 def test_fewer_patients_are_the_first_of_more(tmp_path: Path) -> None:
     for patients in (23, 61):
-        simulate(tmp_path / str(patients), SimulationSettings(patients, 5.0, 1))
+        simulate_version1(tmp_path / str(patients), Version1Settings(patients, 5.0, 1))
     for name in ("data_file.tsv", "cohort.tsv"):
         few, more = ((tmp_path / patients / name).read_bytes() for patients in ("23", "61"))
         assert len(few) < len(more)
@@ -60,8 +65,8 @@ def test_fewer_patients_are_the_first_of_more(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_parquet_and_tsv_have_the_same_content(tmp_path: Path) -> None:
     tsv, parquet = tmp_path / "tsv", tmp_path / "parquet"
-    simulate(tsv, SimulationSettings(50, 5.0, 2, "tsv"))
-    simulate(parquet, SimulationSettings(50, 5.0, 2, "parquet"))
+    simulate_version1(tsv, Version1Settings(50, 5.0, 2, "tsv"))
+    simulate_version1(parquet, Version1Settings(50, 5.0, 2, "parquet"))
     text = csv.ParseOptions(delimiter="\t", quote_char=False)
 
     for table, path, schema in (
@@ -78,7 +83,7 @@ def test_parquet_and_tsv_have_the_same_content(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_chunks")
 def test_the_summary_counts_the_content_of_the_files(tmp_path: Path) -> None:
-    summary = simulate(tmp_path / "out", SimulationSettings(100, 15.0, 9))
+    summary = simulate_version1(tmp_path / "out", Version1Settings(100, 15.0, 9))
     rows = pd.read_csv(tmp_path / "out" / "data_file.tsv", sep="\t", parse_dates=["vadate", "vddate"])
     visits = rows.drop_duplicates(["patient_id", "vddate"])
     cohort = pd.read_csv(tmp_path / "out" / "cohort.tsv", sep="\t")
@@ -93,7 +98,7 @@ def test_the_summary_counts_the_content_of_the_files(tmp_path: Path) -> None:
 
 
 def test_the_best_auroc_is_in_the_intended_range(tmp_path: Path) -> None:
-    cohort = simulate(tmp_path / "out", SimulationSettings(5000))["cohort"]
+    cohort = simulate_version1(tmp_path / "out", Version1Settings(5000))["cohort"]
     assert 0.10 < cohort["prevalence"] < 0.25
     assert 0.80 < cohort["expected_best_auroc"] < 0.88
     assert abs(cohort["best_auroc"] - cohort["expected_best_auroc"]) < 0.03
@@ -101,7 +106,7 @@ def test_the_best_auroc_is_in_the_intended_range(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_chunks")
 def test_one_visit_per_patient_gives_an_empty_cohort(tmp_path: Path) -> None:
-    summary = simulate(tmp_path / "out", SimulationSettings(1, 1.0))
+    summary = simulate_version1(tmp_path / "out", Version1Settings(1, 1.0))
     assert summary["visits"] == 1
     assert summary["cohort"]["patients"] == 0
     assert summary["cohort"]["best_auroc"] is None
@@ -115,7 +120,7 @@ def test_one_visit_per_patient_gives_an_empty_cohort(tmp_path: Path) -> None:
 )
 def test_a_setting_out_of_range_is_refused(wrong: dict) -> None:
     with raises_user_error("invalid-setting", next(iter(wrong))):
-        SimulationSettings(**wrong)
+        Version1Settings(**wrong)
 
 
 def test_the_command_prints_a_summary(

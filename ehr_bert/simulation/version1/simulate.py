@@ -18,15 +18,17 @@ from ehr_bert import __version__
 from ehr_bert.errors import UserError
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.schemas import DIAGNOSES, PROLONGED_STAY_DAYS
-from ehr_bert.simulation.coding import diagnoses, site_coding
+from ehr_bert.simulation.auroc import rank_auroc
+from ehr_bert.simulation.coding import site_coding
 from ehr_bert.simulation.conditions import load_conditions
-from ehr_bert.simulation.histories import simulate_histories
-from ehr_bert.simulation.outcome import add_outcome, rank_auroc
+from ehr_bert.simulation.version1.coding import diagnoses
+from ehr_bert.simulation.version1.histories import simulate_histories
+from ehr_bert.simulation.version1.outcome import add_outcome
 
-CHUNK_PATIENTS = 5000
+_CHUNK_PATIENTS = 5000
 """Number of patients that are simulated at a time, with one random generator per chunk."""
 
-FORMATS = ("tsv", "parquet")
+_FORMATS = ("tsv", "parquet")
 """Formats of the diagnosis table."""
 
 TUTORIAL_COLUMNS = ["patient_id", "vadate", "vddate", "diag", "poa", "diagnosis_priority", "third_party_ind"]
@@ -49,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SimulationSettings:
+class Version1Settings:
     """Settings of a simulated dataset.
 
     Attributes:
@@ -74,8 +76,10 @@ class SimulationSettings:
                 raise UserError(
                     "invalid-setting", f"{key} must be {minimum} or more, not {getattr(self, key)}."
                 )
-        if self.format not in FORMATS:
-            raise UserError("invalid-setting", f"format must be {' or '.join(FORMATS)}, not {self.format!r}.")
+        if self.format not in _FORMATS:
+            raise UserError(
+                "invalid-setting", f"format must be {' or '.join(_FORMATS)}, not {self.format!r}."
+            )
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Chunk:
     prolonged_stays: int
 
 
-def simulate(folder: Path, settings: SimulationSettings) -> dict[str, Any]:
+def simulate_version1(folder: Path, settings: Version1Settings) -> dict[str, Any]:
     """Simulate a dataset and write diagnoses, cohort, titles of codes and a summary to a folder, atomically.
 
     Args:
@@ -148,7 +152,7 @@ def simulate(folder: Path, settings: SimulationSettings) -> dict[str, Any]:
     return summary
 
 
-def chunks(settings: SimulationSettings) -> Iterator[Chunk]:
+def chunks(settings: Version1Settings) -> Iterator[Chunk]:
     """Simulate the patients in order. A chunk depends only on the seed, the mean number of visits and its
     number.
     """
@@ -161,13 +165,13 @@ def chunks(settings: SimulationSettings) -> Iterator[Chunk]:
         unit_scale=True,
         disable=not logger.isEnabledFor(logging.INFO),
     ) as progress:
-        for number in range(-(-settings.patients // CHUNK_PATIENTS)):
+        for number in range(-(-settings.patients // _CHUNK_PATIENTS)):
             rng = _generator(settings.seed, number)
-            histories = simulate_histories(conditions, CHUNK_PATIENTS, settings.visits, rng)
+            histories = simulate_histories(conditions, _CHUNK_PATIENTS, settings.visits, rng)
             histories, cohort = add_outcome(conditions, histories, rng)
             # The last chunk has all its patients too, so that they do not depend on the number to keep.
-            before = number * CHUNK_PATIENTS
-            kept = min(CHUNK_PATIENTS, settings.patients - before)
+            before = number * _CHUNK_PATIENTS
+            kept = min(_CHUNK_PATIENTS, settings.patients - before)
             stays = histories.stay[histories.patient < kept]
             members = cohort.patient < kept
             yield Chunk(

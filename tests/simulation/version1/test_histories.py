@@ -1,7 +1,7 @@
 import numpy as np
 
 from ehr_bert.simulation.conditions import Conditions
-from ehr_bert.simulation.histories import SimulatedHistories, _onsets, simulate_histories
+from ehr_bert.simulation.version1.histories import SimulatedHistories, _onsets, simulate_histories
 
 
 def test_every_patient_has_visits_and_every_visit_a_diagnosis(before: SimulatedHistories) -> None:
