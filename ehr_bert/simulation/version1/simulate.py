@@ -21,6 +21,7 @@ from ehr_bert.schemas import DIAGNOSES, PROLONGED_STAY_DAYS
 from ehr_bert.simulation.auroc import rank_auroc
 from ehr_bert.simulation.coding import site_coding
 from ehr_bert.simulation.conditions import load_conditions
+from ehr_bert.simulation.formats.tutorial import TUTORIAL_COLUMNS, TUTORIAL_FILE, tsv_options
 from ehr_bert.simulation.version1.coding import diagnoses
 from ehr_bert.simulation.version1.histories import simulate_histories
 from ehr_bert.simulation.version1.outcome import add_outcome
@@ -30,9 +31,6 @@ _CHUNK_PATIENTS = 5000
 
 _FORMATS = ("tsv", "parquet")
 """Formats of the diagnosis table."""
-
-TUTORIAL_COLUMNS = ["patient_id", "vadate", "vddate", "diag", "poa", "diagnosis_priority", "third_party_ind"]
-"""The Med-BERT tutorial's names for the columns of `DIAGNOSES`."""
 
 SIMULATED_COHORT = pa.schema(
     [
@@ -44,8 +42,6 @@ SIMULATED_COHORT = pa.schema(
 )
 """One row per patient with an index date: whether the outcome came within the horizon, and its probability,
 from what was recorded up to that date."""
-
-TSV = csv.WriteOptions(delimiter="\t", quoting_style="none", quoting_header="none")
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +207,7 @@ def _diagnosis_writer(folder: Path, file_format: str) -> Iterator[Callable[[pa.T
     """Yield a function that adds rows to `data_file.tsv`, or as one more file to `diagnoses/`."""
     if file_format == "tsv":
         fields = zip(TUTORIAL_COLUMNS, DIAGNOSES.types, strict=True)
-        with csv.CSVWriter(folder / "data_file.tsv", pa.schema(fields), write_options=TSV) as file:
+        with csv.CSVWriter(folder / TUTORIAL_FILE, pa.schema(fields), write_options=tsv_options()) as file:
             yield lambda rows: file.write_table(rows.rename_columns(TUTORIAL_COLUMNS))
     else:
         (folder / "diagnoses").mkdir()
@@ -224,4 +220,4 @@ def _write_table(table: pa.Table, path: Path) -> None:
     if path.suffix == ".parquet":
         pq.write_table(table, path)
     else:
-        csv.write_csv(table, path, TSV)
+        csv.write_csv(table, path, tsv_options())

@@ -1,0 +1,1 @@
+"""Formats of simulated records, one module each. Chunks are written independently, in parallel processes."""
