@@ -12,16 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
-from tqdm import tqdm
 
 from ehr_bert import __version__
 from ehr_bert.errors import UserError
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
+from ehr_bert.logs import progress_bar
 from ehr_bert.processes import Processes
 from ehr_bert.schemas import PROLONGED_STAY_DAYS, ObservationEndReason
 from ehr_bert.simulation import chunks
 from ehr_bert.simulation.auroc import BinnedRisks, RiskTotals
-from ehr_bert.simulation.chunks import Population, PopulationSettings
+from ehr_bert.simulation.chunks import PopulationSettings, SimulatedPopulation
 from ehr_bert.simulation.conditions import load_conditions
 from ehr_bert.simulation.formats.coded import code_numbers, titles_of_codes
 from ehr_bert.simulation.formats.parts import ChunkFiles, JoinedFiles
@@ -58,7 +58,7 @@ def simulate(
             `invalid-setting`), or `folder` is not an earlier output (`output-not-empty`).
     """
     _check(settings, record_format, workers)
-    numbers = range(-(-settings.patients // chunks.CHUNK_PATIENTS))
+    numbers = range(-(-settings.patients // chunks.PATIENTS_PER_CHUNK))
     counts: Counter[str] = Counter()
     cases: Counter[str] = Counter()
     codes: set[int] = set()
@@ -67,7 +67,12 @@ def simulate(
     with atomic_folder(folder, "simulate") as temporary:
         tasks = [_Task(settings, record_format, ChunkFiles(temporary, number)) for number in numbers]
         run = Processes(workers or os.cpu_count() or 1)
-        with JoinedFiles(temporary) as joined, _progress(settings.patients) as progress:
+        with (
+            JoinedFiles(temporary) as joined,
+            progress_bar(
+                logger, desc="simulate", total=settings.patients, unit=" patients", unit_scale=True
+            ) as progress,
+        ):
             for number, chunk in zip(numbers, run(_write_chunk, tasks), strict=True):
                 joined.add(number)
                 counts.update(chunk.counts)
@@ -108,16 +113,6 @@ def _check(settings: PopulationSettings, record_format: str, workers: int | None
         raise UserError("invalid-setting", f"workers must be 1 or more, not {workers}.")
 
 
-def _progress(patients: int) -> tqdm:
-    return tqdm(
-        total=patients,
-        desc="simulate",
-        unit=" patients",
-        unit_scale=True,
-        disable=not logger.isEnabledFor(logging.INFO),
-    )
-
-
 @dataclass(frozen=True)
 class _Task:
     """One chunk of patients to simulate and write."""
@@ -144,7 +139,7 @@ class _WrittenChunk:
     risks: BinnedRisks
 
 
-_population = lru_cache(maxsize=1)(Population)
+_population = lru_cache(maxsize=1)(SimulatedPopulation)
 
 
 def _write_chunk(task: _Task) -> _WrittenChunk:

@@ -1,5 +1,3 @@
-# Covers: ehr_bert.cli.simulate
-
 import argparse
 import json
 from pathlib import Path
@@ -128,7 +126,9 @@ def test_the_command_prints_a_summary(
 ) -> None:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    command.run(parser.parse_args([str(tmp_path / "out"), "--patients", "30", "--visits", "9"]))
+    command.run(
+        parser.parse_args([str(tmp_path / "out"), "--patients", "30", "--visits", "9", "--version", "1"])
+    )
     printed = capsys.readouterr().out
     assert printed.startswith("30 patients, ")
     assert "best possible AUROC" in printed
