@@ -92,6 +92,14 @@ def extracted(engine: Engine, store: str, source: Path, output: Path) -> Path:
     return output
 
 
+@pytest.fixture(scope="module")
+def stores(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The extracted folders of the stores."""
+    folder = tmp_path_factory.mktemp("extracted")
+    with DuckDBEngine(folder, memory_limit="1GB", threads=2) as engine:
+        return {name: extracted(engine, name, folders[name], folder / name) for name in ("omop", "meds")}
+
+
 def written_events(events: pa.Table, record_format: str, folder: Path) -> Path:
     if record_format == "parquet":
         pq.write_table(events, folder / "events.parquet")
@@ -102,19 +110,18 @@ def written_events(events: pa.Table, record_format: str, folder: Path) -> Path:
 
 
 def test_tsv_and_parquet_give_the_same_sequences(folders: dict[str, Path], engine: DuckDBEngine) -> None:
-    parquet = sequences(engine, folders["parquet"] / "events")
+    parquet = sequences(engine, folders["parquet"])
     assert len(parquet) == SETTINGS.patients
     assert sequences(engine, folders["tsv"] / "data_file.tsv") == parquet
 
 
 def test_all_readers_give_the_same_sequences_but_for_the_recorded_order(
-    folders: dict[str, Path], without_ordering: pa.Table, engine: DuckDBEngine, tmp_path: Path
+    stores: dict[str, Path], without_ordering: pa.Table, engine: DuckDBEngine, tmp_path: Path
 ) -> None:
     tsv = sequences(engine, written_events(without_ordering, "tsv", tmp_path))
     assert len(tsv) == SETTINGS.patients
     assert sequences(engine, written_events(without_ordering, "parquet", tmp_path)) == tsv
-    for store in ("omop", "meds"):
-        folder = extracted(engine, store, folders[store], tmp_path / store)
+    for folder in stores.values():
         assert sequences(engine, folder) == tsv
 
 
@@ -129,7 +136,7 @@ def test_spark_reads_the_same_sequences(
 
 
 def test_patients_are_the_same_in_every_format_that_has_the_facts(
-    folders: dict[str, Path], records: SimulatedRecords, engine: DuckDBEngine, tmp_path: Path
+    folders: dict[str, Path], stores: dict[str, Path], records: SimulatedRecords
 ) -> None:
     expected = records.patients.sort_by("patient_id")
     assert 0 < expected["death_date"].null_count < expected.num_rows
@@ -137,9 +144,16 @@ def test_patients_are_the_same_in_every_format_that_has_the_facts(
         patients = pq.read_table(folders[name] / "patients.parquet").sort_by("patient_id")
         assert patients.equals(expected.select(PATIENTS.names))
     for store, known in (("omop", [*FACTS, "observation_start", "observation_end"]), ("meds", FACTS)):
-        folder = extracted(engine, store, folders[store], tmp_path / store)
-        patients = pq.read_table(folder / "patients.parquet").sort_by("patient_id")
+        patients = pq.read_table(stores[store] / "patients.parquet").sort_by("patient_id")
         assert patients.select(known).equals(expected.select(known))
+
+
+@pytest.mark.parametrize("store", ["omop", "meds"])
+def test_times_survive_to_the_second(stores: dict[str, Path], records: SimulatedRecords, store: str) -> None:
+    columns = ["patient_id", "admit_date", "discharge_date", "date", "time", "kind", "code"]
+    read = pq.read_table(stores[store] / "events").select(columns).to_pylist()
+    expected = records.events.select(columns).to_pylist()
+    assert {tuple(row.values()) for row in read} == {tuple(row.values()) for row in expected}
 
 
 def test_an_extracted_folder_has_the_event_table(folders: dict[str, Path], records: SimulatedRecords) -> None:
