@@ -54,7 +54,7 @@ def simulate(
         The content of `summary.json`.
 
     Raises:
-        UserError: The format is unknown, not meant for so many patients, or `workers` is below 1 (key
+        UserError: The format is unknown, not meant for this number of patients, or `workers` is below 1 (key
             `invalid-setting`), or `folder` is not an earlier output (`output-not-empty`).
     """
     _check(settings, record_format, workers)
@@ -143,7 +143,7 @@ _population = lru_cache(maxsize=1)(SimulatedPopulation)
 
 
 def _write_chunk(task: _Task) -> _WrittenChunk:
-    """Simulate and write a chunk in a process of its own. Only the sums are returned."""
+    """Simulate and write a chunk in another process, and return only sums."""
     chunk = _population(task.settings).chunk(task.files.number)
     records = chunk.records
     RECORD_FORMATS[task.record_format].write(records, task.files)
