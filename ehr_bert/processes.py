@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Protocol, TypeVar
@@ -39,5 +40,10 @@ class Processes:
             return
         # A fork of a process with threads, such as those of TensorFlow, may hang.
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(count, mp_context=spawn) as pool:
+        with ProcessPoolExecutor(count, mp_context=spawn, initializer=_end_at_ctrl_c) as pool:
             yield from pool.map(function, tasks)
+
+
+def _end_at_ctrl_c() -> None:
+    """Let Ctrl-C end this process without a traceback. The process that started it reports the end."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

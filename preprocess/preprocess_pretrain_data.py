@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.errors import UserError, error_line
 from ehr_bert.logs import configure_logging
+from ehr_bert.programs import exit_status
 from ehr_bert.sequences.summary import summary_text
 from ehr_bert.sequences.tutorial import write_tutorial_files
 from ehr_bert.vocabulary import Vocabulary
@@ -42,10 +42,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program. Return the exit status: 0, or 1 after an error that the user can fix."""
+    """Run the program. Return the exit status, as `exit_status` does."""
     arguments = parser().parse_args(argv)
     configure_logging()
-    try:
+
+    def run() -> None:
         given = None if arguments.types == NO_TYPES else Vocabulary.read(Path(arguments.types))
         with DuckDBEngine(arguments.output_prefix.absolute().parent) as engine:
             summary = write_tutorial_files(
@@ -56,11 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 arguments.sample_size,
                 given,
             )
-    except (UserError, OSError) as error:
-        print(f"preprocess_pretrain_data.py: {error_line(error)}", file=sys.stderr)
-        return 1
-    print(summary_text(summary))
-    return 0
+        print(summary_text(summary))
+
+    return exit_status("preprocess_pretrain_data.py", run)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from ehr_bert import __version__
-from ehr_bert.errors import UserError, error_line
 from ehr_bert.logs import Verbosity, configure_logging
+from ehr_bert.programs import exit_status
 
 COMMAND_GROUPS = {
     "Data": {
@@ -103,17 +103,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments, `sys.argv[1:]` by default.
 
     Returns:
-        The exit status: 0 after success, 1 after an error that the user can fix. Wrong arguments end the
-        process with status 2.
+        The exit status: 0 after success, otherwise as in `exit_status`. Wrong arguments end the process with
+        status 2.
     """
     argv = sys.argv[1:] if argv is None else argv
     name, *others = argv if argv and argv[0] in COMMANDS else [main_parser().parse_args(argv).command]
-    try:
+
+    def run() -> None:
         configure_logging()
         arguments = command_parser(name).parse_args(others)
         configure_logging(arguments.verbosity or Verbosity.NORMAL)
         _module(name).run(arguments)
-    except (UserError, OSError) as error:
-        print(f"ehr-bert {name}: {error_line(error)}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_status(f"ehr-bert {name}", run)

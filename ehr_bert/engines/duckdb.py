@@ -82,16 +82,17 @@ class DuckDBEngine:
 
     def read_lines(self, path: Path) -> ir.Table:
         """As `Engine.read_lines`."""
-        return self._backend.read_csv(
-            path,
-            columns={LINE: "VARCHAR"},
-            header=False,
-            skip=1,
-            delim=_NO_DELIMITER,
-            quote="",
-            escape="",
-            strict_mode=False,
-        )
+        with _user_errors():
+            return self._backend.read_csv(
+                path,
+                columns={LINE: "VARCHAR"},
+                header=False,
+                skip=1,
+                delim=_NO_DELIMITER,
+                quote="",
+                escape="",
+                strict_mode=False,
+            )
 
     def read_numbered_lines(self, path: Path) -> ir.Table:
         """As `Engine.read_numbered_lines`. By default DuckDB keeps the order of a file."""
@@ -259,3 +260,16 @@ def _user_errors() -> Iterator[None]:
             f"DuckDB cannot read or write a file: {_first_line(error)}. Check that the path exists, the file "
             "is complete, and the disk has free space.",
         ) from error
+    except duckdb.InterruptException as error:
+        raise KeyboardInterrupt from error
+    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException):
+        raise  # an error in a query of this program, not in the data
+    except duckdb.Error as error:
+        raise UserError(
+            "unreadable-file",
+            f"DuckDB cannot read the input, which is probably damaged: {_first_line(error)}. Copy it again.",
+        ) from error
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":  # DuckDB's error after Ctrl-C
+            raise KeyboardInterrupt from error
+        raise
