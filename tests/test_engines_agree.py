@@ -1,8 +1,10 @@
 """The commands write the same bytes on DuckDB and on Spark."""
 
 import gzip
+import io
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from ehr_bert.cli import main as command
@@ -73,6 +75,36 @@ def test_extracting_a_store_and_preprocessing_it_with_tokens(tmp_path: Path) -> 
     written_by_both(
         "preprocess", tmp_path / "extracted" / "duckdb", tmp_path / "out", "--tokens", "sex,age,gap"
     )
+
+
+def test_extracting_times_in_a_time_zone_until_an_extraction_date(tmp_path: Path) -> None:
+    tables = {
+        "encounters": """
+            Id,START,STOP,PATIENT
+            e,2012-02-03T23:30:00Z,2012-02-05T08:00:00+09:00,p
+            f,2012-03-25 00:59:59Z,2012-03-25T01:00:00Z,p
+        """,
+        "patients": "Id,BIRTHDATE,DEATHDATE,GENDER\np,1980-05-05,1980-05-04,F\nq,1980-05-05,,M",
+        "conditions": """
+            START,PATIENT,ENCOUNTER,CODE
+            2012-02-03T20:15:59.9-0500,p,e,44054006
+            2012-02-03T23:00:00Z,p,e,44054006
+            2012-03-25,p,f,44054006
+            2012-03-25T01:00:00Z,p,f,44054006
+            never,p,f,44054006
+        """,
+    }
+    store = write_tables(tmp_path / "synthea", tables)
+    options = ("--from", "synthea", "--time-zone", "Europe/Berlin", "--extraction-date", "2012-03-01")
+    files = written_by_both("extract", store, tmp_path / "extracted", *options)
+    events = pq.read_table(io.BytesIO(files["events/00000.parquet"])).to_pylist()
+    assert [(str(row["admit_date"]), str(row["date"]), str(row["time"])) for row in events] == [
+        ("2012-02-04", "2012-02-04", "2012-02-04 02:15:59"),
+        ("2012-02-04", "2012-02-04", "None"),
+        ("2012-03-25", "2012-03-25", "2012-03-25 03:00:00"),
+        ("2012-03-25", "2012-03-25", "None"),
+        ("2012-03-25", "None", "None"),
+    ]
 
 
 def test_ranks_that_exceed_a_small_integer(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-# Covers: ehr_bert.cli.extract
+# Covers: ehr_bert.cli.extract, ehr_bert.cli.time_arguments
 import csv
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -12,6 +14,7 @@ from ehr_bert.cli import main as command
 from tests.sources.stores import write_tables
 from tests.sources.test_meds import write_meds
 from tests.sources.test_omop import TABLES
+from tests.user_errors import warning_keys
 
 DATA = Path(os.environ.get("EHR_BERT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared data")
@@ -149,3 +152,54 @@ def test_any_table_by_its_mapping(tmp_path: Path, name: str, mapping: str, rows:
     assert summary["rows"]["kept"] == summary["rows"]["read"] == rows
     assert summary["patients"]["with_diagnoses"] == patients
     assert set(summary["rows_by_system"]) == {"ICD9"}
+
+
+def test_a_time_zone_moves_admissions_discharges_and_times(tmp_path: Path) -> None:
+    tables = {
+        "encounters": "Id,START,STOP,PATIENT\ne,2012-02-03T23:30:00Z,2012-02-05T08:00:00+09:00,p",
+        "patients": "Id,BIRTHDATE,DEATHDATE,GENDER\np,1980-05-05,,F",
+        "conditions": "START,PATIENT,ENCOUNTER,CODE\n2012-02-03T20:15:00-0500,p,e,44054006",
+    }
+    store = write_tables(tmp_path / "synthea", tables)
+    expected = {
+        "America/New_York": ("2012-02-03", "2012-02-04", "2012-02-03", "2012-02-03 20:15:00"),
+        "Asia/Tokyo": ("2012-02-04", "2012-02-05", "2012-02-04", "2012-02-04 10:15:00"),
+        None: ("2012-02-03", "2012-02-05", "2012-02-03", "2012-02-03 20:15:00"),
+    }
+    for zone, values in expected.items():
+        option = ["--time-zone", zone] if zone else []
+        extracted(tmp_path / "out", "--from", "synthea", *option, store)
+        (row,) = rows_of(tmp_path / "out")
+        assert tuple(str(row[key]) for key in ("admit_date", "discharge_date", "date", "time")) == values
+
+
+def test_preprocess_converts_a_parquet_table_to_a_time_zone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    days = pa.array([datetime(2012, 2, 3, 23, 30)], pa.timestamp("us", "UTC"))
+    table = {"patient_id": ["p"], "admit_date": days, "discharge_date": days, "code": ["A"]}
+    pq.write_table(pa.table(table), tmp_path / "table.parquet")
+    for option, day in (([], "2012-02-03"), (["--time-zone", "Asia/Tokyo"], "2012-02-04")):
+        arguments = ["preprocess", str(tmp_path / "table.parquet"), str(tmp_path / "out"), *option]
+        assert command(arguments) == 0
+        assert json.loads((tmp_path / "out" / "summary.json").read_text())["first_admission"] == day
+    (tmp_path / "table.tsv").write_text("a\tb\tc\td\te\tf\tg\n1\t2012-02-03\t2012-02-03\tA\t\t\t\n")
+    assert command(["preprocess", str(tmp_path / "table.tsv"), str(tmp_path / "o"), *option]) != 0
+
+
+def test_the_extraction_date_is_the_end_of_observation_unless_it_ends_earlier(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = write_tables(tmp_path / "omop", TABLES)
+    summary = extracted(tmp_path / "out", "--from", "omop", "--extraction-date", "2020-04-01", store)
+    patients = {
+        row["patient_id"]: row for row in pq.read_table(tmp_path / "out/patients.parquet").to_pylist()
+    }
+    ends = {
+        key: (str(row["observation_end"]), row["observation_end_reason"]) for key, row in patients.items()
+    }
+    extraction = ("2020-04-01", "extraction")
+    assert ends == {"1": ("2020-01-01", "observation_period"), "2": extraction, "3": extraction}
+    assert summary["extraction_date"] == "2020-04-01"
+    assert summary["visits_after_extraction_date"] == 1
+    assert warning_keys(caplog) == ["discharge-after-extraction-date"]

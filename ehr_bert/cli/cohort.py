@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
 from ehr_bert.cli.preprocess import add_history_arguments
+from ehr_bert.cli.time_arguments import add_time_zone_argument
 from ehr_bert.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="random seed of the splits, as in preprocess, and of matching"
     )
     add_history_arguments(parser)
+    add_time_zone_argument(parser)
     add_engine_arguments(parser)
 
 
@@ -71,6 +73,7 @@ def _check(arguments: argparse.Namespace, inputs: int) -> None:
             "--roll-up": arguments.roll_up != "none",
             "--tokens": arguments.tokens,
             "--seed": arguments.seed,
+            "--time-zone": arguments.time_zone,
         }
         unused = [name for name, value in values.items() if value]
         if unused:
@@ -94,6 +97,7 @@ def _write(arguments: argparse.Namespace, engine: "Engine", inputs: list[str]) -
     from ehr_bert.codes import RollUp
     from ehr_bert.cohorts.definition import Definition
     from ehr_bert.cohorts.folder import write_cohort_folder, write_pickled_cohort
+    from ehr_bert.sources.times import time_zone
 
     if arguments.pickles:
         return write_pickled_cohort(engine, arguments.pickles, arguments.types, arguments.out)
@@ -105,4 +109,5 @@ def _write(arguments: argparse.Namespace, engine: "Engine", inputs: list[str]) -
         arguments.seed,
         RollUp(arguments.roll_up),
         arguments.tokens,
+        time_zone(arguments.time_zone),
     )

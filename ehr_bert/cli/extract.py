@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
+from ehr_bert.cli.time_arguments import add_time_zone_argument, day_argument
 from ehr_bert.errors import UserError
 from ehr_bert.logs import warn_of
 
@@ -41,6 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep visits whose days lie within another visit of the patient, or give them the days of that "
         "visit",
     )
+    add_time_zone_argument(parser)
+    parser.add_argument(
+        "--extraction-date",
+        type=day_argument,
+        metavar="YYYY-MM-DD",
+        help="day on which the records were extracted, or the study ended: patients are observed until then, "
+        "or until the earlier end that the store states",
+    )
     add_engine_arguments(parser)
     for name, store in STORES.usable().items():
         _add_store_arguments(parser, name, store)
@@ -53,11 +62,13 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.sources.registry import STORES
     from ehr_bert.sources.summary import extraction_text
     from ehr_bert.sources.tables import opened_tables
+    from ehr_bert.sources.times import time_zone
 
     options = _store_options(arguments)
     source = _source(arguments)
     scratch = arguments.out.absolute().parent
-    with opened_engine(arguments, scratch) as engine, opened_tables(engine, source, scratch) as tables:
+    zone = time_zone(arguments.time_zone)
+    with opened_engine(arguments, scratch) as engine, opened_tables(engine, source, scratch, zone) as tables:
         summary = write_extracted_folder(
             engine,
             STORES[arguments.store].records(tables, **options),
@@ -65,6 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.out,
             WithoutVisit(arguments.without_visit),
             NestedVisits(arguments.nested_visits),
+            arguments.extraction_date,
         )
     print(extraction_text(summary))
 

@@ -1,11 +1,11 @@
 """`ehr-bert preprocess`: convert a diagnosis table to patient sequences and a vocabulary."""
 
 import argparse
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
+from ehr_bert.cli.time_arguments import add_time_zone_argument, day_argument
 
 if TYPE_CHECKING:
     from ehr_bert.schemas import ContextKind
@@ -33,10 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_history_arguments(parser)
     parser.add_argument(
-        "--from-date", type=_day, metavar="YYYY-MM-DD", help="exclude visits discharged before this day"
+        "--from-date",
+        type=day_argument,
+        metavar="YYYY-MM-DD",
+        help="exclude visits discharged before this day",
     )
     parser.add_argument(
-        "--until", type=_day, metavar="YYYY-MM-DD", help="exclude visits discharged after this day"
+        "--until", type=day_argument, metavar="YYYY-MM-DD", help="exclude visits discharged after this day"
     )
     parser.add_argument(
         "--min-codes",
@@ -56,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="replace codes of fewer than N training patients by the nearest heading with at least N, "
         "or by [UNK]",
     )
+    add_time_zone_argument(parser)
     add_engine_arguments(parser)
 
 
@@ -85,6 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ehr_bert.sequences.eligibility import Eligibility
     from ehr_bert.sequences.folder import write_sequences_folder
     from ehr_bert.sequences.summary import summary_text
+    from ehr_bert.sources.times import time_zone
     from ehr_bert.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.read(arguments.vocabulary) if arguments.vocabulary else None
@@ -95,19 +100,20 @@ def run(arguments: argparse.Namespace) -> None:
         min_visits=arguments.min_visits,
         min_patients=arguments.min_patients,
     )
+    zone = time_zone(arguments.time_zone)
     options = SequenceOptions(RollUp(arguments.roll_up), eligibility, arguments.tokens)
     with opened_engine(arguments, arguments.out.absolute().parent) as engine:
         summary = write_sequences_folder(
-            engine, arguments.table, arguments.out, arguments.seed, arguments.sample, vocabulary, options
+            engine,
+            arguments.table,
+            arguments.out,
+            arguments.seed,
+            arguments.sample,
+            vocabulary,
+            options,
+            zone,
         )
     print(summary_text(summary))
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date of the form YYYY-MM-DD") from error
 
 
 def _context_kinds(text: str) -> "frozenset[ContextKind]":

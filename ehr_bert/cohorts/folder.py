@@ -4,6 +4,7 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import ibis.expr.types as ir
 import pyarrow as pa
@@ -47,6 +48,7 @@ def write_cohort_folder(
     seed: int = 0,
     roll_up: RollUp = RollUp.NONE,
     kinds: frozenset[ContextKind] = frozenset(),
+    zone: ZoneInfo | None = None,
 ) -> dict[str, Any]:
     """Build a cohort from a diagnosis table and write it to a folder, atomically.
 
@@ -59,6 +61,7 @@ def write_cohort_folder(
         seed: Seed of the splits, as in preprocessing, and of matching.
         roll_up: Roll-up of the codes of histories. Definitions always use the codes of the table.
         kinds: Kinds of context tokens.
+        zone: Time zone of the days of a Parquet table, as for `read_events`.
 
     Returns:
         The content of `summary.json`.
@@ -70,7 +73,7 @@ def write_cohort_folder(
     labels = None if isinstance(definition, Definition) else read_labels(definition)
     inputs = [table] if labels is None else [table, definition]
     with atomic_folder(folder, "cohort", *inputs) as temporary:
-        source = Source.read(engine, table, read_events(engine, table), roll_up)
+        source = Source.read(engine, table, read_events(engine, table, zone), roll_up)
         if isinstance(definition, Definition):
             rules, recorded = definition, definition.to_dict()
             examples = build_examples(source, definition, seed)

@@ -67,6 +67,8 @@ class DuckDBEngine:
                 f"DuckDB does not accept {', '.join(_given(memory_limit, threads))}: {_first_line(error)}. "
                 "Write a memory limit such as 8GB.",
             ) from error
+        # The result of a query must not depend on the time zone of the machine.
+        self._backend.con.execute("SET TimeZone = 'UTC'")
 
     def __enter__(self) -> "DuckDBEngine":
         return self
@@ -132,6 +134,12 @@ class DuckDBEngine:
                 [catalog],
             ).fetchall()
             return {name: self._backend.table(name, database=(catalog, schema)) for schema, name in names}
+
+    def zoned_columns(self, table: ir.Table) -> list[str]:
+        """As `Engine.zoned_columns`."""
+        return [
+            name for name, kind in table.schema().items() if kind.is_timestamp() and kind.timezone is not None
+        ]
 
     def load(self, table: pa.Table) -> ir.Table:
         """As `Engine.load`, without copying the rows."""

@@ -101,6 +101,9 @@ class Engine(Protocol):
     def attach(self, url: str) -> Mapping[str, ir.Table] | None:
         """Return the tables of a database by name, or None if this engine cannot read it in place."""
 
+    def zoned_columns(self, table: ir.Table) -> list[str]:
+        """Return the columns of type timestamp with time zone. As a string they are in UTC."""
+
     def load(self, table: pa.Table) -> ir.Table:
         """Make a small table available to the engine."""
 

@@ -23,6 +23,7 @@ from ibis.backends.pyspark.datatypes import PySparkSchema
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import TimestampType
 
 from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_contains_parquet, csv_columns
 from ehr_bert.engines.shards import shard_path, write_shard
@@ -48,6 +49,9 @@ _CONF = {
 The log is off because Spark's log of an error quotes the data; the error is also raised as an exception. ANSI
 mode is off because it raises an error for a missing array element, which Ibis expects to be null.
 """
+
+_FIXED_CONF = {"spark.sql.session.timeZone": "UTC"}
+"""Configuration that cannot be overridden. The result must not depend on the time zone of the machine."""
 
 _NUMBER = "__number"
 _SHARD = "__shard"
@@ -154,6 +158,11 @@ class SparkEngine:
             names = self._backend.list_tables(database=database or None)
             return {name: self._backend.table(name, database=database or None) for name in names}
 
+    def zoned_columns(self, table: ir.Table) -> list[str]:
+        """As `Engine.zoned_columns`, for Spark's type `TIMESTAMP`. Ibis does not know its time zone."""
+        schema = self._session.sql(ibis.to_sql(table, dialect="pyspark")).schema
+        return [field.name for field in schema if isinstance(field.dataType, TimestampType)]
+
     def load(self, table: pa.Table) -> ir.Table:
         """As `Engine.load`."""
         return self._viewed(self._session.createDataFrame(table))
@@ -242,7 +251,7 @@ def _session(master: str, scratch: Path, conf: Mapping[str, str]) -> SparkSessio
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     is_local = master.startswith("local")
     folders = {"spark.local.dir": str(scratch), "spark.sql.warehouse.dir": str(scratch / "warehouse")}
-    settings = _CONF | (_LOCAL_CONF | folders if is_local else {}) | dict(conf)
+    settings = _CONF | (_LOCAL_CONF | folders if is_local else {}) | dict(conf) | _FIXED_CONF
     builder = SparkSession.builder.appName("ehr-bert").master(master)
     for name, value in settings.items():
         builder = builder.config(name, value)

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from ehr_bert.engines import Engine
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
@@ -28,6 +29,7 @@ def write_sequences_folder(
     sample_size: int = 0,
     given: Vocabulary | None = None,
     options: SequenceOptions | None = None,
+    zone: ZoneInfo | None = None,
 ) -> dict[str, Any]:
     """Convert a diagnosis table to a sequences folder, atomically.
 
@@ -40,6 +42,7 @@ def write_sequences_folder(
         sample_size: Number of patients to sample, 0 for all.
         given: A vocabulary to extend. Without one the codes of the training split are numbered.
         options: Options of the sequences.
+        zone: Time zone of the days of a Parquet table, as for `read_events`.
 
     Returns:
         The summary.
@@ -48,7 +51,7 @@ def write_sequences_folder(
         UserError: The table cannot be used (see `build_histories`), or `folder` was not written by this stage
             (key `output-not-empty`).
     """
-    events = read_events(engine, table)
+    events = read_events(engine, table, zone)
     with atomic_folder(folder, "preprocess", table) as temporary:
         histories = build_histories(engine, events, seed, sample_size, options, given)
         vocabulary = histories.vocabulary(given, Split.TRAIN)

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
+from ehr_bert.logs import warn
 from ehr_bert.schemas import EVENTS, PATIENTS, REJECTED, SPLITS, ObservationEndReason, Split
 from ehr_bert.sources.checks import CheckedEvents, RejectionReason, unreadable_values
 from ehr_bert.sources.parquet import read_event_parquet
@@ -61,6 +63,7 @@ def write_extracted_folder(
     folder: Path,
     without_visit: WithoutVisit = WithoutVisit.REJECT,
     nested: NestedVisits = NestedVisits.KEEP,
+    extraction_date: date | None = None,
 ) -> dict[str, Any]:
     """Extract the diagnoses of a store to a folder, which is written atomically.
 
@@ -72,6 +75,7 @@ def write_extracted_folder(
             if the store defines splits, `splits.parquet`.
         without_visit: How to treat diagnoses without a visit id.
         nested: How to treat visits within other visits.
+        extraction_date: Last day that the store covers, as for `patient_rows`.
 
     Returns:
         The contents of `summary.json`.
@@ -95,7 +99,7 @@ def write_extracted_folder(
             engine.write_parquet([ordered], temporary / EVENTS_FOLDER, EVENTS, _FILE_ROWS)
             progress.update()
         engine.drop(rows)
-        patients = patient_rows(records)
+        patients = patient_rows(records, extraction_date)
         _check_reasons_of_ends(engine, patients, where)
         _write(engine, patients.order_by("patient_id"), PATIENTS, temporary / PATIENTS_FILE)
         splits = None
@@ -105,8 +109,21 @@ def write_extracted_folder(
         rejected = rejected_rows(records, without_visit, nested) if tally.rejected else None
         _write(engine, rejected, REJECTED, temporary / "rejected.parquet")
         summary = summarise_extraction(
-            engine, engine.read_parquet(temporary / EVENTS_FOLDER), patients, splits, tally
+            engine,
+            engine.read_parquet(temporary / EVENTS_FOLDER),
+            patients,
+            splits,
+            tally,
+            extraction_date,
         )
+        late = summary.get("visits_after_extraction_date")
+        if late:
+            warn(
+                logger,
+                "discharge-after-extraction-date",
+                f"{where}: {late:,} visits end after the extraction date {extraction_date}. They are kept. "
+                "Check --extraction-date.",
+            )
         write_json(temporary / SUMMARY_FILE, summary)
     return summary
 

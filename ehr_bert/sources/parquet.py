@@ -1,6 +1,7 @@
 """Event table in Parquet: one file, or a folder of files."""
 
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import ibis
 import ibis.expr.types as ir
@@ -9,15 +10,21 @@ from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 from ehr_bert.schemas import DIAGNOSES, EVENTS
 from ehr_bert.sources.checks import CheckedEvents, check_rows
+from ehr_bert.sources.times import local_times
 
 _REQUIRED = ("patient_id", "admit_date", "discharge_date", "code")
 
 
-def read_event_parquet(engine: Engine, path: Path) -> CheckedEvents:
+def read_event_parquet(engine: Engine, path: Path, zone: ZoneInfo | None = None) -> CheckedEvents:
     """Read the columns of `EVENTS` by name.
 
     Other types are converted. Only the columns of patient, visit and code are required. Without `kind` all
     rows are diagnoses.
+
+    Args:
+        engine: Engine that reads the table.
+        path: The file or folder.
+        zone: Time zone of the days and times, as for `local_times`.
 
     Raises:
         UserError: The file cannot be read (key `unreadable-file`), or a column is missing
@@ -30,9 +37,10 @@ def read_event_parquet(engine: Engine, path: Path) -> CheckedEvents:
             "missing-column",
             f"{path} has no column {', '.join(missing)}. An event table has {', '.join(_REQUIRED)}.",
         )
-    texts = stored.select(
-        **{name: stored[name].cast("string") for name in EVENTS.names if name in stored.columns}
+    stored = local_times(
+        engine, stored.select([name for name in EVENTS.names if name in stored.columns]), zone
     )
+    texts = stored.select(**{name: stored[name].cast("string") for name in stored.columns})
     return CheckedEvents(
         path=path,
         rows=check_rows(_stripped(texts), ibis.null("string")),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
 import ibis
@@ -10,7 +11,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from ehr_bert.codes import canonical
-from ehr_bert.schemas import PATIENTS, SPLITS
+from ehr_bert.schemas import PATIENTS, SPLITS, ObservationEndReason
 from ehr_bert.sources.checks import ORDERING, RejectionReason, check_rows
 from ehr_bert.sources.times import day
 
@@ -171,13 +172,19 @@ def checked_diagnoses(records: StoreRecords, without_visit: WithoutVisit, nested
     return typed.mutate(reason=_with_column(typed.reason, records.names))
 
 
-def patient_rows(records: StoreRecords) -> ir.Table:
-    """Return one row per patient. A value in which a patient's rows differ is null.
+def patient_rows(records: StoreRecords, extraction_date: date | None = None) -> ir.Table:
+    """Return one row per patient, with values that do not contradict each other.
 
-    A reason for the end of observation is null if the end is null.
+    A value in which a patient's rows differ is null. If observation starts after its end, both days are null;
+    if death precedes birth, both are null. A reason for the end of observation is null if the end is null.
+
+    Args:
+        records: Records of the store.
+        extraction_date: Last day that the store covers. Observation ends on this day, or on an earlier day
+            that the store states.
 
     Returns:
-        The columns of `PATIENTS`, and `conflicts`, the number of values that are null for that reason.
+        The columns of `PATIENTS`, and `conflicts`, the number of values that are null because of a conflict.
     """
     columns = PATIENTS.names[1:]
     rows = records.diagnoses.select("patient_id") if records.patients is None else records.patients
@@ -189,7 +196,25 @@ def patient_rows(records: StoreRecords) -> ir.Table:
     patients = one_row_per_key(typed, "patient_id", columns)
     conflicts = [patients[_differs(name)].cast("int32") for name in columns]
     counted = patients.select("patient_id", *columns, conflicts=sum(conflicts[1:], conflicts[0]))
+    if extraction_date is not None:
+        counted = _observed_until(counted, extraction_date)
+    for earlier, later in (("observation_start", "observation_end"), ("birth_date", "death_date")):
+        is_conflict = (counted[earlier] > counted[later]).fill_null(False)
+        counted = counted.mutate(
+            **{name: ibis.ifelse(is_conflict, ibis.null("date"), counted[name]) for name in (earlier, later)},
+            conflicts=counted.conflicts + ibis.ifelse(is_conflict, 2, 0),
+        )
     return with_reasons_of_ends(counted)
+
+
+def _observed_until(patients: ir.Table, extraction_date: date) -> ir.Table:
+    """End the observation on the day of extraction, unless it ends earlier."""
+    end, reason = patients.observation_end, patients.observation_end_reason
+    is_observed = end.isnull() | (end > extraction_date)
+    return patients.mutate(
+        observation_end=ibis.ifelse(is_observed, ibis.literal(extraction_date), end),
+        observation_end_reason=ibis.ifelse(is_observed, ObservationEndReason.EXTRACTION.value, reason),
+    )
 
 
 def with_reasons_of_ends(patients: ir.Table) -> ir.Table:

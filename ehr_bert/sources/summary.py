@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import ibis.expr.types as ir
@@ -35,7 +36,12 @@ class Tally:
 
 
 def summarise_extraction(
-    engine: Engine, events: ir.Table, patients: ir.Table, splits: ir.Table | None, tally: Tally
+    engine: Engine,
+    events: ir.Table,
+    patients: ir.Table,
+    splits: ir.Table | None,
+    tally: Tally,
+    extraction_date: date | None = None,
 ) -> dict[str, Any]:
     """Summarise an extraction. Every row of the store is accounted for.
 
@@ -45,6 +51,7 @@ def summarise_extraction(
         patients: Patients, as `patient_rows` returns them.
         splits: `SPLITS`, if the store defines them.
         tally: Counts of the rows of the store.
+        extraction_date: Last day that the store covers, if it is given.
 
     Returns:
         The contents of `summary.json`; `docs/stores.md` describes its keys.
@@ -103,6 +110,10 @@ def summarise_extraction(
         "last_discharge": totals["last"].isoformat(),
         "prolonged_stays": _one(engine, visits.aggregate(n=(stay_days > PROLONGED_STAY_DAYS).sum()))["n"],
     }
+    if extraction_date is not None:
+        late = visits.filter(visits.discharge_date > extraction_date)
+        summary["extraction_date"] = extraction_date.isoformat()
+        summary["visits_after_extraction_date"] = _one(engine, late.aggregate(n=late.count()))["n"]
     if splits is not None:
         sizes = engine.collect(splits.group_by("split").aggregate(rows=splits.count()).order_by("split"))
         summary["splits"] = {row["split"]: row["rows"] for row in sizes.to_pylist()}
@@ -144,6 +155,7 @@ def extraction_text(summary: dict[str, Any]) -> str:
         "rows of nested visits": summary["rows_of_nested_visits"],
         **{f"unreadable {name}": count for name, count in summary["unreadable_values"].items()},
         "conflicting patient values": patients["conflicting_values"],
+        "visits after extraction date": summary.get("visits_after_extraction_date", 0),
     }
     lines += [line(name, count) for name, count in notes.items() if count]
     lines += [line(f"patients in {split}", count) for split, count in summary.get("splits", {}).items()]

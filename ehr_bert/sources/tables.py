@@ -6,9 +6,10 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import ibis
 import ibis.expr.types as ir
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
+from ehr_bert.sources.times import local_times
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +37,13 @@ class RawTables:
         where: Path or URL of the store, for messages.
         readers: Function that returns each table, by lower-case name.
         copy: Copies a table to the engine, if it is stored elsewhere.
+        local: Converts the times of a table that have a time zone to texts of the local time.
     """
 
     where: str
     readers: Mapping[str, Callable[[], ir.Table]]
     copy: Callable[[ir.Table], ir.Table] = lambda table: table
+    local: Callable[[ir.Table], ir.Table] = lambda table: table
 
     def __contains__(self, name: str) -> bool:
         return name in self.readers
@@ -89,7 +93,9 @@ class RawTables:
                 f"{', '.join(names)}. Rename or add the column.",
             )
         requested = [*columns, *optional]
-        table = self.copy(stored.select(**{to: stored[names[to]] for to in requested if to in names}))
+        table = self.local(
+            self.copy(stored.select(**{to: stored[names[to]] for to in requested if to in names}))
+        )
         return table.select(
             **{to: _text(table[to]) if to in names else ibis.null("string") for to in requested}
         )
@@ -109,7 +115,9 @@ class RawTables:
 
 
 @contextmanager
-def opened_tables(engine: Engine, source: str, scratch: Path) -> Iterator[RawTables]:
+def opened_tables(
+    engine: Engine, source: str, scratch: Path, zone: ZoneInfo | None = None
+) -> Iterator[RawTables]:
     """Open the tables of a store while the block runs.
 
     Args:
@@ -117,21 +125,22 @@ def opened_tables(engine: Engine, source: str, scratch: Path) -> Iterator[RawTab
         source: Folder with CSV, TSV or Parquet files, directly or in subfolders; one such file; a DuckDB
             file; or a URL for `ibis.connect`. From a URL the required columns are copied to `scratch`.
         scratch: Folder on a disk with enough space for the copies.
+        zone: Time zone of the days and times, as for `local_times`.
 
     Raises:
         UserError: The store does not exist (key `missing-file`), or the connection fails
             (`connection-failed`).
     """
     attached = engine.attach(source) if "://" in source or Path(source).is_file() else None
+    local = partial(local_times, engine, zone=zone)
     if attached is not None:
-        yield RawTables(
-            _without_password(source), {name.lower(): _constant(table) for name, table in attached.items()}
-        )
+        readers = {name.lower(): _constant(table) for name, table in attached.items()}
+        yield RawTables(_without_password(source), readers, local=local)
     elif "://" in source:
         with tempfile.TemporaryDirectory(prefix=".copied-", dir=scratch) as folder:
-            yield _database_tables(engine, source, Path(folder))
+            yield replace(_database_tables(engine, source, Path(folder)), local=local)
     else:
-        yield _file_tables(engine, Path(source))
+        yield replace(_file_tables(engine, Path(source)), local=local)
 
 
 def _file_tables(engine: Engine, source: Path) -> RawTables:

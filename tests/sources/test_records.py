@@ -3,9 +3,17 @@ from datetime import date, timedelta
 
 import ibis
 import pyarrow as pa
+import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.sources.records import ColumnNames, NestedVisits, StoreRecords, WithoutVisit, diagnosis_rows
+from ehr_bert.sources.records import (
+    ColumnNames,
+    NestedVisits,
+    StoreRecords,
+    WithoutVisit,
+    diagnosis_rows,
+    patient_rows,
+)
 from tests.sources.stores import patients_by_id, rows_of
 
 NAMES = ColumnNames("d.code", "p.id", "v.id", "v.start", "v.end")
@@ -233,6 +241,44 @@ def test_a_reason_without_an_end_of_observation_is_null(engine: DuckDBEngine) ->
         "c": [None, None, 1],
         "d": [date(2020, 1, 1), None, 0],
     }
+
+
+@pytest.mark.parametrize(
+    ("extraction", "start", "end", "reason", "expected"),
+    [
+        (None, "2019-01-01", "2020-01-01", "enrolment", (2019, 2020, "enrolment", 0)),
+        (None, "2019-01-01", None, None, (2019, None, None, 0)),
+        (date(2018, 1, 1), None, "2020-01-01", "enrolment", (None, 2018, "extraction", 0)),
+        (date(2020, 1, 1), None, "2020-01-01", "enrolment", (None, 2020, "enrolment", 0)),
+        (date(2021, 1, 1), None, "2020-01-01", None, (None, 2020, None, 0)),
+        (date(2021, 1, 1), "2019-01-01", None, None, (2019, 2021, "extraction", 0)),
+        (date(2018, 1, 1), "2019-01-01", "2020-01-01", "enrolment", (None, None, None, 2)),
+        (None, "2021-01-01", "2020-01-01", "enrolment", (None, None, None, 2)),
+        (None, "2020-01-01", "2020-01-01", "enrolment", (2020, 2020, "enrolment", 0)),
+    ],
+)
+def test_observation_ends_on_the_earlier_day_and_does_not_start_after_it(
+    engine: DuckDBEngine,
+    extraction: date | None,
+    start: str | None,
+    end: str | None,
+    reason: str | None,
+    expected: tuple,
+) -> None:
+    names = ("observation_start", "observation_end", "observation_end_reason")
+    raw = table(engine, ("patient_id", "sex", *names), [("a", "F", start, end, reason)])
+    records = StoreRecords(NAMES, records_of(engine, []).diagnoses, patients=raw)
+    (patient,) = engine.collect(patient_rows(records, extraction)).to_pylist()
+    years = [patient[name] and patient[name].year for name in names[:2]]
+    assert (*years, patient[names[2]], patient["conflicts"]) == expected
+
+
+def test_death_before_birth_is_a_conflict(engine: DuckDBEngine) -> None:
+    days = [("a", "1950-01-01", "1949-12-31"), ("b", "1950-01-01", "1950-01-01")]
+    raw = table(engine, ("patient_id", "birth_date", "death_date", "sex"), [(*row, "F") for row in days])
+    patients = patients_by_id(engine, StoreRecords(NAMES, records_of(engine, []).diagnoses, patients=raw))
+    known = {key: (row["birth_date"], row["death_date"], row["conflicts"]) for key, row in patients.items()}
+    assert known == {"a": (None, None, 2), "b": (date(1950, 1, 1), date(1950, 1, 1), 0)}
 
 
 def test_without_a_table_of_patients_the_patients_are_those_of_the_diagnoses(engine: DuckDBEngine) -> None:
