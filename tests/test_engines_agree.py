@@ -73,8 +73,14 @@ def test_extracting_a_store_and_preprocessing_it_with_tokens(tmp_path: Path) -> 
     store = write_tables(tmp_path / "omop", TABLES)
     written_by_both("extract", store, tmp_path / "extracted", "--from", "omop", "--without-visit", "keep")
     written_by_both(
-        "preprocess", tmp_path / "extracted" / "duckdb", tmp_path / "out", "--tokens", "sex,age,gap"
+        *("preprocess", tmp_path / "extracted" / "duckdb", tmp_path / "out"),
+        *("--tokens", "sex,age,gap", "--seed", "3"),
     )
+    for engine in ("processes", "spark"):
+        arguments = (str(tmp_path / "out" / "duckdb"), str(tmp_path / f"by {engine}"), "--engine", engine)
+        assert command(["features", *arguments, "--processes", "1"]) == 0
+    assert written(tmp_path / "by processes") == written(tmp_path / "by spark")
+    assert b'"observation": true' in (tmp_path / "by spark" / "examples.json").read_bytes()
 
 
 def test_extracting_times_in_a_time_zone_until_an_extraction_date(tmp_path: Path) -> None:
