@@ -42,7 +42,7 @@ INPATIENT_SHARE = {
 }
 """Share of the onsets of a disease outside hospital that admit the patient."""
 
-ROUTINE_INPATIENT_SHARE = 0.04
+ROUTINE_INPATIENT_SHARE = 0.06
 """Share of the visits without an onset or infection that are stays."""
 
 HIDDEN_KINDS = (Transition.FRAILTY, Transition.RECOVERY, Transition.DAMAGE)
@@ -193,7 +193,7 @@ def _simulate(
         opens = ((is_onset | is_acute) & ~in_stay) | (kind == Transition.VISIT)
         share = np.where(is_onset, onset_share[np.where(is_onset, kind, 0)], ROUTINE_INPATIENT_SHARE)
         admitted = opens & (is_acute | (rng.random(len(who)) < share))
-        days = _stay_days(state[who], rng)
+        days = _stay_days(state[who], is_acute, rng)
         leaving_time = 9 * 3600 + (rng.random(len(who)) * 8 * 3600).astype(int)
         discharge = np.where(admitted, (when // DAY + days) * DAY + leaving_time, when)
         stay_end[who] = np.where(admitted, discharge, stay_end[who])
@@ -216,8 +216,8 @@ def _simulate(
     return Trajectories(patient, when, kind, after, flags, discharge, opens, inpatient, death, last_day)
 
 
-def _stay_days(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw the length of stays in days, 1 or more. It depends on recorded diseases only."""
-    severity = 0.25 * HEART_FAILURE + 0.3 * STROKE + 0.15 * KIDNEY_DISEASE
-    log_days = 0.75 + severity[state] + 0.55 * rng.standard_normal(len(state))
+def _stay_days(state: np.ndarray, is_acute: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw the length of stays in days, 1 or more. It depends on what is recorded only."""
+    severity = 0.35 * HEART_FAILURE + 0.45 * STROKE + 0.25 * KIDNEY_DISEASE
+    log_days = 0.9 + severity[state] + 0.4 * is_acute + 0.7 * rng.standard_normal(len(state))
     return 1 + np.exp(log_days).astype(int)

@@ -92,7 +92,7 @@ def test_kaplan_meier_agrees_with_the_risk_without_death_if_death_is_independent
 
 
 def test_informative_censoring_biases_the_estimate_of_death() -> None:
-    population, mark = at_landmark(Preset.DEFAULT, 4, 1.0, leaving=4.0)
+    population, mark = at_landmark(Preset.DEFAULT, 4, 1.0, leaving=8.0)
     risks = tables(Preset.DEFAULT).risks(population.entries, mark, LANDMARK)
     days, event = times_after(population, mark, Transition.DEATH)
     times, survival, interval = kaplan_meier_estimator(event == 1, days, conf_type="log-log")
