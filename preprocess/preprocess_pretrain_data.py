@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ehr_bert.engines import DuckDBEngine
+from ehr_bert.files import linked_path
 from ehr_bert.logs import configure_logging
 from ehr_bert.programs import exit_status
 from ehr_bert.sequences.summary import summary_text
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         given = None if arguments.types == NO_TYPES else Vocabulary.read(Path(arguments.types))
-        with DuckDBEngine(arguments.output_prefix.absolute().parent) as engine:
+        with DuckDBEngine(linked_path(arguments.output_prefix).parent) as engine:
             summary = write_tutorial_files(
                 engine,
                 arguments.data_file,

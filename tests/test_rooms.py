@@ -12,7 +12,8 @@ import pytest
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "ehr_bert"
 LAYERS = (
-    *("errors", "logs", "registry", "quiet", "programs", "processes", "toml", "schemas", "ragged", "files"),
+    *("errors", "logs", "registry", "quiet", "programs", "processes", "toml", "schemas", "ragged"),
+    *("locks", "files"),
     *("settings", "pickles", "vocabulary", "engines", "codes", "sources", "metrics", "simulation"),
     *(
         "splits",

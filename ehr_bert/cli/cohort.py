@@ -8,6 +8,7 @@ from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
 from ehr_bert.cli.preprocess import add_history_arguments
 from ehr_bert.cli.time_arguments import add_time_zone_argument
 from ehr_bert.errors import UserError
+from ehr_bert.files import linked_path
 
 if TYPE_CHECKING:
     from ehr_bert.engines import Engine
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     inputs = [name for name in (arguments.definition, arguments.table) if name is not None]
     _check(arguments, len(inputs))
-    with opened_engine(arguments, arguments.out.absolute().parent) as engine:
+    with opened_engine(arguments, linked_path(arguments.out).parent) as engine:
         print(cohort_text(_write(arguments, engine, inputs)))
 
 

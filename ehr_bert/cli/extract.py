@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
 from ehr_bert.cli.time_arguments import add_time_zone_argument, day_argument
 from ehr_bert.errors import UserError
+from ehr_bert.files import linked_path
 from ehr_bert.logs import warn_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     options = _store_options(arguments)
     source = _source(arguments)
-    scratch = arguments.out.absolute().parent
+    scratch = linked_path(arguments.out).parent
     zone = time_zone(arguments.time_zone)
     with opened_engine(arguments, scratch) as engine, opened_tables(engine, source, scratch, zone) as tables:
         summary = write_extracted_folder(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ehr_bert.cli.engine_arguments import add_task_arguments, opened_task_runner
 from ehr_bert.errors import UserError
+from ehr_bert.files import linked_path
 
 if TYPE_CHECKING:
     from ehr_bert.examples.packed import PackedSettings
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     vocabulary = Vocabulary.read(arguments.vocabulary) if arguments.vocabulary else None
     settings = _tutorial_settings(arguments) if arguments.tutorial else _packed_settings(arguments)
-    with opened_task_runner(arguments, arguments.output.absolute().parent) as run_tasks:
+    with opened_task_runner(arguments, linked_path(arguments.output).parent) as run_tasks:
         accounts = write_folder(
             arguments.sequences, arguments.output, settings, arguments.shards, run_tasks, vocabulary
         )

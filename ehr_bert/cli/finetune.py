@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from ehr_bert.cli.counts import count
@@ -77,6 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ehr_bert.cli.evaluate import write_results
     from ehr_bert.cohorts.cohort import read_cohort
+    from ehr_bert.files import locked_folder
     from ehr_bert.prediction.comparison.best_model import save_best_model
     from ehr_bert.prediction.comparison.grid import Grid, default_processes, plan_runs, run_contenders
     from ehr_bert.prediction.contenders.contender import contender, default_contenders
@@ -95,27 +97,29 @@ def run(arguments: argparse.Namespace) -> None:
     # An unreadable export is reported now instead of after hours of other runs.
     if any(contender(run.model).reads_export for run in missing):
         problem.check_export()
-    grid.start(problem)
-    processes = arguments.processes or default_processes()
     accelerator = Runtime().accelerator
-    accelerator.wait_for_everyone()  # All processes must list the missing runs before the first one finishes.
-    with tqdm(
-        desc="fine-tuning",
-        total=len(runs),
-        initial=len(runs) - len(missing),
-        unit="run",
-        dynamic_ncols=True,
-        mininterval=0.1 if sys.stderr.isatty() else PROGRESS_LOG_SECONDS,
-        disable=not (accelerator.is_main_process and logger.isEnabledFor(logging.INFO)),
-    ) as bar:
-        for finished_run in run_contenders(grid, problem, missing, processes):
-            bar.set_postfix_str(str(finished_run), refresh=False)
-            bar.update()
-    model_folder = save_best_model(grid, problem, arguments.head)
-    if accelerator.is_main_process:
-        print(write_results(arguments.output))
-        if model_folder:
-            print(f"\nModel for `ehr-bert predict`: {model_folder}")
+    with locked_folder(arguments.output) if accelerator.is_main_process else nullcontext():
+        grid.start(problem)
+        processes = arguments.processes or default_processes()
+        # All processes must list the missing runs before the first one finishes.
+        accelerator.wait_for_everyone()
+        with tqdm(
+            desc="fine-tuning",
+            total=len(runs),
+            initial=len(runs) - len(missing),
+            unit="run",
+            dynamic_ncols=True,
+            mininterval=0.1 if sys.stderr.isatty() else PROGRESS_LOG_SECONDS,
+            disable=not (accelerator.is_main_process and logger.isEnabledFor(logging.INFO)),
+        ) as bar:
+            for finished_run in run_contenders(grid, problem, missing, processes):
+                bar.set_postfix_str(str(finished_run), refresh=False)
+                bar.update()
+        model_folder = save_best_model(grid, problem, arguments.head)
+        if accelerator.is_main_process:
+            print(write_results(arguments.output))
+            if model_folder:
+                print(f"\nModel for `ehr-bert predict`: {model_folder}")
 
 
 def _sizes(text: str) -> list[int | None]:

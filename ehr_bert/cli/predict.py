@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
 from ehr_bert.cli.path_arguments import add_path
+from ehr_bert.files import linked_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the risks and print a summary."""
     from ehr_bert.prediction.serving import predict
 
-    with opened_engine(arguments, arguments.out.absolute().parent) as engine:
+    with opened_engine(arguments, linked_path(arguments.out).parent) as engine:
         summary = predict(
             arguments.model, arguments.input, arguments.out, engine, embeddings=arguments.embeddings
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ehr_bert.cli.engine_arguments import add_engine_arguments, opened_engine
 from ehr_bert.cli.time_arguments import add_time_zone_argument, day_argument
+from ehr_bert.files import linked_path
 
 if TYPE_CHECKING:
     from ehr_bert.schemas import ContextKind
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     zone = time_zone(arguments.time_zone)
     options = SequenceOptions(RollUp(arguments.roll_up), eligibility, arguments.tokens)
-    with opened_engine(arguments, arguments.out.absolute().parent) as engine:
+    with opened_engine(arguments, linked_path(arguments.out).parent) as engine:
         summary = write_sequences_folder(
             engine,
             arguments.table,

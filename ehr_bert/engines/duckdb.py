@@ -1,7 +1,6 @@
 """DuckDB in this process, the default engine. Data that exceed its memory limit are spilled to disk."""
 
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -16,6 +15,7 @@ import pyarrow as pa
 from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_contains_parquet, csv_columns
 from ehr_bert.engines.shards import shard_path, write_shard
 from ehr_bert.errors import UserError
+from ehr_bert.files import ScratchFolder
 
 _NO_DELIMITER = "\x1f\x1e\x1f\x1e"
 """Delimiter that occurs in no line, so that the CSV reader returns complete lines."""
@@ -48,11 +48,10 @@ class DuckDBEngine:
     """
 
     def __init__(self, scratch: Path, memory_limit: str | None = None, threads: int | None = None) -> None:
-        scratch.mkdir(parents=True, exist_ok=True)
-        self._folder = tempfile.TemporaryDirectory(prefix=".duckdb-", dir=scratch)
+        self._folder = ScratchFolder(scratch, "duckdb")
         self._names = (f"table_{number}" for number in count())
         settings = {
-            "temp_directory": self._folder.name,
+            "temp_directory": str(self._folder.path),
             "memory_limit": memory_limit,
             "threads": threads,
         }
@@ -61,7 +60,7 @@ class DuckDBEngine:
                 **{name: value for name, value in settings.items() if value is not None}
             )
         except duckdb.Error as error:
-            self._folder.cleanup()
+            self._folder.remove()
             raise UserError(
                 "invalid-engine-setting",
                 f"DuckDB does not accept {', '.join(_given(memory_limit, threads))}: {_first_line(error)}. "
@@ -80,7 +79,7 @@ class DuckDBEngine:
         traceback: TracebackType | None,
     ) -> None:
         self._backend.disconnect()
-        self._folder.cleanup()
+        self._folder.remove()
 
     def read_lines(self, path: Path) -> ir.Table:
         """As `Engine.read_lines`."""

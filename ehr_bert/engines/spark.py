@@ -28,6 +28,7 @@ from pyspark.sql.types import TimestampType
 from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_contains_parquet, csv_columns
 from ehr_bert.engines.shards import shard_path, write_shard
 from ehr_bert.errors import UserError
+from ehr_bert.files import ScratchFolder
 from ehr_bert.processes import Job, Result
 
 _LOCAL_CONF = {
@@ -78,15 +79,14 @@ class SparkEngine:
     def __init__(
         self, scratch: Path, master: str = "local[*]", conf: Mapping[str, str] | None = None
     ) -> None:
-        scratch.mkdir(parents=True, exist_ok=True)
-        self._folder = tempfile.TemporaryDirectory(prefix=".spark-", dir=scratch)
+        self._folder = ScratchFolder(scratch, "spark")
         self._names = (f"table_{id(self)}_{number}" for number in count())
         self._kept: dict[str, DataFrame] = {}
         self._is_own = SparkSession.getActiveSession() is None
         try:
-            self._session = _session(master, Path(self._folder.name), conf or {})
+            self._session = _session(master, self._folder.path, conf or {})
         except (PySparkException, Py4JJavaError, RuntimeError) as error:
-            self._folder.cleanup()
+            self._folder.remove()
             raise UserError(
                 "spark-start-failed",
                 f"Spark does not start at {master}: {_first_line(error)}. Check --spark-master and "
@@ -107,7 +107,7 @@ class SparkEngine:
             self._forget(name)
         if self._is_own:
             self._session.stop()
-        self._folder.cleanup()
+        self._folder.remove()
 
     def read_lines(self, path: Path) -> ir.Table:
         """As `Engine.read_lines`."""
@@ -189,7 +189,7 @@ class SparkEngine:
 
     def batches(self, tables: Sequence[ir.Table], rows: int) -> Iterator[pa.RecordBatch]:
         """As `Engine.batches`, through files that the executors write."""
-        with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
+        with tempfile.TemporaryDirectory(dir=self._folder.path) as folder:
             shards = Path(folder) / "shards"
             self.write_parquet(tables, shards, tables[0].schema().to_pyarrow(), rows)
             for shard in sorted(shards.iterdir()):

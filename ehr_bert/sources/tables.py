@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
 from ehr_bert.sources.times import local_times
+from ehr_bert.files import ScratchFolder
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +138,8 @@ def opened_tables(
         readers = {name.lower(): _constant(table) for name, table in attached.items()}
         yield RawTables(_without_password(source), readers, local=local)
     elif "://" in source:
-        with tempfile.TemporaryDirectory(prefix=".copied-", dir=scratch) as folder:
-            yield replace(_database_tables(engine, source, Path(folder)), local=local)
+        with ScratchFolder(scratch, "copied") as folder:
+            yield replace(_database_tables(engine, source, folder), local=local)
     else:
         yield replace(_file_tables(engine, Path(source)), local=local)
 

@@ -3,12 +3,14 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
 from ehr_bert.errors import UserError
+from ehr_bert.files import locked_folder
 from ehr_bert.logs import log_level, warn
 from ehr_bert.model.pretraining import PretrainingModel, build_model
 from ehr_bert.training.claim import check_folder, claim_folder
@@ -57,13 +59,17 @@ def pretrain(request: PretrainingRequest) -> PretrainingResult:
 
     Raises:
         UserError: Nothing is requested (key `nothing-to-do`); the examples, the vocabulary, the recipe and
-            the folder do not fit together; or there is nothing to evaluate.
+            the folder do not fit together; there is nothing to evaluate; or another process writes to the
+            folder (`output-in-use`).
     """
     if not (request.train or request.evaluate):
         raise UserError("nothing-to-do", "nothing to do. Set --do_train, --do_eval or both.")
     strategy = choose_strategy(request.devices)
     # All workers log the same messages, so only one of them logs.
-    with log_level(None if is_chief(strategy) else logging.ERROR):
+    with (
+        log_level(None if is_chief(strategy) else logging.ERROR),
+        locked_folder(request.output) if is_chief(strategy) else nullcontext(),
+    ):
         parent = _parent(request)
         inputs = open_inputs(
             _recipe(request), request.features, request.vocabulary, request.max_predictions_per_seq, parent

@@ -1,6 +1,7 @@
 """All training runs of a task file. Finished training runs are not repeated."""
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,13 @@ from accelerate import Accelerator
 
 from ehr_bert import __version__
 from ehr_bert.cohorts.cohort import COHORT_FOLDER
-from ehr_bert.files import read_json, refuse_changed_settings, refuse_foreign_folder, write_json
+from ehr_bert.files import (
+    locked_folder,
+    read_json,
+    refuse_changed_settings,
+    refuse_foreign_folder,
+    write_json,
+)
 from ehr_bert.prediction.comparison.grid import fingerprint
 from ehr_bert.prediction.comparison.results import RESULTS_FILE
 from ehr_bert.prediction.multitask.data import data_of
@@ -48,7 +55,7 @@ def run_tasks(
 
     Raises:
         UserError: A task, the model or a setting is invalid, or the folder was written with other settings
-            (key `output-of-other-settings`).
+            (key `output-of-other-settings`), or another process writes to it (`output-in-use`).
     """
     file = TaskFile.read(path)
     data = data_of(read_tasks(file, path.parent), ModelVocabulary.of_folder(model), max_length)
@@ -65,15 +72,16 @@ def run_tasks(
     processes = Accelerator()
     left = [run for run in runs_of(file, seeds) if not run.is_finished(output)]
     processes.wait_for_everyone()
-    if processes.is_main_process:
-        _start(output, settings)
-    for run in progress(left) if processes.is_main_process else left:
-        make_run(run, file, data, model, head, output)
-    if not processes.is_main_process:
-        return None
-    content = {"version": __version__, "settings": settings, **multitask_results(data, seeds, output)}
-    write_json(output / RESULTS_FILE, content)
-    return content
+    with locked_folder(output) if processes.is_main_process else nullcontext():
+        if processes.is_main_process:
+            _start(output, settings)
+        for run in progress(left) if processes.is_main_process else left:
+            make_run(run, file, data, model, head, output)
+        if not processes.is_main_process:
+            return None
+        content = {"version": __version__, "settings": settings, **multitask_results(data, seeds, output)}
+        write_json(output / RESULTS_FILE, content)
+        return content
 
 
 def _start(output: Path, settings: dict[str, Any]) -> None:
