@@ -262,7 +262,7 @@ def nan_to_none(figures: Mapping[str, float]) -> dict[str, float | None]:
 
 @contextmanager
 def _temporary(target: Path, path: Path) -> Iterator[Path]:
-    """Lock an output, and yield a path beside it that only this process uses and that is removed at the end.
+    """Lock an output, and yield a path next to it that only this process uses and that is removed at the end.
 
     Args:
         target: The output.
