@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from ehr_bert.engines import Engine
 from ehr_bert.errors import UserError
-from ehr_bert.sources.times import local_times
 from ehr_bert.files import ScratchFolder
+from ehr_bert.sources.times import local_times
 
 logger = logging.getLogger(__name__)
 
