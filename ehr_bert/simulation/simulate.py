@@ -23,7 +23,7 @@ from ehr_bert.simulation import chunks
 from ehr_bert.simulation.auroc import BinnedRisks, RiskTotals
 from ehr_bert.simulation.chunks import PopulationSettings, SimulatedPopulation
 from ehr_bert.simulation.conditions import load_conditions
-from ehr_bert.simulation.formats.coded import code_numbers, titles_of_codes
+from ehr_bert.simulation.formats.coded import code_numbers, title_of_code
 from ehr_bert.simulation.formats.parts import ChunkFiles, JoinedFiles
 from ehr_bert.simulation.formats.registry import RECORD_FORMATS
 from ehr_bert.simulation.formats.tutorial import tsv_options
@@ -242,7 +242,7 @@ def _write_codes(path: Path, numbers: list[int]) -> None:
     codes = [conditions.codes[number] for number in numbers]
     columns = {
         "code": codes,
-        "title": titles_of_codes(codes),
+        "title": [title_of_code(code) for code in codes],
         "family": [family[number] for number in numbers],
     }
     csv.write_csv(pa.table(columns), path, tsv_options())

@@ -1,6 +1,6 @@
 """Simulated codes and ids, as stores write them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -50,10 +50,9 @@ def _column(value: object, kind: pa.DataType, rows: int) -> pa.Array | pa.Chunke
     return value.cast(kind) if isinstance(value, pa.Array | pa.ChunkedArray) else pa.array(value, kind)
 
 
-def titles_of_codes(codes: Sequence[str]) -> list[str]:
-    """Return the title of each simulated code."""
-    titles = _titles()
-    return [titles[code] for code in codes]
+def title_of_code(code: str) -> str:
+    """Return the title of a simulated code."""
+    return _titles()[code]
 
 
 @cache

@@ -16,7 +16,7 @@ from ehr_bert.simulation.formats.coded import (
     code_spellings,
     numbers,
     table_of,
-    titles_of_codes,
+    title_of_code,
 )
 from ehr_bert.simulation.formats.parts import ChunkFiles
 from ehr_bert.simulation.formats.record_format import RecordFormat
@@ -117,7 +117,9 @@ def _finish(folder: Path, codes: Sequence[str]) -> None:
     schema = pa.schema(
         {"code": pa.string(), "description": pa.string(), "parent_codes": pa.list_(pa.string())}
     )
-    table = table_of(schema, len(codes), {"code": prefixed, "description": titles_of_codes(codes)})
+    table = table_of(
+        schema, len(codes), {"code": prefixed, "description": [title_of_code(code) for code in codes]}
+    )
     pq.write_table(table, metadata / "codes.parquet")
     description = {
         "dataset_name": "Synthetic patients of EHR-BERT",

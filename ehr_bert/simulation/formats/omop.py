@@ -16,7 +16,7 @@ from ehr_bert.simulation.formats.coded import (
     code_spellings,
     numbers,
     table_of,
-    titles_of_codes,
+    title_of_code,
 )
 from ehr_bert.simulation.formats.parts import ChunkFiles
 from ehr_bert.simulation.formats.record_format import RecordFormat
@@ -252,7 +252,7 @@ def _finish(folder: Path, codes: Sequence[str]) -> None:
         len(codes),
         {
             "concept_id": [FIRST_CONCEPT + number[code] for code in codes],
-            "concept_name": titles_of_codes(codes),
+            "concept_name": [title_of_code(code) for code in codes],
             "domain_id": "Condition",
             "vocabulary_id": [VOCABULARIES[system] for system, _, _ in parts],
             "concept_class_id": "Diagnosis code",
