@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,14 +27,13 @@ def named_features(given: Sequence[str]) -> "list[FeatureSource]":
     Raises:
         UserError: A folder has no examples.
     """
-    from ehr_bert.examples.reading import expand
+    from ehr_bert.examples.reading import examples_in
     from ehr_bert.training.inputs import FeatureSource
 
     sources = []
     for text in given:
         named = re.fullmatch(r"([^/=]+)=(.+)", text)
         name, folder = named.groups() if named else ("", text)
-        sources.append(
-            FeatureSource(expand(f"{folder}/train-*.tfrecord"), expand(f"{folder}/valid-*.tfrecord"), name)
-        )
+        train, valid = (examples_in(Path(folder), f"{split}-*.tfrecord") for split in ("train", "valid"))
+        sources.append(FeatureSource(train, valid, name))
     return sources

@@ -1,5 +1,6 @@
 """DuckDB in this process, the default engine. Data that exceed its memory limit are spilled to disk."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,13 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_contains_parquet, csv_columns
+from ehr_bert.engines.engine import LINE, LINE_NUMBER, csv_columns, parquet_files
 from ehr_bert.engines.shards import shard_path, write_shard
 from ehr_bert.errors import UserError
 from ehr_bert.files import ScratchFolder
+from ehr_bert.logs import warn
+
+logger = logging.getLogger(__name__)
 
 _NO_DELIMITER = "\x1f\x1e\x1f\x1e"
 """Delimiter that occurs in no line, so that the CSV reader returns complete lines."""
@@ -28,6 +32,13 @@ _SAMPLED_ROWS = 100_000
 
 _DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
 """File name extensions of DuckDB databases."""
+
+_OFFLINE = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+}
+"""Configuration of every connection: DuckDB downloads and loads no extension by itself."""
 
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
@@ -52,6 +63,7 @@ class DuckDBEngine:
         self._names = (f"table_{number}" for number in count())
         settings = {
             "temp_directory": str(self._folder.path),
+            **_OFFLINE,
             "memory_limit": memory_limit,
             "threads": threads,
         }
@@ -68,6 +80,7 @@ class DuckDBEngine:
             ) from error
         # The result of a query must not depend on the time zone of the machine.
         self._backend.con.execute("SET TimeZone = 'UTC'")
+        self._backend.con.execute("SET lock_configuration = true")
 
     def __enter__(self) -> "DuckDBEngine":
         return self
@@ -85,7 +98,7 @@ class DuckDBEngine:
         """As `Engine.read_lines`."""
         with _user_errors():
             return self._backend.read_csv(
-                path,
+                _literal(path),
                 columns={LINE: "VARCHAR"},
                 header=False,
                 skip=1,
@@ -101,16 +114,15 @@ class DuckDBEngine:
 
     def read_parquet(self, path: Path) -> ir.Table:
         """As `Engine.read_parquet`."""
-        check_contains_parquet(path)
         with _user_errors():
-            return self._backend.read_parquet(path / "**/*.parquet" if path.is_dir() else path)
+            return self._backend.read_parquet([_literal(file) for file in parquet_files(path)])
 
     def read_csv(self, path: Path, separator: str = ",", quote: str = '"') -> ir.Table:
         """As `Engine.read_csv`."""
         columns = csv_columns(path, separator, quote)
         with _user_errors():
             return self._backend.read_csv(
-                path,
+                _literal(path),
                 columns=dict.fromkeys(columns, "VARCHAR"),
                 header=True,
                 auto_detect=False,
@@ -120,18 +132,18 @@ class DuckDBEngine:
             )
 
     def attach(self, url: str) -> Mapping[str, ir.Table] | None:
-        """As `Engine.attach`, for `duckdb://` URLs and paths of DuckDB files."""
+        """As `Engine.attach`, for `duckdb://` URLs and paths of DuckDB files.
+
+        A view that reads other files than the database is left out with a warning (key `view-reads-files`).
+        """
         location = url.removeprefix("duckdb://")
         path = Path(location)
         if "://" in location or path.suffix not in _DATABASE_SUFFIXES:
             return None
         catalog = next(self._names)
         with _user_errors():
-            self._backend.attach(path, catalog, read_only=True)
-            names = self._backend.con.execute(
-                "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = ?",
-                [catalog],
-            ).fetchall()
+            names = _tables_of_database(path)
+            self._backend.con.execute(_attach_statement(path, catalog))
             return {name: self._backend.table(name, database=(catalog, schema)) for schema, name in names}
 
     def zoned_columns(self, table: ir.Table) -> list[str]:
@@ -215,6 +227,71 @@ class DuckDBEngine:
         (setting,) = self._backend.con.execute("SELECT current_setting('memory_limit')").fetchall()[0]
         number, unit = setting.split()
         return int(float(number) * _UNITS[unit])
+
+
+def _tables_of_database(path: Path) -> list[tuple[str, str]]:
+    """Return the schema and name of each table and view in a DuckDB file that reads no other file."""
+    with duckdb.connect(config=_OFFLINE) as connection:
+        files = ", ".join(_quoted(f"{path.absolute()}{suffix}") for suffix in ("", ".wal"))
+        connection.execute(f"SET allowed_paths = [{files}]")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        connection.execute(_attach_statement(path, "foreign_database"))
+        names = connection.execute(
+            "SELECT table_schema, table_name FROM information_schema.tables "
+            "WHERE table_catalog = 'foreign_database'"
+        ).fetchall()
+        return [name for name in names if _reads_no_other_file(connection, path, name)]
+
+
+def _reads_no_other_file(connection: duckdb.DuckDBPyConnection, path: Path, name: tuple[str, str]) -> bool:
+    qualified = ".".join('"' + part.replace('"', '""') + '"' for part in ("foreign_database", *name))
+    try:
+        connection.execute(f"DESCRIBE SELECT * FROM {qualified}")
+    except duckdb.PermissionException:
+        warn(
+            logger,
+            "view-reads-files",
+            f"{path}: the view {name[1]} reads other files and is left out. Copy its rows to a table.",
+        )
+        return False
+    return True
+
+
+def _attach_statement(path: Path, catalog: str) -> str:
+    """Return the statement that opens a DuckDB file under the name `catalog`.
+
+    Raises:
+        UserError: DuckDB would open another file, since the path has `?` or a backslash (key
+            `unsupported-path`).
+    """
+    if re.search(r"[?\\]", str(path.absolute())):
+        raise UserError(
+            "unsupported-path",
+            f"DuckDB cannot open {path.absolute()}, because its path contains ? or a backslash. Rename it.",
+        )
+    return f"ATTACH {_quoted(str(path.absolute()))} AS {catalog} (TYPE duckdb, READ_ONLY)"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _literal(path: Path) -> str:
+    """Return a path for DuckDB's readers, which take `*`, `?` and `[` for wildcards.
+
+    Raises:
+        UserError: The path has wildcards and a backslash, with which DuckDB cannot escape them (key
+            `unsupported-path`).
+    """
+    text = str(path.absolute())
+    escaped = re.sub(r"([*?\[])", r"[\1]", text)
+    if escaped != text and "\\" in text:
+        raise UserError(
+            "unsupported-path",
+            f"DuckDB cannot read {text}, because its path contains a backslash and one of *?[. Rename it.",
+        )
+    return escaped
 
 
 def _concatenated(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

@@ -65,16 +65,20 @@ def csv_columns(path: Path, separator: str, quote: str) -> list[str]:
     return names
 
 
-def check_contains_parquet(path: Path) -> None:
-    """Check that a folder contains a Parquet file.
+def parquet_files(path: Path) -> list[Path]:
+    """Return a Parquet file, or all Parquet files in a folder and its subfolders, sorted.
 
     Raises:
         UserError: The folder contains none (key `no-parquet-file`).
     """
-    if path.is_dir() and not any(path.rglob("*.parquet")):
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.rglob("*.parquet") if file.is_file())
+    if not files:
         raise UserError(
             "no-parquet-file", f"{path} contains no Parquet file. Choose the folder or file of a table."
         )
+    return files
 
 
 class Engine(Protocol):

@@ -25,7 +25,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import TimestampType
 
-from ehr_bert.engines.engine import LINE, LINE_NUMBER, check_contains_parquet, csv_columns
+from ehr_bert.engines.engine import LINE, LINE_NUMBER, csv_columns, parquet_files
 from ehr_bert.engines.shards import shard_path, write_shard
 from ehr_bert.errors import UserError
 from ehr_bert.files import ScratchFolder
@@ -127,7 +127,7 @@ class SparkEngine:
 
     def read_parquet(self, path: Path) -> ir.Table:
         """As `Engine.read_parquet`."""
-        check_contains_parquet(path)
+        parquet_files(path)  # for its error
         reader = self._session.read.option("recursiveFileLookup", "true")
         if path.is_dir():
             reader = reader.option("pathGlobFilter", "*.parquet")

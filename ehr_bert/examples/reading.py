@@ -32,20 +32,36 @@ def expand(patterns: str) -> list[Path]:
     """Return the files of a comma-separated list of paths and globs, without descriptions such as
     `examples.json`.
 
-    Files of one glob are sorted.
+    A path that exists is taken literally, also if it contains `*`, `?`, `[` or commas. Files of one glob are
+    sorted.
 
     Raises:
         UserError: A pattern matches no file (key `no-examples-match`).
     """
     files: list[Path] = []
-    for pattern in patterns.split(","):
-        paths = (Path(match) for match in sorted(glob.glob(pattern.strip())))
-        matches = [path for path in paths if path.is_file() and not is_sidecar(path)]
-        if not matches:
-            raise UserError(
-                "no-examples-match", f"no file of examples matches {pattern.strip()!r}. Check the spelling."
-            )
-        files += matches
+    for pattern in [patterns] if Path(patterns).exists() else patterns.split(","):
+        text = pattern.strip()
+        files += _examples_among(map(Path, [text] if Path(text).exists() else glob.glob(text)), text)
+    return files
+
+
+def examples_in(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of examples in a folder, sorted.
+
+    Args:
+        folder: Path of the folder, which is taken literally.
+        pattern: Glob for the names of the files, such as `train-*.tfrecord`.
+
+    Raises:
+        UserError: There is none (key `no-examples-match`).
+    """
+    return _examples_among(folder.glob(pattern), f"{folder}/{pattern}")
+
+
+def _examples_among(paths: Iterable[Path], pattern: str) -> list[Path]:
+    files = sorted(path for path in paths if path.is_file() and not is_sidecar(path))
+    if not files:
+        raise UserError("no-examples-match", f"no file of examples matches {pattern!r}. Check the spelling.")
     return files
 
 

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 _FORMATS = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
 """File formats. If a table exists in several formats, the first of these is read."""
 
+_REMOTE_FILES = ("duckdb", "file", "ftp", "gcs", "gs", "hf", "http", "https", "md", "motherduck", "s3")
+"""Schemes of URLs that Ibis would open with DuckDB, which would install extensions to read them."""
+
 _COPIED_ROWS = 1_000_000
 """Rows per batch when a table is copied from a database."""
 
@@ -186,6 +189,13 @@ def _separator(path: Path) -> str:
 
 def _database_tables(engine: Engine, url: str, folder: Path) -> RawTables:
     where = _without_password(url)
+    scheme = url.partition("://")[0]
+    if scheme in _REMOTE_FILES:
+        raise UserError(
+            "unsupported-url",
+            f"{where} cannot be read: {scheme}:// is not a database server. Copy its files to this machine "
+            "and give their path, or name a file in .duckdb, .ddb or .db.",
+        )
     try:
         database = ibis.connect(url)
         names = database.list_tables()
@@ -193,7 +203,7 @@ def _database_tables(engine: Engine, url: str, folder: Path) -> RawTables:
         raise UserError(
             "connection-failed",
             f"cannot connect to {where}: {_first_line(error, url)}. "
-            f"Check the URL, and install the Ibis backend: pip install 'ibis-framework[{url.partition('://')[0]}]'.",
+            f"Check the URL, and install the Ibis backend: pip install 'ibis-framework[{scheme}]'.",
         ) from error
 
     def copy(table: ir.Table) -> ir.Table:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from ehr_bert.examples.packed import PackedSettings
-from ehr_bert.examples.reading import describe, expand, open_examples
+from ehr_bert.examples.reading import describe, examples_in, expand, open_examples
 from ehr_bert.examples.sidecars import find_sidecar
 from ehr_bert.examples.source import Reading
 from ehr_bert.examples.tutorial import TUTORIAL, TutorialSettings
@@ -267,6 +267,16 @@ def test_globs_expand_sorted_and_without_sidecars(tmp_path):
     (tmp_path / "Folder").mkdir()
     matches = expand(f"{tmp_path}/G, {tmp_path}/F*")
     assert [file.name for file in matches] == ["G", "F10", "F2"]
+
+
+@pytest.mark.parametrize("name", ["F[1]", "F*", "F?", "F,1", "F{1}"])
+def test_a_path_that_exists_is_literal(tmp_path, name):
+    write([tmp_path / other for other in ("F1", "F2", "F", name)])
+    assert expand(str(tmp_path / name)) == [tmp_path / name]
+    (tmp_path / "in").mkdir()
+    write([tmp_path / "in" / name])
+    (tmp_path / "in").rename(tmp_path / f"{name}.d")
+    assert examples_in(tmp_path / f"{name}.d", "F*") == [tmp_path / f"{name}.d" / name]
 
 
 @pytest.mark.parametrize("pattern", ["F*", "nothing", "A.examples.json"])

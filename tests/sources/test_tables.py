@@ -110,3 +110,21 @@ def test_missing_optional_columns_are_null(engine: DuckDBEngine, tmp_path: Path)
     with opened_tables(engine, str(tmp_path), tmp_path) as tables:
         table = tables.read("visits", ["visit_id"], optional=["detail"])
         assert set(engine.collect(table)["detail"].to_pylist()) == {None}
+
+
+@pytest.mark.parametrize(
+    "url", ["https://localhost:1/a.parquet", "s3://bucket/a.csv", "duckdb://md:store", "motherduck://store"]
+)
+def test_a_url_that_would_install_an_extension_is_refused(
+    engine: DuckDBEngine, tmp_path: Path, url: str
+) -> None:
+    with raises_user_error("unsupported-url"), opened_tables(engine, url, tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("name", ["g[1]", "a*b", "q?r", "b\\s", "o'd"])
+def test_the_path_of_a_store_is_literal(engine: DuckDBEngine, tmp_path: Path, name: str) -> None:
+    for folder, text in ((name, TEXT), ("g1", "visit_id\n9\n"), ("axb", "visit_id\n9\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "visits.csv").write_text(text)
+    assert read(engine, tmp_path / name, "visits", "visit_id", "name") == READ

@@ -198,6 +198,16 @@ def _name(file: Path, steps: list[int]) -> None:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+def _named_in(file: Path) -> str | None:
+    """Return the prefix of the current checkpoint that a file such as `checkpoint` names, if it exists.
+
+    `tf.train.latest_checkpoint` would take `[`, `*` and `?` in the path for wildcards.
+    """
+    named = tf.train.get_checkpoint_state(str(file.parent), file.name)
+    prefix = named.model_checkpoint_path if named else None
+    return prefix if prefix and any(Path(f"{prefix}{end}").exists() for end in (".index", "")) else None
+
+
 def _steps_named(folder: Path) -> list[int]:
     """Return the steps of the existing checkpoints that `_name` named, by age."""
     named = tf.train.get_checkpoint_state(str(folder))
@@ -209,7 +219,7 @@ def _steps_named(folder: Path) -> list[int]:
 def _marked_steps(folder: Path) -> dict[str, int]:
     """Return the steps of the existing marked checkpoints, by mark."""
     names = [path.name for path in folder.glob("*") if MARKS.fullmatch(path.name)]
-    prefixes = {name: tf.train.latest_checkpoint(str(folder), latest_filename=name) for name in names}
+    prefixes = {name: _named_in(folder / name) for name in names}
     return {name: step_of(prefix) for name, prefix in prefixes.items() if prefix}
 
 
@@ -235,7 +245,7 @@ def _assign(variables: dict[str, Any], values: dict[str, np.ndarray], prefix: st
 
 def has_checkpoint(folder: Path) -> bool:
     """Return whether a training folder has a checkpoint to resume from."""
-    return tf.train.latest_checkpoint(str(folder)) is not None
+    return _named_in(folder / NEWEST) is not None
 
 
 def newest_checkpoint(path: Path) -> str:
@@ -252,9 +262,9 @@ def newest_checkpoint(path: Path) -> str:
         return str(path)
     prefix = None
     if path.is_dir():
-        prefix = tf.train.latest_checkpoint(str(path))
+        prefix = _named_in(path / NEWEST)
     elif MARKS.fullmatch(path.name) and path.is_file():
-        prefix = tf.train.latest_checkpoint(str(path.parent), latest_filename=path.name)
+        prefix = _named_in(path)
     if prefix is None:
         raise UserError(
             "no-checkpoint",

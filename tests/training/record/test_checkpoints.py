@@ -217,3 +217,19 @@ def test_a_place_without_a_checkpoint_is_refused(tmp_path, place):
     assert not has_checkpoint(tmp_path)
     with raises_user_error("no-checkpoint", tmp_path / place):
         newest_checkpoint(tmp_path / place)
+
+
+@pytest.mark.parametrize("name", ["run[1]", "run*", "run?", "a\\b"])
+def test_the_path_of_a_training_folder_is_literal(tmp_path, name):
+    for folder in (name, "run1"):
+        (tmp_path / folder).mkdir()
+    saved(tmp_path / "run1", steps=(3,))
+    assert not has_checkpoint(tmp_path / name)
+    model, optimizer = build_trained()
+    with Checkpoints(tmp_path / name, model, optimizer, keep=1) as checkpoints:
+        checkpoints.save(7, {})
+        checkpoints.mark("best", 7)
+        checkpoints.save(8, {})
+    assert newest_checkpoint(tmp_path / name) == str(tmp_path / name / "model.ckpt-8")
+    assert newest_checkpoint(tmp_path / name / "best") == str(tmp_path / name / "model.ckpt-7")
+    assert kept(tmp_path / name) == [7, 8]
