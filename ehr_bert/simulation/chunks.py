@@ -56,6 +56,10 @@ class PopulationSettings:
     horizons: tuple[int, ...] = (365, 1095)
 
     def __post_init__(self) -> None:
+        if self.visits > MAX_MEAN_VISITS:
+            raise UserError(
+                "invalid-setting", f"visits must be {MAX_MEAN_VISITS} or fewer, not {self.visits}."
+            )
         for key, least in (("patients", 1), ("visits", 3), ("seed", 0)):
             if not getattr(self, key) >= least:
                 raise UserError(
@@ -71,6 +75,9 @@ class PopulationSettings:
                 "invalid-setting", f"horizons must be from 1 to {MAX_HORIZON} days, not {self.horizons}."
             )
         last = date.fromordinal(date(1970, 1, 1).toordinal() + EXTRACTION)
+        for key, values in (("landmarks", self.landmarks), ("horizons", self.horizons)):
+            if len(set(values)) < len(values):
+                raise UserError("invalid-setting", f"{key} has a value twice. State each value once.")
         outside = [day for day in self.landmarks if not FIRST_LANDMARK <= day <= last]
         if outside:
             raise UserError(
@@ -87,6 +94,9 @@ class PopulationSettings:
             "horizons": list(self.horizons),
         }
 
+
+MAX_MEAN_VISITS = 1000
+"""Largest mean number of visits per patient."""
 
 MAX_HORIZON = 3653
 """Longest horizon in days."""
