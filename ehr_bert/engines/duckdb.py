@@ -115,7 +115,9 @@ class DuckDBEngine:
     def read_parquet(self, path: Path) -> ir.Table:
         """As `Engine.read_parquet`."""
         with _user_errors():
-            return self._backend.read_parquet([_literal(file) for file in parquet_files(path)])
+            return _with_known_types(
+                self._backend.read_parquet([_literal(file) for file in parquet_files(path)])
+            )
 
     def read_csv(self, path: Path, separator: str = ",", quote: str = '"') -> ir.Table:
         """As `Engine.read_csv`."""
@@ -144,7 +146,10 @@ class DuckDBEngine:
         with _user_errors():
             names = _tables_of_database(path)
             self._backend.con.execute(_attach_statement(path, catalog))
-            return {name: self._backend.table(name, database=(catalog, schema)) for schema, name in names}
+            return {
+                name: _with_known_types(self._backend.table(name, database=(catalog, schema)))
+                for schema, name in names
+            }
 
     def zoned_columns(self, table: ir.Table) -> list[str]:
         """As `Engine.zoned_columns`."""
@@ -304,6 +309,17 @@ def _given(memory_limit: str | None, threads: int | None) -> Iterator[str]:
         yield f"--memory-limit {memory_limit}"
     if threads is not None:
         yield f"--threads {threads}"
+
+
+def _with_known_types(table: ir.Table) -> ir.Table:
+    """Convert types of DuckDB that Ibis does not know: zoned times of nanoseconds, and columns of nulls."""
+    types = {name: str(kind) for name, kind in table.schema().items() if kind.is_unknown()}
+    known = {
+        name: table[name].cast("timestamp('UTC')" if "TIMESTAMPTZ_NS" in kind else "string")
+        for name, kind in types.items()
+        if "TIMESTAMPTZ_NS" in kind or '"NULL"' in kind
+    }
+    return table.mutate(**known) if known else table
 
 
 def _first_line(error: Exception) -> str:

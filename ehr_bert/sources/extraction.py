@@ -30,6 +30,8 @@ from ehr_bert.sources.records import (
     with_reasons_of_ends,
 )
 from ehr_bert.sources.summary import Tally, summarise_extraction
+from ehr_bert.sources.tables import as_text
+from ehr_bert.sources.times import day, local_times
 
 logger = logging.getLogger(__name__)
 
@@ -144,12 +146,18 @@ def read_extracted_folder(engine: Engine, folder: Path) -> CheckedEvents:
     Version 0.1 wrote diagnoses to `diagnoses`, and no `observation_end_reason`; the column is null then.
 
     Raises:
-        UserError: A table or column is missing (keys `missing-table`, `missing-column`), a patient has
-            several rows (`duplicate-patient`), a reason for the end of observation is unknown
+        UserError: A table or column is missing (keys `missing-table`, `missing-column`), the folder has both
+            `events` and `diagnoses` (`two-event-tables`), a day is not a date (`not-a-date`), a
+            patient has several rows (`duplicate-patient`), a reason for the end of observation is unknown
             (`unknown-observation-end-reason`), a split is unknown (`unknown-split`), or a patient is in two
             splits (`patients-in-two-splits`).
     """
     patients, splits = folder / PATIENTS_FILE, folder / SPLITS_FILE
+    if (folder / EVENTS_FOLDER).is_dir() and (folder / DIAGNOSES_FOLDER).is_dir():
+        raise UserError(
+            "two-event-tables",
+            f"{folder} contains the event tables {EVENTS_FOLDER} and {DIAGNOSES_FOLDER}. Remove one of them.",
+        )
     if not patients.exists():
         raise UserError(
             "missing-table",
@@ -181,7 +189,20 @@ def _read(engine: Engine, path: Path, schema: pa.Schema, optional: Collection[st
             "missing-column",
             f"{path} has no column {', '.join(missing)}. Its columns must include {', '.join(schema.names)}.",
         )
-    return table.select(*schema.names)
+    table = table.select(*schema.names)
+    texts = local_times(engine, table, None)
+    texts = texts.select(**{name: as_text(texts[name]) for name in texts.columns})
+    dates = [field.name for field in schema if pa.types.is_date(field.type)]
+    if dates:
+        unreadable = {name: (texts[name].notnull() & day(texts[name]).isnull()).any() for name in dates}
+        has_unreadable = engine.collect(texts.aggregate(**unreadable)).to_pylist()[0]
+        if wrong := [name for name in dates if has_unreadable[name]]:
+            raise UserError(
+                "not-a-date",
+                f"{path} has values that are not dates in the columns {', '.join(wrong)}. Use dates, or "
+                "texts of the form YYYY-MM-DD.",
+            )
+    return texts.mutate(**{name: day(texts[name]) for name in dates})
 
 
 def rejected_rows(records: StoreRecords, without_visit: WithoutVisit, nested: NestedVisits) -> ir.Table:

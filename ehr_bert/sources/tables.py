@@ -101,7 +101,7 @@ class RawTables:
             self.copy(stored.select(**{to: stored[names[to]] for to in requested if to in names}))
         )
         return table.select(
-            **{to: _text(table[to]) if to in names else ibis.null("string") for to in requested}
+            **{to: as_text(table[to]) if to in names else ibis.null("string") for to in requested}
         )
 
     def _stored(self, name: str) -> ir.Table:
@@ -232,11 +232,19 @@ def _constant(table: ir.Table) -> Callable[[], ir.Table]:
     return lambda: table
 
 
-def _text(column: ir.Column) -> ir.StringValue:
-    """Return a column as strings. Integers in a column of floats have no decimals."""
+def as_text(column: ir.Column) -> ir.StringValue:
+    """Return a column as stripped strings, null if empty. Integers in a column of floats have no decimals.
+
+    NaN is null: it is how exports write a missing value in a column of floats.
+    """
     text = column.cast("string")
     if column.type().is_floating():
-        text = ibis.ifelse(column == column.floor(), column.cast("int64").cast("string"), text)
+        # The text is compared: DuckDB takes a column of Parquet for free of NaN, which its statistics omit.
+        integer = column.try_cast("int64")
+        is_integer = (integer.cast("float64") == column).fill_null(False)
+        text = ibis.cases(
+            (text.lower() == "nan", ibis.null("string")), (is_integer, integer.cast("string")), else_=text
+        )
     return text.strip().nullif("")
 
 

@@ -258,3 +258,28 @@ def test_an_extracted_folder_with_errors_is_refused(engine: DuckDBEngine, tmp_pa
     patients.unlink()
     with raises_user_error("missing-table", patients):
         read_events(engine, tmp_path / "out")
+
+
+def test_ids_of_a_patient_table_are_converted_and_days_must_be_dates(
+    engine: DuckDBEngine, tmp_path: Path
+) -> None:
+    write_extracted_folder(engine, records_of(engine), "store", tmp_path / "out")
+    path = tmp_path / "out" / "patients.parquet"
+    columns = {name: pa.nulls(2) for name in PATIENTS.names} | {
+        "patient_id": [1.0, 2.0],
+        "death_date": pa.array([datetime(2020, 1, 1, 22, 30), None], pa.timestamp("ns", tz="Asia/Tokyo")),
+    }
+    pq.write_table(pa.table(columns), path)
+    patients = engine.collect(read_events(engine, tmp_path / "out").patients.order_by("patient_id"))
+    assert patients["patient_id"].to_pylist() == ["1", "2"]
+    assert patients["death_date"].to_pylist() == [date(2020, 1, 1), None]
+    pq.write_table(pa.table(columns | {"death_date": ["01.02.2020", None]}), path)
+    with raises_user_error("not-a-date", "columns death_date"):
+        read_events(engine, tmp_path / "out")
+
+
+def test_a_folder_with_two_event_tables_is_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
+    write_extracted_folder(engine, records_of(engine), "store", tmp_path / "out")
+    (tmp_path / "out" / "diagnoses").mkdir()
+    with raises_user_error("two-event-tables", "events and diagnoses"):
+        read_events(engine, tmp_path / "out")

@@ -1,6 +1,7 @@
 # Covers: ehr_bert.sources.parquet, ehr_bert.sources.checks
 from datetime import date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -114,3 +115,26 @@ def test_an_unknown_kind_is_rejected_and_a_missing_one_is_a_diagnosis(
     rows = engine.collect(read_events(engine, tmp_path / "table.parquet").rows.order_by("code"))
     assert rows["kind"].to_pylist()[:2] == ["lab", "diagnosis"]
     assert rows["reason"].to_pylist() == [None, None, "unknown kind of event", "unknown kind of event"]
+
+
+def test_ids_of_floats_have_no_decimals(engine: DuckDBEngine, tmp_path: Path) -> None:
+    pq.write_table(pa.table({**COLUMNS, "patient_id": [7.0, 1e12, float("nan")]}), tmp_path / "table.parquet")
+    rows = engine.collect(read_events(engine, tmp_path / "table.parquet").rows)
+    assert rows["patient_id"].to_pylist() == ["7", "1000000000000", None]
+
+
+def test_a_column_of_lists_is_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
+    pq.write_table(pa.table({**COLUMNS, "code": [["A", "B"]] * 3}), tmp_path / "table.parquet")
+    with raises_user_error("wrong-column-type", "column code"):
+        read_events(engine, tmp_path / "table.parquet")
+
+
+def test_times_of_nanoseconds_with_a_zone_are_converted(engine: DuckDBEngine, tmp_path: Path) -> None:
+    times = pa.array([datetime(2014, 3, 1, 22, 30)] * 3, pa.timestamp("ns", tz="UTC"))
+    columns = {**COLUMNS, "discharge_date": times, "time": times, "value": pa.nulls(3)}
+    pq.write_table(pa.table(columns), tmp_path / "table.parquet")
+    for zone, hour in [(None, datetime(2014, 3, 1, 22, 30)), ("Europe/Berlin", datetime(2014, 3, 1, 23, 30))]:
+        rows = engine.collect(read_events(engine, tmp_path / "table.parquet", zone and ZoneInfo(zone)).rows)
+        assert rows["time"].to_pylist() == [hour] * 3
+    rows = engine.collect(read_events(engine, tmp_path / "table.parquet", ZoneInfo("Asia/Tokyo")).rows)
+    assert rows["discharge_date"].to_pylist() == [date(2014, 3, 2)] * 3

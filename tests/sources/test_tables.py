@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ehr_bert.engines import DuckDBEngine
-from ehr_bert.sources.tables import opened_tables
+from ehr_bert.sources.tables import as_text, opened_tables
 from tests.user_errors import raises_user_error
 
 TEXT = 'Visit_ID,name\n1," a "\n2,"b, c"\n3,""\n'
@@ -128,3 +128,9 @@ def test_the_path_of_a_store_is_literal(engine: DuckDBEngine, tmp_path: Path, na
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "visits.csv").write_text(text)
     assert read(engine, tmp_path / name, "visits", "visit_id", "name") == READ
+
+
+def test_floats_that_are_not_finite_or_large_become_text(engine: DuckDBEngine) -> None:
+    table = engine.load(pa.table({"x": [1.0, 2.5, float("nan"), float("inf"), -1e300, None]}))
+    texts = engine.collect(table.select(x=as_text(table.x)))["x"].to_pylist()
+    assert texts == ["1", "2.5", None, "inf", "-1e+300", None]
