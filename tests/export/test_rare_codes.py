@@ -59,7 +59,7 @@ def test_a_rare_code_is_read_as_its_nearest_heading_or_unk():
 
 @pytest.mark.parametrize(
     ("min_patients", "message"),
-    [(0, "all codes are kept, also"), (1, "1 codes of fewer than 1 patients are omitted")],
+    [(0, "all codes are kept, including"), (1, "1 codes of fewer than 1 patients are omitted")],
 )
 def test_the_minimum_number_of_patients_can_be_lower(min_patients, message):
     vocabulary = vocabulary_of(COUNTS)
