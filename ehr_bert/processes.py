@@ -3,8 +3,11 @@
 import multiprocessing
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Protocol, TypeVar
 
 Job = TypeVar("Job")
@@ -40,10 +43,39 @@ class Processes:
             return
         # A fork of a process with threads, such as those of TensorFlow, may hang.
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(count, mp_context=spawn, initializer=_end_at_ctrl_c) as pool:
-            yield from pool.map(function, tasks)
+        others = multiprocessing.active_children()
+        with ProcessPoolExecutor(count, mp_context=spawn, initializer=_ignore_ctrl_c) as pool:
+            with _without_ctrl_c():
+                futures = deque(pool.submit(function, task) for task in tasks)  # starts the processes
+                workers = [process for process in multiprocessing.active_children() if process not in others]
+            try:
+                while futures:
+                    yield futures.popleft().result()
+            except (KeyboardInterrupt, GeneratorExit):  # here, or in the code that uses the results
+                for process in workers:
+                    process.terminate()
+                wait(futures)
+                raise
+            finally:
+                for future in futures:
+                    future.cancel()
 
 
-def _end_at_ctrl_c() -> None:
-    """Let Ctrl-C end this process without a traceback. The process that started it reports the end."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Delay Ctrl-C until the end of the block, and until `_ignore_ctrl_c` in processes that it starts.
+
+    Otherwise Ctrl-C would interrupt the start of Python there, which prints a traceback.
+    """
+    resource_tracker.ensure_running()  # It unblocks Ctrl-C when it starts.
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
+def _ignore_ctrl_c() -> None:
+    """Leave Ctrl-C to the process that started this one, which ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])

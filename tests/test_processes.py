@@ -1,4 +1,5 @@
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -19,14 +20,16 @@ def test_no_task_has_no_result() -> None:
     assert list(Processes(2)(math.factorial, [])) == []
 
 
-def test_ctrl_c_ends_the_processes_without_a_traceback() -> None:
+@pytest.mark.parametrize("processes", [2, 7])
+def test_ctrl_c_ends_the_processes_without_a_traceback(processes: int) -> None:
+    """With 7 processes, some are still starting when the first result arrives."""
     program = (
-        "import os, signal, sys, time\n"
+        "import sys, time\n"
         "from ehr_bert.processes import Processes\n"
         "from ehr_bert.programs import exit_status\n"
         "if __name__ == '__main__':\n"
         "    def run():\n"
-        "        for second in Processes(2)(time.sleep, [0, 0, 60, 60]):\n"
+        f"        for second in Processes({processes})(time.sleep, [0] + 9 * [60]):\n"
         "            print('done', flush=True)\n"
         "    sys.exit(exit_status('program', run))\n"
     )
@@ -38,8 +41,21 @@ def test_ctrl_c_ends_the_processes_without_a_traceback() -> None:
         start_new_session=True,
     )
     assert process.stdout is not None
-    assert [process.stdout.readline() for _ in range(2)] == ["done\n"] * 2
-    time.sleep(6)  # one process may have done both tasks while Python still started in the other
+    assert process.stdout.readline() == "done\n"
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=50)
     assert (process.returncode, errors) == (130, "program: interrupted. [interrupted]\n")
+
+
+def test_a_task_that_fails_cancels_the_others() -> None:
+    results = Processes(2)(math.sqrt, [4, -1, *[9] * 50])
+    assert next(iter(results)) == 2
+    with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
+        list(results)
+
+
+def test_processes_end_when_no_more_results_are_wanted() -> None:
+    results = Processes(2)(time.sleep, [0, *[3600] * 20])
+    assert next(results) is None
+    results.close()
+    assert not multiprocessing.active_children()
