@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
@@ -44,7 +45,7 @@ class Processes:
         # A fork of a process with threads, such as those of TensorFlow, may hang.
         spawn = multiprocessing.get_context("spawn")
         others = multiprocessing.active_children()
-        with ProcessPoolExecutor(count, mp_context=spawn, initializer=_ignore_ctrl_c) as pool:
+        with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker) as pool:
             with _without_ctrl_c():
                 futures = deque(pool.submit(function, task) for task in tasks)  # starts the processes
                 workers = [process for process in multiprocessing.active_children() if process not in others]
@@ -63,7 +64,7 @@ class Processes:
 
 @contextmanager
 def _without_ctrl_c() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the block, and until `_ignore_ctrl_c` in processes that it starts.
+    """Delay Ctrl-C until the end of the block, and until `_start_worker` in processes that it starts.
 
     Otherwise Ctrl-C would interrupt the start of Python there, which prints a traceback.
     """
@@ -75,7 +76,20 @@ def _without_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
-def _ignore_ctrl_c() -> None:
-    """Leave Ctrl-C to the process that started this one, which ends it."""
+def _start_worker() -> None:
+    """Leave Ctrl-C to the process that started this one, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    exit_with_parent()
+
+
+def exit_with_parent() -> None:
+    """End this process when the process that started it ends, also if that is killed."""
+
+    def wait_and_exit() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_exit, daemon=True).start()

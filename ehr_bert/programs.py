@@ -1,10 +1,14 @@
 """Exit statuses of the programs, and the entry point of tutorial programs with absl flags and TensorFlow."""
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from ehr_bert.errors import UserError, error_line
 from ehr_bert.logs import configure_logging
@@ -18,33 +22,65 @@ def exit_status(program: str, main: Callable[[], None]) -> int:
     """Call `main`, and report every error as one line on standard error.
 
     The traceback of an unexpected error is written to a new file in the temporary folder, which only
-    the user can read.
+    the user can read. SIGTERM, which batch systems send, and SIGHUP clean up as Ctrl-C does, unless `main`
+    has its own rule for them.
 
     Args:
         program: Name of the program, which precedes the error.
         main: The function that does the work.
 
     Returns:
-        0 after success, 1 after an error that the user can fix, `INTERRUPTED` after Ctrl-C, `INTERNAL_ERROR`
-        after any other error.
+        0 after success, 1 after an error that the user can fix, `INTERRUPTED` after Ctrl-C, 128 plus the
+        number of another signal (143 after SIGTERM), `INTERNAL_ERROR` after any other error.
 
     Example:
         >>> exit_status("example", lambda: None)
         0
     """
+    received: list[signal.Signals] = []
     try:
-        main()
-    except (UserError, OSError) as error:
+        with _interrupted_by_signals(received):
+            main()
+        return 0
+    except Exception as error:
+        if not received:
+            return _report_error(program, error)
+    except KeyboardInterrupt:
+        if not received:
+            return _report(program, "interrupted. [interrupted]", INTERRUPTED)
+    # A library may raise another error where a signal interrupts it.
+    return _report(program, f"interrupted by {received[0].name}. [interrupted]", 128 + received[0])
+
+
+@contextmanager
+def _interrupted_by_signals(received: list[signal.Signals]) -> Iterator[None]:
+    """Within the block, SIGTERM and SIGHUP raise `KeyboardInterrupt` and are added to `received`."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        signal.signal(number, signal.SIG_IGN)  # Sent again, it must not interrupt the clean-up.
+        raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # Only this thread may handle signals.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report_error(program: str, error: Exception) -> int:
+    if isinstance(error, UserError | OSError):
         return _report(program, error_line(error), 1)
-    except MemoryError:
+    if isinstance(error, MemoryError):
         line = "the machine has not enough memory. Use a machine with more, or less data. [out-of-memory]"
         return _report(program, line, 1)
-    except KeyboardInterrupt:
-        return _report(program, "interrupted. [interrupted]", INTERRUPTED)
-    except Exception as error:
-        line = f"an error in the program ({type(error).__name__}). {_saved(error)} [internal-error]"
-        return _report(program, line, INTERNAL_ERROR)
-    return 0
+    line = f"an error in the program ({type(error).__name__}). {_saved(error)} [internal-error]"
+    return _report(program, line, INTERNAL_ERROR)
 
 
 def _report(program: str, line: str, status: int) -> int:

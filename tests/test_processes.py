@@ -20,21 +20,22 @@ def test_no_task_has_no_result() -> None:
     assert list(Processes(2)(math.factorial, [])) == []
 
 
-@pytest.mark.parametrize("processes", [2, 7])
-def test_ctrl_c_ends_the_processes_without_a_traceback(processes: int) -> None:
-    """With 7 processes, some are still starting when the first result arrives."""
-    program = (
-        "import sys, time\n"
-        "from ehr_bert.processes import Processes\n"
-        "from ehr_bert.programs import exit_status\n"
-        "if __name__ == '__main__':\n"
-        "    def run():\n"
-        f"        for second in Processes({processes})(time.sleep, [0] + 9 * [60]):\n"
-        "            print('done', flush=True)\n"
-        "    sys.exit(exit_status('program', run))\n"
-    )
+PROGRAM = """
+import sys, time
+from ehr_bert.processes import Processes
+from ehr_bert.programs import exit_status
+if __name__ == "__main__":
+    def run():
+        for second in Processes(PROCESSES)(time.sleep, [0] + 9 * [600]):
+            print("done", flush=True)
+    sys.exit(exit_status("program", run))
+"""
+
+
+def started(processes: int) -> subprocess.Popen[str]:
+    """Start a program that sleeps in several processes, and wait for the first result."""
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", PROGRAM.replace("PROCESSES", str(processes))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,9 +43,24 @@ def test_ctrl_c_ends_the_processes_without_a_traceback(processes: int) -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "done\n"
+    return process
+
+
+@pytest.mark.parametrize("processes", [2, 7])
+def test_ctrl_c_ends_the_processes_without_a_traceback(processes: int) -> None:
+    """With 7 processes, some are still starting when the first result arrives."""
+    process = started(processes)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=50)
     assert (process.returncode, errors) == (130, "program: interrupted. [interrupted]\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_the_program(number: signal.Signals) -> None:
+    process = started(2)
+    process.send_signal(number)
+    process.communicate(timeout=50)  # ends when no process has the program's output open any more
+    assert process.returncode == (143 if number == signal.SIGTERM else -number)
 
 
 def test_a_task_that_fails_cancels_the_others() -> None:

@@ -1,4 +1,5 @@
 # Covers: ehr_bert.programs
+import os
 import re
 import signal
 import stat
@@ -66,7 +67,15 @@ def test_an_exit_status_of_a_command_is_kept():
     assert end.value.code == 75
 
 
-def test_ctrl_c_ends_a_command_with_one_line_and_130():
+@pytest.mark.parametrize(
+    ("number", "status", "reason"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "interrupted by SIGTERM"),
+        (signal.SIGHUP, 129, "interrupted by SIGHUP"),
+    ],
+)
+def test_a_signal_ends_a_command_with_one_line(number, status, reason):
     program = (
         "import sys, time, ehr_bert.cli as cli\n"
         "class Command:\n"
@@ -81,6 +90,19 @@ def test_ctrl_c_ends_a_command_with_one_line_and_130():
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "started\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "ehr-bert plan: interrupted. [interrupted]\n")
+    assert (process.returncode, errors) == (status, f"ehr-bert plan: {reason}. [interrupted]\n")
+
+
+def test_another_error_after_a_signal_counts_as_the_interruption(capsys):
+    def main():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("Query interrupted") from error
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert exit_status("program", main) == 143
+    assert capsys.readouterr().err == "program: interrupted by SIGTERM. [interrupted]\n"
+    assert signal.getsignal(signal.SIGTERM) is before

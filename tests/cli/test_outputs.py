@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,67 @@ def test_an_output_that_is_a_link_is_written_where_it_points_to(table: Path, tmp
     assert (tmp_path / "out").is_symlink()
     assert left_in(disk) == ["sequences"]
     assert SUMMARY_FILE in left_in(disk / "sequences")
+
+
+def stopped(number: int, function: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Run a command in a process that gets a signal when it calls a function, such as `module:name`."""
+    module, name = function.split(":")
+    program = (
+        "import importlib, os, sys\nfrom ehr_bert.cli import main\n"
+        f"module = importlib.import_module({module!r})\ncalled = module.{name}\n"
+        f"module.{name} = lambda *a, **k: (os.kill(os.getpid(), {int(number)}), called(*a, **k))[1]\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+SEQUENCES, EXTRACTION = "ehr_bert.sequences.folder", "ehr_bert.sources.extraction"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        f"{SEQUENCES}:summarise_preprocessing",
+        pytest.param(f"{SEQUENCES}:read_events", marks=pytest.mark.slow),
+        pytest.param(f"{SEQUENCES}:build_histories", marks=pytest.mark.slow),
+        pytest.param(f"{SEQUENCES}:write_rejected", marks=pytest.mark.slow),
+        pytest.param("ehr_bert.files:_replace_folder", marks=pytest.mark.slow),
+    ],
+)
+def test_a_stopped_or_killed_preprocess_leaves_nothing(table: Path, tmp_path: Path, function: str) -> None:
+    ended = stopped(signal.SIGTERM, function, "preprocess", table, tmp_path / "out")
+    assert ended.returncode == 143
+    assert ended.stderr.splitlines()[-1] == "ehr-bert preprocess: interrupted by SIGTERM. [interrupted]"
+    assert "Traceback" not in ended.stderr
+    assert left_in(tmp_path) == ["table.tsv"]
+    killed = stopped(signal.SIGKILL, function, "preprocess", table, tmp_path / "out")
+    assert killed.returncode == -signal.SIGKILL
+    process = started("preprocess", table, tmp_path / "out")
+    process.communicate()
+    assert process.returncode == 0
+    assert left_in(tmp_path) == ["out", "table.tsv"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["checked_diagnoses", "patient_rows", "rejected_rows", "summarise_extraction"]
+)
+def test_a_stopped_or_killed_extract_leaves_nothing(tmp_path: Path, name: str) -> None:
+    table = tmp_path / "store.csv"
+    table.write_text(
+        "patient,code,visit,admitted,left\n1,ICD9_250.00,1,2020-01-01,2020-01-02\n2,,2,2020-01-01,2020-01-02\n"
+    )
+    columns = tmp_path / "columns.toml"
+    columns.write_text(
+        '[columns]\npatient_id = "patient"\ncode = "code"\nadmit_date = "admitted"\ndischarge_date = "left"\n'
+    )
+    arguments = ("extract", table, tmp_path / "out", "--from", "table", "--columns", columns)
+    ended = stopped(signal.SIGTERM, f"{EXTRACTION}:{name}", *arguments)
+    assert ended.returncode == 143, ended.stderr
+    assert left_in(tmp_path) == ["columns.toml", "store.csv"]
+    assert stopped(signal.SIGKILL, f"{EXTRACTION}:{name}", *arguments).returncode == -signal.SIGKILL
+    process = started(*arguments)
+    process.communicate()
+    assert process.returncode == 0
+    assert left_in(tmp_path) == ["columns.toml", "out", "store.csv"]

@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -35,6 +34,7 @@ from ehr_bert.prediction.contenders.contender import contender, with_needs
 from ehr_bert.prediction.contenders.problem import Problem, SplitRows
 from ehr_bert.prediction.contenders.tuning import Tuning, without_ineffective
 from ehr_bert.prediction.optimization import Runtime
+from ehr_bert.processes import exit_with_parent
 
 GRID_FILE = "grid.json"
 """File with the settings that all runs of a folder share."""
@@ -257,20 +257,13 @@ def _start_worker(grid: Grid, number: Any, verbosity: int | None) -> None:
     if verbosity is not None:
         configure_logging(verbosity)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    exit_with_parent()
     with number.get_lock():
         worker = number.value
         number.value += 1
     if torch.cuda.is_available():
         torch.cuda.set_device(worker % torch.cuda.device_count())
     _problem = grid.problem()
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _run_in_worker(run: ContenderRun) -> None:
