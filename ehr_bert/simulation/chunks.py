@@ -1,9 +1,8 @@
-"""Simulated patients by chunks, each with its own random generator, in parallel processes."""
+"""Simulated patients by chunks, each with its own random generator."""
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -85,6 +84,11 @@ class PopulationSettings:
                 f"the landmark {outside[0]} is outside the simulated years. Choose days from "
                 f"{FIRST_LANDMARK} to {last}.",
             )
+
+    @property
+    def chunk_numbers(self) -> range:
+        """Numbers of the chunks."""
+        return range(-(-self.patients // PATIENTS_PER_CHUNK))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings for JSON."""
@@ -197,34 +201,10 @@ class SimulatedPopulation:
         return SimulatedChunk(records, pa.concat_tables([TRUTH.empty_table(), *rows]))
 
 
-def simulated_chunks(
-    settings: PopulationSettings,
-    parallel: Callable[[Callable[[Any], Any], Sequence[Any]], Any] = map,
-) -> Iterator[SimulatedChunk]:
-    """Simulate all patients in order.
-
-    Args:
-        settings: The settings.
-        parallel: Applies a function to all elements of a sequence, in order, as `map` does.
-    """
-    count = -(-settings.patients // PATIENTS_PER_CHUNK)
-    yield from parallel(_chunk, [(settings, number) for number in range(count)])
-
-
 @cache
 def _initial_states(preset: Preset) -> InitialStates:
     """Return the distribution of a preset, which the rates of visits and of leaving do not change."""
     return InitialStates.of(mechanism_of(preset, PopulationSettings.visits))
-
-
-@lru_cache(maxsize=1)
-def _population(settings: PopulationSettings) -> SimulatedPopulation:
-    return SimulatedPopulation(settings)
-
-
-def _chunk(task: tuple[PopulationSettings, int]) -> SimulatedChunk:
-    settings, number = task
-    return _population(settings).chunk(number)
 
 
 def _generator(seed: int, *chunk: int) -> np.random.Generator:

@@ -19,7 +19,6 @@ from ehr_bert.files import SUMMARY_FILE, atomic_folder, write_json
 from ehr_bert.logs import progress_bar
 from ehr_bert.processes import Processes
 from ehr_bert.schemas import PROLONGED_STAY_DAYS, ObservationEndReason
-from ehr_bert.simulation import chunks
 from ehr_bert.simulation.auroc import BinnedRisks, RiskTotals
 from ehr_bert.simulation.chunks import PopulationSettings, SimulatedPopulation
 from ehr_bert.simulation.conditions import load_conditions
@@ -58,7 +57,7 @@ def simulate(
             `invalid-setting`), or `folder` is not an earlier output (`output-not-empty`).
     """
     _check(settings, record_format, workers)
-    numbers = range(-(-settings.patients // chunks.PATIENTS_PER_CHUNK))
+    numbers = settings.chunk_numbers
     counts: Counter[str] = Counter()
     cases: Counter[str] = Counter()
     codes: set[int] = set()

@@ -5,8 +5,10 @@ from functools import cache
 
 import numpy as np
 
+from ehr_bert.simulation.chunks import PopulationSettings, SimulatedChunk, SimulatedPopulation
 from ehr_bert.simulation.initial import InitialStates
 from ehr_bert.simulation.mechanism import Mechanism, Preset, mechanism_of
+from ehr_bert.simulation.posterior import PosteriorFilter
 from ehr_bert.simulation.recording import draw_symptoms
 from ehr_bert.simulation.states import Transition
 from ehr_bert.simulation.trajectories import Entries, Trajectories, draw_entries, simulate_trajectories
@@ -54,3 +56,21 @@ def simulated(
     trajectories = simulate_trajectories(mechanism, entries, rng)
     symptoms = draw_symptoms(mechanism, trajectories.recorded, rng)
     return Simulated(mechanism, initial_states(preset), entries, trajectories, symptoms)
+
+
+def posterior_of(population: Simulated, patients: np.ndarray) -> PosteriorFilter:
+    """Return the filter of some patients, at their entry."""
+    return PosteriorFilter(
+        population.mechanism,
+        population.initial,
+        population.entries,
+        population.trajectories.recorded,
+        population.symptoms,
+        patients,
+    )
+
+
+def simulated_chunks(settings: PopulationSettings) -> list[SimulatedChunk]:
+    """Simulate all chunks in this process."""
+    population = SimulatedPopulation(settings)
+    return [population.chunk(number) for number in settings.chunk_numbers]

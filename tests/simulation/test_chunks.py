@@ -4,11 +4,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ehr_bert.processes import Processes
 from ehr_bert.simulation import chunks
-from ehr_bert.simulation.chunks import PopulationSettings, simulated_chunks
+from ehr_bert.simulation.chunks import PopulationSettings
 from ehr_bert.simulation.mechanism import Preset
 from ehr_bert.simulation.truth import TRUTH
+from tests.simulation.simulated import simulated_chunks
 from tests.user_errors import raises_user_error
 
 LANDMARKS = (date(2012, 2, 29), date(2016, 7, 1))
@@ -29,8 +29,8 @@ def joined(several: list[chunks.SimulatedChunk]) -> tuple[pa.Table, ...]:
 
 
 def test_a_smaller_data_set_has_the_first_patients_of_a_larger_one() -> None:
-    few = joined(list(simulated_chunks(settings(31))))
-    many = joined(list(simulated_chunks(settings(70))))
+    few = joined(simulated_chunks(settings(31)))
+    many = joined(simulated_chunks(settings(70)))
     names = few[0]["patient_id"].combine_chunks()
     assert names.to_pylist() == [str(number) for number in range(1, 32)]
     for table, whole in zip(few, many, strict=True):
@@ -38,15 +38,15 @@ def test_a_smaller_data_set_has_the_first_patients_of_a_larger_one() -> None:
 
 
 def test_visits_of_all_chunks_have_different_ids() -> None:
-    _, visits, events = joined(list(simulated_chunks(settings(70))))
+    _, visits, events = joined(simulated_chunks(settings(70)))
     assert len(visits["visit_id"].unique()) == visits.num_rows
     assert set(events["visit_id"].to_pylist()) == set(visits["visit_id"].to_pylist())
 
 
 def test_seeds_and_presets_give_other_patients() -> None:
-    one = joined(list(simulated_chunks(settings(20))))
+    one = joined(simulated_chunks(settings(20)))
     for changes in ({"seed": 1}, {"preset": Preset.CONSTANT_HAZARD}, {"visits": 9.0}):
-        assert not joined(list(simulated_chunks(settings(20, **changes))))[2].equals(one[2])
+        assert not joined(simulated_chunks(settings(20, **changes)))[2].equals(one[2])
 
 
 def test_truth_covers_each_landmark_and_the_patients_observed_then() -> None:
@@ -62,15 +62,6 @@ def test_truth_covers_each_landmark_and_the_patients_observed_then() -> None:
 def test_without_landmarks_there_is_no_truth() -> None:
     (chunk,) = simulated_chunks(settings(3))
     assert chunk.truth.num_rows == 0
-
-
-@pytest.mark.slow
-def test_processes_give_the_same_patients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # processes have the real size of chunks
-    alone = list(simulated_chunks(settings(10_007, landmarks=LANDMARKS[:1])))
-    together = list(simulated_chunks(settings(10_007, landmarks=LANDMARKS[:1]), Processes(2)))
-    assert all(map(pa.Table.equals, joined(alone), joined(together)))
-    assert [one.truth for one in alone] == [other.truth for other in together]
 
 
 @pytest.mark.parametrize(

@@ -3,24 +3,16 @@ import pytest
 from scipy.linalg import expm
 
 from ehr_bert.simulation.mechanism import Preset
-from ehr_bert.simulation.posterior import PosteriorFilter
 from ehr_bert.simulation.states import CORE_DISEASES, HIDDEN_STATES, TARGETS, TRANSITIONS, Transition
 from ehr_bert.simulation.trajectories import DAY, HIDDEN_KINDS, INTAKE, start_of_year, year_of
-from tests.simulation.simulated import LANDMARK, Simulated, simulated
+from tests.simulation.simulated import LANDMARK, Simulated, posterior_of, simulated
 
 
 @pytest.mark.parametrize("informative_censoring", [0.0, 0.7])
 def test_probabilities_agree_with_matrix_exponentials(informative_censoring: float) -> None:
     population = simulated(Preset.DEFAULT, 401, 3, informative_censoring)
     patients = np.flatnonzero(population.entries.entry < LANDMARK)[::9]
-    posterior = PosteriorFilter(
-        population.mechanism,
-        population.initial,
-        population.entries,
-        population.trajectories.recorded,
-        population.symptoms,
-        patients,
-    )
+    posterior = posterior_of(population, patients)
     posterior.advance(LANDMARK * DAY)
     for place, patient in enumerate(patients):
         expected = _by_exponentials(population, patient, LANDMARK * DAY)
@@ -32,14 +24,7 @@ def test_two_steps_give_the_same_as_one() -> None:
     patients = np.arange(401)
 
     def advanced(*days: int) -> np.ndarray:
-        posterior = PosteriorFilter(
-            population.mechanism,
-            population.initial,
-            population.entries,
-            population.trajectories.recorded,
-            population.symptoms,
-            patients,
-        )
+        posterior = posterior_of(population, patients)
         for day in days:
             posterior.advance(day * DAY)
         return posterior.probabilities
@@ -52,9 +37,7 @@ def test_probabilities_are_calibrated() -> None:
     events, entries = population.trajectories, population.entries
     present = (entries.entry < LANDMARK) & (events.last_day >= LANDMARK)
     patients = np.flatnonzero(present & ((events.death == 0) | (events.death >= LANDMARK * DAY)))
-    posterior = PosteriorFilter(
-        population.mechanism, population.initial, entries, events.recorded, population.symptoms, patients
-    )
+    posterior = posterior_of(population, patients)
     posterior.advance(LANDMARK * DAY)
     last = np.searchsorted(events.patient * 10**11 + events.time, patients * 10**11 + LANDMARK * DAY) - 1
     truth = np.eye(HIDDEN_STATES)[events.state[last] % HIDDEN_STATES]

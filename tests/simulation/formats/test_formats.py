@@ -20,7 +20,7 @@ from ehr_bert.engines import DuckDBEngine, Engine
 from ehr_bert.schemas import DIAGNOSES, EVENTS, PATIENTS, Split
 from ehr_bert.sequences.building import build_histories
 from ehr_bert.simulation import chunks
-from ehr_bert.simulation.chunks import PopulationSettings, simulated_chunks
+from ehr_bert.simulation.chunks import PopulationSettings
 from ehr_bert.simulation.formats.omop import FIRST_CONCEPT
 from ehr_bert.simulation.formats.registry import RECORD_FORMATS
 from ehr_bert.simulation.formats.tutorial import TUTORIAL_COLUMNS, tsv_options
@@ -32,6 +32,7 @@ from ehr_bert.sources.records import NestedVisits, WithoutVisit
 from ehr_bert.sources.registry import STORES
 from ehr_bert.sources.tables import opened_tables
 from tests.sequences.decoding import decoded_sequences
+from tests.simulation.simulated import simulated_chunks
 
 SETTINGS = PopulationSettings(patients=230, visits=12, seed=5, landmarks=())
 ORDERING = ["present_on_admission", "priority", "third_party"]
